@@ -1,0 +1,5 @@
+"""`python -m ztproxy`: the same command as `ztproxy`."""
+
+from ztproxy.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""JSON for agents and programs: enrolment, posture, keys."""

@@ -1,0 +1,1 @@
+"""One strict YAML file into frozen, checked settings."""

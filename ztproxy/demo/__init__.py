@@ -1,0 +1,1 @@
+"""Everything at once on loopback, for trying it out."""

@@ -1,0 +1,1 @@
+"""The policy enforcement point (NIST SP 800-207 PEP): the data plane."""

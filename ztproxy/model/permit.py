@@ -1,0 +1,30 @@
+"""The permit: proof that the one door said yes. `upstream` does not dial without one."""
+
+from dataclasses import InitVar, dataclass
+
+from ztproxy.model._seal import SEAL, Seal
+from ztproxy.model.resource import Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """One allowed action, with the *resolved* route, so that nothing is looked up twice.
+
+    Only `administrator.access` can make one: the seal is checked at construction, so copying with
+    `dataclasses.replace` or building by hand raises TypeError.
+    """
+
+    decision_id: str
+    route: Route
+    principal_id: str
+    session_id: str  # "" for workloads and anonymous callers
+    device_id: str  # "" without a device
+    handle: str  # SHA-256 hex of the cookie value that carried it, "" without
+    expires_at: int  # ms; the path is cut then at the latest
+    identity: tuple[bytes, ...]  # header lines without CRLF that tell the upstream who asks
+    obligations: tuple[tuple[str, str], ...]
+    seal: InitVar[Seal]
+
+    def __post_init__(self, seal: Seal) -> None:
+        if seal is not SEAL:
+            raise TypeError("a Permit is minted by administrator.access only")

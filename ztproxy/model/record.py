@@ -1,0 +1,69 @@
+"""What is written down about every request: appended to journals by workers, sealed by the control process.
+
+Values are frozen as they were at the time: later renames do not rewrite history.
+"""
+
+from msgspec import Struct
+
+
+class DecisionRecord(Struct, frozen=True, tag="decision", tag_field="kind", omit_defaults=True, gc=False):
+    """Written before the first byte goes anywhere. Times in ms since the epoch, ages in ms."""
+
+    id: str  # request id
+    at: int
+    allow: bool
+    decided: str  # DecisionKind, or "refused" when policy was never asked
+    principal: str  # "User::demo:carol"
+    name: str = ""
+    groups: tuple[str, ...] = ()
+    session: str = ""
+    device: str = ""
+    device_proof: str = ""
+    device_proof_age: int = -1  # -1 = no proof
+    posture: str = ""  # "healthy", "unhealthy", "missing", "unknown"; "" without a device
+    posture_age: int = -1
+    feed_age: int = 0
+    ip: str = ""
+    certificate: str = ""  # fingerprint of the client certificate
+    resource: str = ""  # "Route::support"
+    action: str = ""  # "GET"
+    protocol: str = "http"
+    host: str = ""
+    path: str = ""  # without query: queries carry secrets
+    policies: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    policy_set: str = ""  # digest
+    code: str = ""  # refusal code
+    remedies: tuple[str, ...] = ()
+    near_misses: tuple[str, ...] = ()
+
+
+class OutcomeRecord(Struct, frozen=True, tag="outcome", tag_field="kind", omit_defaults=True, gc=False):
+    """Written when the exchange is over, however it ended."""
+
+    id: str  # request id of the decision
+    at: int
+    session: str = ""
+    status: int = 0  # response status sent to the client, 0 = none
+    received: int = 0  # body bytes from the client
+    sent: int = 0  # body bytes to the client
+    duration: int = 0  # ms from decision to end
+    first_byte: int = -1  # ms until the upstream's response head
+    end: str = "complete"  # "complete", "client-gone", "upstream-failed", "cut: REASON", a refusal code
+
+
+class SessionRecord(Struct, frozen=True, tag="session", tag_field="kind", omit_defaults=True, gc=False):
+    """Something happened to a session: started, device bound, ended."""
+
+    id: str  # session id
+    at: int
+    event: str  # "started", "device-bound", "ended"
+    principal: str = ""
+    name: str = ""
+    session: str = ""  # session id again, so that every record of a session has the same field
+    device: str = ""
+    ip: str = ""
+    detail: str = ""
+
+
+Record = DecisionRecord | OutcomeRecord | SessionRecord

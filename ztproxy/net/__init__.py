@@ -1,0 +1,1 @@
+"""The only sockets, TLS contexts, dialling, clocks and entropy."""

@@ -1,0 +1,1 @@
+"""Pages for people: sign-in, app list, device check, sign-out."""

@@ -1,0 +1,1 @@
+"""Tamper-evident evidence: journals, the sealed log, verification, reading."""

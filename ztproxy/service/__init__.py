@@ -1,0 +1,1 @@
+"""The programs: supervisor, control process, workers, and the linear assembly of each."""

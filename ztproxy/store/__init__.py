@@ -1,0 +1,1 @@
+"""Where state lives: Records (versioned values) and Feed (ordered changes), one file per back end."""

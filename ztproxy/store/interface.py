@@ -1,0 +1,73 @@
+"""The two interfaces of state. One counter orders everything: a record's version is the number of the
+change that wrote it, so "everything after version N" is exact after any gap.
+
+Implementations: `store.sqlite` (embedded default), `store.redis`. Called by the control process only;
+workers hold a copy in memory (`trust.memory`) that the control process feeds.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Versioned(Struct, frozen=True):
+    """A stored value. `version` is the number of the change that wrote it."""
+
+    kind: str
+    key: str
+    version: int
+    value: bytes
+    expires_at: int = 0  # ms since the epoch; 0 = never. Expired records are gone for every reader.
+
+
+class Change(Struct, frozen=True):
+    """One step of the feed. `value` is None when the record was deleted (or expired)."""
+
+    version: int
+    kind: str
+    key: str
+    value: bytes | None
+
+
+class Conflict(Exception):
+    """The record's version is not the expected one; read again and decide anew."""
+
+
+class StoreUnavailable(Exception):
+    """The store can not be reached or can not write. Callers fail closed."""
+
+
+class Records(Protocol):
+    """Versioned values by kind and key."""
+
+    async def get(self, kind: str, key: str) -> Versioned | None:
+        """Return the live record, or None."""
+
+    async def put(
+        self, kind: str, key: str, value: bytes, *, if_version: int | None = None, expires_at: int = 0
+    ) -> int:
+        """Write and publish in one step, durable on return; return the new version.
+
+        `if_version`: None writes whatever is there, 0 demands that nothing is there, N that version N is.
+        Raises Conflict, StoreUnavailable.
+        """
+
+    async def scan(self, kind: str, *, after: str = "", limit: int = 1000) -> Sequence[Versioned]:
+        """Return live records of a kind with keys greater than `after`, in key order."""
+
+    async def delete(self, kind: str, key: str, *, if_version: int | None = None) -> bool:
+        """Delete and publish; False when nothing was there. Raises Conflict, StoreUnavailable."""
+
+
+class Feed(Protocol):
+    """The ordered changes of all records."""
+
+    async def head(self) -> int:
+        """Return the number of the newest change, 0 when there was none."""
+
+    async def after(self, version: int, *, limit: int = 1000) -> Sequence[Change] | None:
+        """Return changes after `version` in order; None when they are no longer kept (take a snapshot)."""
+
+    async def wait(self, version: int, seconds: float) -> bool:
+        """Return True as soon as the head is past `version`, False after `seconds`."""

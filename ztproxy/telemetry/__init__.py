@@ -1,0 +1,1 @@
+"""What we tell operators: metric names, structured log lines, health."""

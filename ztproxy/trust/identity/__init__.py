@@ -1,0 +1,1 @@
+"""Turning credentials into principals: OpenID Connect sign-in, sessions, client certificates."""

@@ -1,0 +1,1 @@
+"""Device posture: documents signed by devices, checked, aged."""

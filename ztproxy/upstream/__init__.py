@@ -1,0 +1,1 @@
+"""Reaching resources. Every dial demands a Permit."""
