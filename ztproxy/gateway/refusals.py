@@ -44,8 +44,8 @@ _COMMON_FIELDS: Final = (
     "Referrer-Policy: no-referrer\r\n"
 )
 # RFC 9110 section 11.6.1 demands a challenge with every 401. Basic, Digest and Negotiate make browsers ask
-# for a password; Bearer would promise that tokens are taken. A scheme of our own is ignored by browsers, which
-# then show the page, and tells programs what is missing.
+# for a password; Bearer would promise that tokens are taken. A scheme of our own is ignored by browsers,
+# which then show the page, and tells programs what is missing.
 _CHALLENGE: Final = 'WWW-Authenticate: Ztproxy-Session realm="ztproxy"\r\n'
 
 _HEAD: Final = (
