@@ -1,1 +1,269 @@
-"""The one door."""
+"""The one door: every action of every protocol passes `Access.authorize`, and only here permits are minted.
+
+Called by the gateway for each request, and by `administrator.paths` to decide a live path again. Order of
+the steps: who (trust.gather) -> policy -> identity for the upstream -> audit -> permit. What can not be
+recorded is refused. Synchronous while facts are warm; otherwise an awaitable of the same answer.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Final, Protocol
+
+from ztproxy.administrator.audit import AuditUnavailable
+from ztproxy.administrator.evidence import decision_record, refused_record
+from ztproxy.administrator.explaining import refusal_of
+from ztproxy.model._seal import SEAL
+from ztproxy.model.codes import CODES
+from ztproxy.model.decision import Decision, Explanation, Refusal
+from ztproxy.model.permit import Permit
+from ztproxy.model.record import DecisionRecord
+from ztproxy.model.request import AccessRequest, Peer
+from ztproxy.model.resource import Route
+from ztproxy.model.subject import Device, Facts
+from ztproxy.policy.engine import PolicySet, Subject
+from ztproxy.trust.gather import NOBODY, Caller, Cold, Gatherer
+
+Answer = Permit | Refusal
+
+#: Permits of callers without a session end at the latest after this (ms); live paths are decided anew anyway.
+LONGEST: Final = 24 * 3600 * 1000
+#: Policy values kept for callers; beyond it all are made anew.
+KEPT: Final = 100_000
+#: The "decision" of requests that never reach the policies.
+NOT_ASKED: Final = Decision(allow=False, kind="default-deny")
+
+
+class Recorder(Protocol):
+    """Where decisions are written down (administrator.audit)."""
+
+    def decision(self, record: DecisionRecord) -> None:
+        """Write it down. Raises AuditUnavailable."""
+
+
+class Identities(Protocol):
+    """Identity lines for upstreams (service.identities)."""
+
+    def lines(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+        """Return ready header lines, or None when they have to be fetched."""
+
+    async def fetch(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+        """Return header lines; None when nobody would vouch for this caller."""
+
+
+class Access:
+    """The door of one worker. `policies` is swapped as a whole on reload."""
+
+    def __init__(
+        self,
+        *,
+        policies: PolicySet,
+        gatherer: Gatherer,
+        recorder: Recorder,
+        identities: Identities,
+        sync: Callable[[], Awaitable[bool]],
+        touched: Callable[[str], None],
+        now: Callable[[], int],
+    ) -> None:
+        self.policies = policies
+        self._gatherer = gatherer
+        self._recorder = recorder
+        self._identities = identities
+        self._sync = sync
+        self._touched = touched
+        self._now = now
+        self._subjects: dict[str, tuple[Facts, PolicySet, Subject]] = {}
+
+    # ------------------------------------------------------------------ the door
+
+    def authorize(self, request: AccessRequest) -> Answer | Awaitable[Answer]:
+        """Answer one request; an awaitable only when a fact is cold. Never raises."""
+        now = self._now()
+        caller = self._gatherer.gather(request.subject, request.context.host, now)
+        if isinstance(caller, Cold):
+            return self._synced(request)
+        if isinstance(caller, str):
+            return self._unidentified(request, caller, now)
+        return self._decide(request, caller, now)
+
+    def reconsider(self, permit: Permit) -> str:
+        """Decide a live path again: "" while it may go on, else the code of the refusal."""
+        request = permit.request
+        now = self._now()
+        caller = self._gatherer.gather(request.subject, request.context.host, now)
+        if not isinstance(caller, Caller):
+            if _is_portal(request):
+                return ""
+            return caller if isinstance(caller, str) else "session-ended"
+        subject = self._subject(caller)
+        decision = self.policies.decide(subject, request.resource, request.action, request.context, now)
+        if decision.allow:
+            return ""
+        return self._explain(request, caller, subject, decision, now)[0].code
+
+    def refuse(self, request: AccessRequest | None, peer: Peer, refusal: Refusal) -> None:
+        """Record a refusal made before policy was asked (a bad head, a foreign origin).
+
+        Raises AuditUnavailable."""
+        self._recorder.decision(refused_record(request, peer, refusal, self._now()))
+
+    # ------------------------------------------------------------------ steps
+
+    async def _synced(self, request: AccessRequest) -> Answer:
+        """The cookie is unknown here: hear the newest of the feed, then it is known or it is not."""
+        heard = await self._sync()
+        now = self._now()
+        caller = self._gatherer.gather(request.subject, request.context.host, now)
+        if isinstance(caller, Cold):
+            return self._unidentified(request, "session-ended" if heard else "facts-unavailable", now)
+        if isinstance(caller, str):
+            return self._unidentified(request, caller, now)
+        answer = self._decide(request, caller, now)
+        return answer if isinstance(answer, Permit | Refusal) else await answer
+
+    def _unidentified(self, request: AccessRequest, code: str, now: int) -> Answer:
+        """Without a believable caller only our own sign-in pages are reachable."""
+        if _is_portal(request) and code not in ("certificate-expired", "credentials-conflict"):
+            answer = self._decide(request, NOBODY, now)
+            if isinstance(answer, Permit | Refusal):
+                return answer
+        status, reason = CODES[code]
+        refusal = Refusal(
+            code=code,
+            status=status,
+            decision_id=request.context.request_id,
+            remedies=("sign-in",) if status == 401 else (),
+            reason=reason,
+        )
+        return self._refused(request, NOBODY, NOT_ASKED, now, refusal)
+
+    def _decide(self, request: AccessRequest, caller: Caller, now: int) -> Answer | Awaitable[Answer]:
+        subject = self._subject(caller)
+        decision = self.policies.decide(subject, request.resource, request.action, request.context, now)
+        if not decision.allow:
+            refusal, explanation = self._explain(request, caller, subject, decision, now)
+            return self._refused(request, caller, decision, now, refusal, explanation)
+        route = request.resource.route
+        if route is None:  # a policy that permits nowhere in particular still leads nowhere
+            return self._refused(request, caller, decision, now, _simple("access-denied", request))
+        if route.portal:
+            return self._permit(request, caller, decision, route, (), now)
+        lines = self._identities.lines(caller.facts, route, now)
+        if lines is None:
+            return self._vouched(request, caller, decision, route)
+        return self._permit(request, caller, decision, route, lines, now)
+
+    async def _vouched(
+        self, request: AccessRequest, caller: Caller, decision: Decision, route: Route
+    ) -> Answer:
+        """The first request of a caller to this audience: have an assertion signed."""
+        lines = await self._identities.fetch(caller.facts, route, self._now())
+        now = self._now()
+        if lines is None:
+            return self._refused(request, caller, decision, now, _simple("facts-unavailable", request))
+        return self._permit(request, caller, decision, route, lines, now)
+
+    def _permit(
+        self,
+        request: AccessRequest,
+        caller: Caller,
+        decision: Decision,
+        route: Route,
+        identity: tuple[bytes, ...],
+        now: int,
+    ) -> Answer:
+        if not self._note(request, caller, decision, now):
+            return _simple("audit-unavailable", request)
+        facts = caller.facts
+        session = facts.session
+        if session is not None and self._gatherer.touch(session, now):
+            self._touched(session.id)
+        ends = session.expires_at if session else facts.certificate_expires_at or now + LONGEST
+        return Permit(
+            decision_id=request.context.request_id,
+            request=request,
+            route=route,
+            principal_id=facts.principal.id,
+            session_id=session.id if session else "",
+            device_id=facts.device.id if isinstance(facts.device, Device) else "",
+            handle=caller.handle,
+            expires_at=_earlier(ends, decision, now),
+            identity=identity,
+            obligations=decision.obligations,
+            seal=SEAL,
+        )
+
+    # ------------------------------------------------------------------ explaining and recording
+
+    def _explain(
+        self, request: AccessRequest, caller: Caller, subject: Subject, decision: Decision, now: int
+    ) -> tuple[Refusal, Explanation]:
+        explanation = self.policies.explain(subject, request.resource, request.action, request.context, now)
+        return refusal_of(decision, explanation, caller.facts, request.context.request_id), explanation
+
+    def _refused(
+        self,
+        request: AccessRequest,
+        caller: Caller,
+        decision: Decision,
+        now: int,
+        refusal: Refusal,
+        explanation: Explanation | None = None,
+    ) -> Refusal:
+        noted = self._note(request, caller, decision, now, refusal, explanation)
+        return refusal if noted else _simple("audit-unavailable", request)
+
+    def _note(
+        self,
+        request: AccessRequest,
+        caller: Caller,
+        decision: Decision,
+        now: int,
+        refusal: Refusal | None = None,
+        explanation: Explanation | None = None,
+    ) -> bool:
+        """Write the decision down; False when that is impossible."""
+        record = decision_record(request, caller, decision, self.policies.digest, now, refusal, explanation)
+        try:
+            self._recorder.decision(record)
+        except AuditUnavailable:
+            return False
+        return True
+
+    def _subject(self, caller: Caller) -> Subject:
+        """Policy values of these very facts: made once, used until the facts or the policies are others."""
+        known = self._subjects.get(caller.key)
+        if known is not None and known[0] is caller.facts and known[1] is self.policies:
+            return known[2]
+        subject = self.policies.subject(caller.facts)
+        if len(self._subjects) >= KEPT:
+            self._subjects.clear()
+        self._subjects[caller.key] = (caller.facts, self.policies, subject)
+        return subject
+
+
+def _is_portal(request: AccessRequest) -> bool:
+    return request.resource.route is not None and request.resource.route.portal
+
+
+def _simple(code: str, request: AccessRequest) -> Refusal:
+    status, reason = CODES[code]
+    return Refusal(code=code, status=status, decision_id=request.context.request_id, reason=reason)
+
+
+def _earlier(ends: int, decision: Decision, now: int) -> int:
+    """A @maxsession obligation ends the path before the session would."""
+    for name, value in decision.obligations:
+        if name == "maxsession":
+            ends = min(ends, now + duration(value))
+    return ends
+
+
+@lru_cache(maxsize=256)
+def duration(text: str) -> int:
+    """Return ms of "30m" and the like; 0 (at once) for what is no duration: a typo only closes doors."""
+    match = re.fullmatch(r"([0-9]{1,9})(ms|s|m|h|d)", text)
+    return int(match[1]) * _UNITS[match[2]] if match else 0
+
+
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

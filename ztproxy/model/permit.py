@@ -3,6 +3,7 @@
 from dataclasses import InitVar, dataclass
 
 from ztproxy.model._seal import SEAL, Seal
+from ztproxy.model.request import AccessRequest
 from ztproxy.model.resource import Route
 
 
@@ -11,10 +12,11 @@ class Permit:
     """One allowed action, with the *resolved* route, so that nothing is looked up twice.
 
     Only `administrator.access` can make one: the seal is checked at construction, so copying with
-    `dataclasses.replace` or building by hand raises TypeError.
+    `dataclasses.replace` or building by hand raises TypeError or ValueError.
     """
 
     decision_id: str
+    request: AccessRequest  # what was asked, so that a live path can be decided again
     route: Route
     principal_id: str
     session_id: str  # "" for workloads and anonymous callers

@@ -1,0 +1,62 @@
+"""From "policy said no" to what the caller is told: a stable code, a sentence and remedies.
+
+The policies' own words (@reason, @remedy) go out; conditions, values and policy names stay in the record
+(they reveal policy). Pure; called by `administrator.access` only.
+"""
+
+from typing import Final
+
+from ztproxy.model.codes import CODES
+from ztproxy.model.decision import Decision, Explanation, Refusal
+from ztproxy.model.subject import Device, Facts, Posture
+
+#: Remedies that speak of the device: the code then says what about it.
+DEVICE_REMEDIES: Final = frozenset({"enrol-device", "recheck-device", "fix-device", "report-device"})
+
+
+def refusal_of(decision: Decision, explanation: Explanation, facts: Facts, decision_id: str) -> Refusal:
+    """Return what to tell the caller whom `decision` refused."""
+    code = _code(decision, explanation, facts)
+    status, sentence = CODES[code]
+    reason = " ".join((sentence, *explanation.reasons[:1])) if code != "facts-unavailable" else sentence
+    remedies = explanation.remedies
+    if code == "login-required":
+        reason, remedies = sentence, ("sign-in",)
+    elif code.startswith("device-"):
+        remedies = _DEVICE_REMEDY.get(code, ()) or remedies
+    return Refusal(code=code, status=status, decision_id=decision_id, remedies=remedies, reason=reason)
+
+
+def _code(decision: Decision, explanation: Explanation, facts: Facts) -> str:
+    if decision.kind == "error":
+        return "facts-unavailable"
+    if facts.principal.kind == "Anonymous":
+        return "login-required"
+    if DEVICE_REMEDIES.isdisjoint(explanation.remedies):
+        return "access-denied"
+    return _device_code(explanation, facts)
+
+
+def _device_code(explanation: Explanation, facts: Facts) -> str:
+    """Missing, stale and failing are different facts and get different codes (unknown is an error above)."""
+    if not isinstance(facts.device, Device):
+        return "device-required"
+    failed = " ".join(text for miss in explanation.near_misses for text in miss.failed)
+    if not facts.device_proof or ("proved_at" in failed and "posture" not in failed):
+        return "device-check-required"
+    if not isinstance(facts.posture, Posture):
+        return "device-posture-missing"
+    if not facts.posture.healthy:
+        return "device-posture-unhealthy"
+    if "reported_at" in failed or "report-device" in explanation.remedies:
+        return "device-posture-stale"
+    return "device-check-required" if "proved_at" in failed else "access-denied"
+
+
+_DEVICE_REMEDY: Final = {
+    "device-required": ("enrol-device", "recheck-device"),
+    "device-check-required": ("recheck-device",),
+    "device-posture-missing": ("report-device",),
+    "device-posture-stale": ("report-device",),
+    "device-posture-unhealthy": ("fix-device",),
+}

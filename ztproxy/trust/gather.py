@@ -1,0 +1,182 @@
+"""Everything known about one caller, gathered from memory for one request.
+
+Called by `administrator.access` only. Answers Facts, the code of a refusal, or COLD when the feed may hold
+something newer that settles it. Never asks anybody and never decides what is allowed.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final
+
+from msgspec import Struct
+
+from ztproxy.model.request import ClientCertificate, Evidence
+from ztproxy.model.subject import ANONYMOUS, Device, Facts, Posture, Principal, Session
+from ztproxy.trust.memory import Memory
+
+
+class Cold(Enum):
+    """The one value that says: ask the control process for what is newer, then gather again."""
+
+    COLD = "cold"
+
+
+COLD: Final = Cold.COLD
+
+#: How often a used session is reported to the control process, in ms.
+TOUCH_EVERY: Final = 30_000
+#: A feed older than this (ms) is told to policies; below it is the ordinary second between beats.
+QUIET: Final = 2_500
+#: Callers kept between requests; beyond it all are gathered anew.
+KEPT: Final = 100_000
+
+
+class Caller(Struct, frozen=True, gc=False):
+    """Facts and what they came by: `handle` is the cookie's digest, `key` that or the certificate's
+    fingerprint; "" without one."""
+
+    facts: Facts
+    handle: str = ""
+    key: str = ""
+
+
+NOBODY: Final = Caller(facts=Facts(principal=ANONYMOUS))
+
+
+class Gatherer:
+    """Gathers callers from a worker's memory.
+
+    `groups` maps workload ids to their configured groups; `feed_limit` is in ms. Facts of a session are
+    kept as long as its session, device and posture are the very same values, so nothing is ever stale.
+    """
+
+    def __init__(self, memory: Memory, *, groups: Mapping[str, tuple[str, ...]], feed_limit: int) -> None:
+        self.memory = memory
+        self._groups = groups
+        self._feed_limit = feed_limit
+        self._known: dict[str, Caller] = {}
+
+    def gather(self, evidence: Evidence, host: str, now: int) -> Caller | str | Cold:
+        """Return who asks, a refusal code, or COLD. `now` in ms, `host` as requested."""
+        certificate = evidence.certificate
+        if certificate is not None:
+            if not certificate.not_before <= now < certificate.not_after:
+                return "certificate-expired"
+            if certificate.kind == "workload":
+                if evidence.handle is not None:
+                    return "credentials-conflict"
+                return self._workload(certificate)
+        if evidence.handle is None:
+            return NOBODY
+        return self._person(evidence.handle, certificate, host, now)
+
+    def _person(
+        self, value: str, certificate: ClientCertificate | None, host: str, now: int
+    ) -> Caller | str | Cold:
+        memory = self.memory
+        digest = hashlib.sha256(value.encode("ascii", "replace")).hexdigest()
+        handle = memory.handles.get(digest)
+        if handle is None:
+            return COLD
+        session = memory.sessions.get(handle.session_id)
+        if session is None:
+            return COLD
+        if handle.host != host:
+            return "session-ended"  # a cookie belongs to the one host it was given to
+        age = memory.feed_age()
+        if age > self._feed_limit:
+            return "facts-unavailable"  # a session might have been cut and we would not know
+        if not self._alive(session, now):
+            return "session-ended"
+        return self._facts_of(session, digest, certificate, now, 0 if age < QUIET else age)
+
+    def _alive(self, session: Session, now: int) -> bool:
+        if session.ended_at or now >= session.expires_at:
+            return False
+        if not session.idle_limit:
+            return True
+        used = max(session.last_seen_at, self.memory.touched.get(session.id, 0))
+        return now - used < session.idle_limit
+
+    def _facts_of(
+        self, session: Session, digest: str, certificate: ClientCertificate | None, now: int, age: int
+    ) -> Caller | str:
+        memory = self.memory
+        device = memory.devices.get(session.device_id)
+        proof, proved_at = "agent", session.device_proved_at
+        if certificate is not None:
+            named = memory.devices.get(certificate.subject.rpartition("/")[2])
+            if named is None or named.spki != certificate.spki:
+                return "device-mismatch"
+            if session.device_id and named.id != session.device_id:
+                return "device-mismatch"
+            device, proof, proved_at = named, "mtls", now - now % 5000
+        if device is not None and device.revoked_at:
+            device = None
+        posture = memory.postures.get(device.id) if device is not None else None
+        known = self._known.get(digest)
+        if known is not None and not age:
+            old = known.facts
+            if (
+                old.session is session
+                and old.device is device
+                and old.posture is posture
+                and old.device_proved_at == (proved_at if device is not None else 0)
+            ):
+                return known
+        fresh = Caller(
+            handle=digest, key=digest, facts=_facts(session, device, posture, proof, proved_at, age)
+        )
+        return self._keep(fresh)
+
+    def _workload(self, certificate: ClientCertificate) -> Caller:
+        age = self.memory.feed_age()
+        known = self._known.get(certificate.fingerprint)
+        if known is not None and age < QUIET:
+            return known
+        principal = Principal(
+            kind="Workload",
+            id=certificate.subject,
+            issuer=certificate.bundle,
+            name=certificate.subject,
+            groups=self._groups.get(certificate.subject, ()),
+        )
+        facts = Facts(
+            principal=principal,
+            certificate_expires_at=certificate.not_after,
+            feed_age=0 if age < QUIET else age,
+        )
+        return self._keep(Caller(facts=facts, key=certificate.fingerprint))
+
+    def _keep(self, caller: Caller) -> Caller:
+        """Keep facts for the caller's next request, unless they tell of a silent feed."""
+        if not caller.facts.feed_age:
+            if len(self._known) >= KEPT:
+                self._known.clear()
+            self._known[caller.key] = caller
+        return caller
+
+    def touch(self, session: Session, now: int) -> bool:
+        """Note a use of the session; True when the control process should hear of it."""
+        touched = self.memory.touched
+        before = max(session.last_seen_at, touched.get(session.id, 0))
+        if now - before < TOUCH_EVERY:
+            return False
+        touched[session.id] = now
+        return True
+
+
+def _facts(
+    session: Session, device: Device | None, posture: Posture | None, proof: str, proved_at: int, age: int
+) -> Facts:
+    there = device is not None
+    return Facts(
+        principal=session.principal,
+        session=session,
+        device=device,
+        device_proof=("mtls" if proof == "mtls" else "agent") if there and proved_at else "",
+        device_proved_at=proved_at if there else 0,
+        posture=posture,
+        feed_age=age,
+    )
