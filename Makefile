@@ -1,0 +1,63 @@
+# What there is to type. A fresh Debian 12 needs nothing before: each target looks for its packages first,
+# installs them when it runs as root, and otherwise says which command would.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Where the demo keeps its keys, people and recordings, and the port of its front door.
+DIR = demo
+PORT = 8443
+
+PYTHON := .venv/bin/python
+
+.PHONY: help demo test test-quick test-scenarios lint format install clean
+
+help:
+	@echo "make demo [DIR=demo] [PORT=8443]   everything at once on loopback; Ctrl-C stops it"
+	@echo "make test                          all tests (test-quick and test-scenarios one by one)"
+	@echo "make lint                          formatting, rules, types, floors"
+	@echo "make format                        put the formatting right"
+	@echo "make install                       a virtual environment in .venv with everything for development"
+	@echo "make clean                         remove environments, caches and the demo in ./demo"
+
+demo:
+	@scripts/packages demo
+	@scripts/venv demo
+	@exec $(PYTHON) -m ztproxy demo --dir "$(DIR)" --port "$(PORT)"
+
+test:
+	@scripts/packages test
+	@scripts/venv dev
+	@scripts/venv apps
+	@scripts/test all
+
+test-quick:
+	@scripts/packages test
+	@scripts/venv dev
+	@scripts/test quick
+
+test-scenarios:
+	@scripts/packages test
+	@scripts/venv dev
+	@scripts/venv apps
+	@scripts/test scenarios
+
+lint:
+	@scripts/packages lint
+	@scripts/venv dev
+	@scripts/lint
+
+format:
+	@scripts/packages lint
+	@scripts/venv dev
+	@$(PYTHON) -m ruff format .
+	@$(PYTHON) -m ruff check --fix .
+
+install:
+	@scripts/packages lint
+	@scripts/venv dev
+
+clean:
+	@rm -rf .venv .venv-apps build dist demo
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
