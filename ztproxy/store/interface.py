@@ -71,3 +71,13 @@ class Feed(Protocol):
 
     async def wait(self, version: int, seconds: float) -> bool:
         """Return True as soon as the head is past `version`, False after `seconds`."""
+
+
+class Store(Records, Feed, Protocol):
+    """Both at once, as every back end offers them."""
+
+    async def sweep(self) -> int:
+        """Delete and publish expired records; return how many. Back ends also do so by themselves."""
+
+    async def close(self) -> None:
+        """Let go of files and connections. Whatever was acknowledged stays."""

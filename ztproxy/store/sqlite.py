@@ -1,0 +1,205 @@
+"""Records and Feed in one SQLite file: the embedded default.
+
+Made by `service` in the control process. Every write waits for the disk before it returns. Two threads
+do the work, one for writes and one for reads, so that the event loop never waits and reads never stand
+behind an fsync. Never shared between event loops.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, ParamSpec, Self, TypeVar
+
+from ztproxy.store._sqlite import BUSY_SECONDS, SWEEP_BATCH, Tables
+from ztproxy.store.interface import Change, StoreUnavailable, Versioned
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+KEEP: Final = 100_000  # changes kept for readers that fell behind
+SWEEP_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 0.2  # how late `wait` may notice a write of another process
+
+
+class SqliteStore:
+    """`Records` and `Feed` on one file. `await SqliteStore.open(...)`, later `await store.close()`."""
+
+    __slots__ = ("_changed", "_loop", "_now", "_reader", "_sweeper", "_writer")
+
+    def __init__(self, reader: "_Lane", writer: "_Lane", now: Callable[[], int]) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._sweeper = asyncio.create_task(self._sweep_for_ever())
+
+    @classmethod
+    async def open(cls, path: Path, now: Callable[[], int], *, keep: int = KEEP) -> Self:
+        """Open or create the file. `now` is the wall clock in ms, `keep` how many changes stay readable.
+
+        Raises StoreUnavailable when the file is damaged, locked, of another program or newer than we are.
+        """
+        writer = await _Lane.open(path, keep, "ztproxy-store-write")
+        try:
+            reader = await _Lane.open(path, keep, "ztproxy-store-read")
+        except BaseException:
+            await writer.close()
+            raise
+        return cls(reader, writer, now)
+
+    async def close(self) -> None:
+        """Finish the writes under way and close the file."""
+        self._sweeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._sweeper
+        await self._reader.close()
+        await self._writer.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # Records
+
+    async def get(self, kind: str, key: str) -> Versioned | None:
+        """Return the live record, or None."""
+        return await self._reader.call(self._reader.tables.get, kind, key, self._now())
+
+    async def put(
+        self, kind: str, key: str, value: bytes, *, if_version: int | None = None, expires_at: int = 0
+    ) -> int:
+        """Write and publish in one step, on disk when this returns."""
+        return await self._change(
+            self._writer.tables.put, kind, key, value, if_version, expires_at, self._now()
+        )
+
+    async def scan(self, kind: str, *, after: str = "", limit: int = 1000) -> Sequence[Versioned]:
+        """Return live records of a kind with keys greater than `after`, in key order."""
+        return await self._reader.call(self._reader.tables.scan, kind, after, limit, self._now())
+
+    async def delete(self, kind: str, key: str, *, if_version: int | None = None) -> bool:
+        """Delete and publish; False when nothing was there."""
+        return await self._change(self._writer.tables.delete, kind, key, if_version, self._now())
+
+    # Feed
+
+    async def head(self) -> int:
+        """Return the number of the newest change."""
+        return await self._reader.call(self._reader.tables.head)
+
+    async def after(self, version: int, *, limit: int = 1000) -> Sequence[Change] | None:
+        """Return changes after `version` in order; None when they are no longer kept."""
+        return await self._reader.call(self._reader.tables.after, version, limit)
+
+    async def wait(self, version: int, seconds: float) -> bool:
+        """Return True as soon as the head is past `version`; at once for writes of this process."""
+        deadline = self._loop.time() + seconds
+        while True:
+            changed = self._changed
+            if await self.head() > version:
+                return True
+            remaining = deadline - self._loop.time()
+            if remaining <= 0:
+                return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(remaining, POLL_SECONDS)):
+                    await changed.wait()
+
+    async def sweep(self) -> int:
+        """Delete and publish every expired record; return how many."""
+        total = 0
+        while True:
+            swept = await self._change(self._writer.tables.sweep, self._now())
+            total += swept
+            if swept < SWEEP_BATCH:
+                return total
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            with suppress(StoreUnavailable):  # callers of the store see the same trouble themselves
+                await self.sweep()
+
+    async def _change(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        def work(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return do(*args, **kwargs)
+            finally:  # told by the thread, so that waiters learn of it even if the caller was cancelled
+                self._loop.call_soon_threadsafe(self._wake)
+
+        return await self._writer.call(work, *args, **kwargs)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class _Lane:
+    """One thread with its own connection."""
+
+    __slots__ = ("_closed", "_executor", "_path", "tables")
+
+    def __init__(self, path: Path, executor: ThreadPoolExecutor, tables: Tables) -> None:
+        self._path = path
+        self._executor = executor
+        self._closed = False
+        self.tables = tables
+
+    @classmethod
+    async def open(cls, path: Path, keep: int, name: str) -> Self:
+        executor = ThreadPoolExecutor(1, name)
+        try:
+            tables = await _in_thread(executor, path, Tables, path, keep)
+        except BaseException:
+            executor.shutdown(wait=False)
+            raise
+        return cls(path, executor, tables)
+
+    async def call(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._closed:
+            raise StoreUnavailable(f"{self._path} is closed")
+        return await _in_thread(self._executor, self._path, do, *args, **kwargs)
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await _in_thread(self._executor, self._path, self.tables.close)
+            self._executor.shutdown()
+
+
+async def _in_thread(
+    executor: ThreadPoolExecutor, path: Path, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    def work() -> T:
+        with _told(path):
+            return do(*args, **kwargs)
+
+    return await asyncio.get_running_loop().run_in_executor(executor, work)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say in words what is wrong with the file. The values concerned are never part of the message."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"{path}: {_explain(error)}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror or error}") from error
+
+
+def _explain(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"locked by another process for more than {BUSY_SECONDS:g} s"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"damaged or not a database ({error}); restore it from a backup"
+    if code == sqlite3.SQLITE_FULL:
+        return "the disk is full"
+    return str(error)
