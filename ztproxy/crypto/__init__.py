@@ -1,1 +1,4 @@
-"""Formats and rules of cryptography: JOSE, SPIFFE ids, X.509 templates and checks, opaque ids. No I/O."""
+"""JOSE rules, SPIFFE ids, X.509 (template, signing, separate checker), opaque ids.
+
+Pure and synchronous: time and entropy are arguments, nothing here reads a file, a clock or a socket.
+"""
