@@ -1,0 +1,214 @@
+"""A worker's link to the control process: the feed into memory, questions and answers, counters back.
+
+While the link is down the worker goes on from memory; `Memory.feed_age` grows and closes doors in time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ztproxy.model.messages import (
+    AssertionSigned,
+    AssertionWanted,
+    Beat,
+    Changed,
+    Counted,
+    Fresh,
+    FromControl,
+    Hello,
+    Sync,
+    Synced,
+    Touched,
+)
+from ztproxy.net.channel import Channel, ChannelBroken, dial
+from ztproxy.trust.memory import Concern, Memory
+
+log = logging.getLogger("ztproxy.link")
+
+ASK_TIMEOUT: Final = 3.0  # seconds
+SILENCE: Final = 5.0  # seconds without a beat after which the link is dialled anew
+RETRY: Final = 0.2  # seconds between dials
+ASKS: Final = 4096  # questions under way at most
+
+
+class Link:
+    """One worker's end.
+
+    `changed(concerns)` is called after memory took changes, with None when everything may have changed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        memory: Memory,
+        *,
+        worker: int,
+        pid: int,
+        journal: str,
+        now: Callable[[], int],
+        changed: Callable[[Sequence[Concern] | None], None],
+    ) -> None:
+        self._path = path
+        self._memory = memory
+        self._worker = worker
+        self._pid = pid
+        self._journal = journal
+        self._now = now
+        self._changed = changed
+        self._channel: Channel[FromControl] | None = None
+        self._boot = ""
+        self._coming = ""  # boot of the snapshot that is coming in
+        self._snapshot: list[Changed] | None = None
+        self._asks: dict[int, asyncio.Future[FromControl]] = {}
+        self._last_ask = 0
+        self._syncing: asyncio.Task[bool] | None = None
+        self._next_sync: asyncio.Task[bool] | None = None
+        self._touched: set[str] = set()
+        self.ready = asyncio.Event()
+
+    # ------------------------------------------------------------------ running
+
+    async def run(self) -> None:
+        """Stay linked until cancelled."""
+        while True:
+            try:
+                self._channel = await dial(self._path, FromControl)
+            except OSError:
+                await asyncio.sleep(RETRY)
+                continue
+            try:
+                await self._converse(self._channel)
+            except (ChannelBroken, TimeoutError) as broken:
+                log.warning("link to the control process broke", extra={"reason": str(broken) or "silence"})
+            finally:
+                self._drop()
+            await asyncio.sleep(RETRY)
+
+    async def _converse(self, channel: Channel[FromControl]) -> None:
+        version = self._memory.version if self._boot else 0
+        channel.send(
+            Hello(worker=self._worker, pid=self._pid, version=version, journal=self._journal, boot=self._boot)
+        )
+        incoming = aiter(channel.messages())
+        while True:
+            async with asyncio.timeout(SILENCE):
+                message = await anext(incoming, None)
+            if message is None:
+                return
+            self._take(message)
+
+    def _drop(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        self._snapshot = None
+        for answer in self._asks.values():
+            if not answer.done():
+                answer.cancel()
+        self._asks.clear()
+
+    # ------------------------------------------------------------------ what comes in
+
+    def _take(self, message: FromControl) -> None:
+        if isinstance(message, Changed):
+            self._take_change(message)
+        elif isinstance(message, Beat):
+            self._take_beat(message)
+        elif isinstance(message, Fresh):
+            self._coming, self._snapshot = message.boot, []
+        else:
+            answer = self._asks.pop(message.ask, None)
+            if answer is not None and not answer.done():
+                answer.set_result(message)
+
+    def _take_change(self, change: Changed) -> None:
+        if self._snapshot is not None:
+            self._snapshot.append(change)
+            return
+        concern = self._memory.apply(change)
+        if concern is not None:
+            self._changed((concern,))
+
+    def _take_beat(self, beat: Beat) -> None:
+        """A snapshot replaces memory in one step: no request ever sees half of it."""
+        if self._snapshot is not None:
+            self._memory.forget()
+            for change in self._snapshot:
+                self._memory.apply(change)
+            self._snapshot, self._boot = None, self._coming
+            self._memory.heard(beat.version)
+            self._changed(None)
+            self.ready.set()
+        self._memory.heard(beat.version)
+        self._send_touched()
+
+    # ------------------------------------------------------------------ what goes out
+
+    async def sync(self) -> bool:
+        """Return True once memory holds all that was in the store when this was called.
+
+        Callers share: at most one question is under way and one more waits for it.
+        """
+        if self._syncing is None or self._syncing.done():
+            self._syncing = asyncio.create_task(self._sync())
+            return await asyncio.shield(self._syncing)
+        if self._next_sync is None or self._next_sync.done():
+            self._next_sync = asyncio.create_task(self._sync_after(self._syncing))
+        return await asyncio.shield(self._next_sync)
+
+    async def _sync_after(self, first: asyncio.Task[bool]) -> bool:
+        await asyncio.wait({first})
+        self._syncing, self._next_sync = asyncio.current_task(), None
+        return await self._sync()
+
+    async def _sync(self) -> bool:
+        return isinstance(await self._ask(lambda ask: Sync(ask=ask)), Synced)
+
+    async def assertion(self, wanted: AssertionWanted) -> AssertionSigned | None:
+        """Have an assertion signed; None when the control process does not answer."""
+        answer = await self._ask(lambda ask: msgspec.structs.replace(wanted, ask=ask))
+        return answer if isinstance(answer, AssertionSigned) else None
+
+    async def _ask(self, question: Callable[[int], msgspec.Struct]) -> FromControl | None:
+        channel = self._channel
+        if channel is None or len(self._asks) >= ASKS:
+            return None
+        self._last_ask += 1
+        ask = self._last_ask
+        answer: asyncio.Future[FromControl] = asyncio.get_running_loop().create_future()
+        self._asks[ask] = answer
+        channel.send(question(ask))
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT):
+                return await answer
+        except TimeoutError:
+            return None
+        except asyncio.CancelledError:
+            if answer.cancelled() and not _cancelling():
+                return None  # the link broke, not our caller
+            raise
+        finally:
+            self._asks.pop(ask, None)
+
+    def touched(self, session_id: str) -> None:
+        """Note that a session is in use; told with the next beat."""
+        self._touched.add(session_id)
+
+    def _send_touched(self) -> None:
+        if self._touched and self._channel is not None:
+            self._channel.send(Touched(sessions=tuple(self._touched), at=self._now()))
+            self._touched.clear()
+
+    def counted(self, snapshot: bytes) -> None:
+        """Hand the worker's counters over (an encoded telemetry snapshot)."""
+        if self._channel is not None:
+            self._channel.send(Counted(snapshot=snapshot))
+
+
+def _cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
