@@ -30,6 +30,14 @@ Answer = Permit | Refusal
 LONGEST: Final = 24 * 3600 * 1000
 #: Policy values kept for callers; beyond it all are made anew.
 KEPT: Final = 100_000
+#: What helps where policy was not asked.
+REMEDIES_OF: Final = {
+    "session-ended": ("sign-in",),
+    "device-mismatch": ("use-own-device",),
+    "certificate-expired": ("renew-certificate",),
+    "facts-unavailable": ("retry-later",),
+    "audit-unavailable": ("retry-later",),
+}
 #: The "decision" of requests that never reach the policies.
 NOT_ASKED: Final = Decision(allow=False, kind="default-deny")
 
@@ -127,15 +135,7 @@ class Access:
             answer = self._decide(request, NOBODY, now)
             if isinstance(answer, Permit | Refusal):
                 return answer
-        status, reason = CODES[code]
-        refusal = Refusal(
-            code=code,
-            status=status,
-            decision_id=request.context.request_id,
-            remedies=("sign-in",) if status == 401 else (),
-            reason=reason,
-        )
-        return self._refused(request, NOBODY, NOT_ASKED, now, refusal)
+        return self._refused(request, NOBODY, NOT_ASKED, now, _simple(code, request))
 
     def _decide(self, request: AccessRequest, caller: Caller, now: int) -> Answer | Awaitable[Answer]:
         subject = self._subject(caller)
@@ -248,7 +248,10 @@ def _is_portal(request: AccessRequest) -> bool:
 
 def _simple(code: str, request: AccessRequest) -> Refusal:
     status, reason = CODES[code]
-    return Refusal(code=code, status=status, decision_id=request.context.request_id, reason=reason)
+    remedies = REMEDIES_OF.get(code, ())
+    return Refusal(
+        code=code, status=status, decision_id=request.context.request_id, remedies=remedies, reason=reason
+    )
 
 
 def _earlier(ends: int, decision: Decision, now: int) -> int:

@@ -11,7 +11,7 @@ from ztproxy.model.decision import Decision, Explanation, Refusal
 from ztproxy.model.subject import Device, Facts, Posture
 
 #: Remedies that speak of the device: the code then says what about it.
-DEVICE_REMEDIES: Final = frozenset({"enrol-device", "recheck-device", "fix-device", "report-device"})
+DEVICE_REMEDIES: Final = frozenset({"enrol-device", "recheck-device", "fix-device", "start-agent"})
 
 
 def refusal_of(decision: Decision, explanation: Explanation, facts: Facts, decision_id: str) -> Refusal:
@@ -48,7 +48,7 @@ def _device_code(explanation: Explanation, facts: Facts) -> str:
         return "device-posture-missing"
     if not facts.posture.healthy:
         return "device-posture-unhealthy"
-    if "reported_at" in failed or "report-device" in explanation.remedies:
+    if "reported_at" in failed or "start-agent" in explanation.remedies:
         return "device-posture-stale"
     return "device-check-required" if "proved_at" in failed else "access-denied"
 
@@ -56,7 +56,7 @@ def _device_code(explanation: Explanation, facts: Facts) -> str:
 _DEVICE_REMEDY: Final = {
     "device-required": ("enrol-device", "recheck-device"),
     "device-check-required": ("recheck-device",),
-    "device-posture-missing": ("report-device",),
-    "device-posture-stale": ("report-device",),
+    "device-posture-missing": ("start-agent",),
+    "device-posture-stale": ("start-agent",),
     "device-posture-unhealthy": ("fix-device",),
 }

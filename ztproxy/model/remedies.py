@@ -33,6 +33,12 @@ _ALL: Final = (
         "/.ztproxy/device",
     ),
     Remedy(
+        "start-agent",
+        "Start the device agent, so that the device reports its state.",
+        "See this device",
+        "/.ztproxy/device",
+    ),
+    Remedy(
         "use-own-device",
         "Use the device this session was started on, or sign in again on this one.",
         "Sign in again",

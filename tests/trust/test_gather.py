@@ -1,0 +1,192 @@
+"""Who asks: from memory, for this host, now. Anything doubtful is a refusal or a question, never a guess."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from ztproxy.model.messages import Changed
+from ztproxy.model.request import ClientCertificate, Evidence
+from ztproxy.model.subject import Device, Handle, Posture, Principal, Session
+from ztproxy.net.clock import FixedClock
+from ztproxy.trust.gather import COLD, NOBODY, TOUCH_EVERY, Caller, Gatherer
+from ztproxy.trust.memory import Memory
+
+NOW = 1_800_000_000_000
+COOKIE = "c" * 43
+DIGEST = hashlib.sha256(COOKIE.encode()).hexdigest()
+CAROL = Principal(kind="User", id="t:carol", name="Carol", groups=("contractors",))
+SESSION = Session(
+    id="ses_1",
+    principal=CAROL,
+    provider="t",
+    created_at=NOW - 1000,
+    auth_time=NOW - 1000,
+    last_seen_at=NOW - 1000,
+    expires_at=NOW + 3_600_000,
+    idle_limit=600_000,
+    device_id="dev_1",
+    device_proved_at=NOW - 500,
+)
+DEVICE = Device(id="dev_1", name="laptop", spki="aa")
+POSTURE = Posture(device_id="dev_1", reported_at=NOW - 100, seq=1, source="a", level="self", healthy=True)
+CERTIFICATE = ClientCertificate(
+    kind="device",
+    bundle="devices",
+    subject="spiffe://t/device/dev_1",
+    fingerprint="f1",
+    spki="aa",
+    not_before=NOW - 10,
+    not_after=NOW + 1_000_000,
+    serial="01",
+)
+WORKLOAD = replace(CERTIFICATE, kind="workload", bundle="w", subject="spiffe://t/ci", fingerprint="f2")
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = FixedClock(ms=NOW)
+        self.memory = Memory(self.clock.monotonic)
+        self.gatherer = Gatherer(self.memory, groups={"spiffe://t/ci": ("deployers",)}, feed_limit=10_000)
+        self.put("session", "ses_1", SESSION)
+        self.put("handle", DIGEST, Handle(session_id="ses_1", host="app.test", created_at=NOW))
+        self.put("device", "dev_1", DEVICE)
+        self.put("posture", "dev_1", POSTURE)
+        self.memory.heard(1)
+
+    def put(self, kind: str, key: str, value: Any) -> None:
+        self.memory.apply(
+            Changed(
+                version=1,
+                kind=kind,
+                key=key,
+                value=None if value is None else msgspec.msgpack.encode(value),
+            )
+        )
+
+    def gather(self, host: str = "app.test", **evidence: Any) -> Any:
+        return self.gatherer.gather(Evidence(**{"handle": COOKIE, **evidence}), host, self.clock.now())
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_warm_session_is_gathered_with_its_device_and_posture(world: World) -> None:
+    caller = world.gather()
+    assert isinstance(caller, Caller)
+    facts = caller.facts
+    assert (facts.principal, facts.session, facts.device, facts.posture) == (CAROL, SESSION, DEVICE, POSTURE)
+    assert (facts.device_proof, facts.device_proved_at, facts.feed_age) == ("agent", NOW - 500, 0)
+    assert world.gather() is caller, "warm facts are not made again"
+
+
+def test_no_credentials_is_nobody_and_an_unknown_cookie_asks_first(world: World) -> None:
+    assert world.gather(handle=None) is NOBODY
+    assert world.gather(handle="x" * 43) is COLD
+    world.put("session", "ses_1", None)
+    assert world.gather() is COLD
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        replace(SESSION, ended_at=NOW - 1),
+        replace(SESSION, expires_at=NOW),
+        replace(SESSION, last_seen_at=NOW - 600_000),
+    ],
+    ids=["ended", "absolute limit", "idle limit"],
+)
+def test_a_session_that_is_over_is_over(world: World, session: Session) -> None:
+    assert isinstance(world.gather(), Caller)
+    world.put("session", "ses_1", session)
+    assert world.gather() == "session-ended"
+
+
+def test_use_keeps_an_idle_session_alive_and_is_reported_now_and_then(world: World) -> None:
+    assert not world.gatherer.touch(SESSION, NOW)
+    world.clock.ms = NOW + TOUCH_EVERY
+    assert world.gatherer.touch(SESSION, world.clock.now())
+    assert not world.gatherer.touch(SESSION, world.clock.now())
+    world.clock.ms = NOW + 610_000
+    assert isinstance(world.gather(), Caller)
+    world.clock.ms = NOW + TOUCH_EVERY + 600_000
+    assert world.gather() == "session-ended"
+
+
+def test_a_cookie_is_good_for_its_own_host_only(world: World) -> None:
+    assert world.gather(host="other.test") == "session-ended"
+
+
+def test_a_silent_feed_closes_the_door_for_sessions(world: World) -> None:
+    world.clock.seconds += 5
+    caller = world.gather()
+    assert isinstance(caller, Caller)
+    assert caller.facts.feed_age == 5000, "policies are told"
+    world.clock.seconds += 5.1
+    assert world.gather() == "facts-unavailable"
+    world.memory.heard(1)
+    assert world.gather().facts.feed_age == 0
+
+
+def test_every_change_is_seen_at_once(world: World) -> None:
+    world.gather()
+    world.put("posture", "dev_1", replace(POSTURE, healthy=False))
+    assert world.gather().facts.posture.healthy is False
+    world.put("posture", "dev_1", None)
+    assert world.gather().facts.posture is None
+    world.put("device", "dev_1", replace(DEVICE, revoked_at=NOW))
+    facts = world.gather().facts
+    assert (facts.device, facts.posture, facts.device_proof) == (None, None, "")
+
+
+def test_a_device_certificate_is_a_proof_of_its_own(world: World) -> None:
+    world.put("session", "ses_1", replace(SESSION, device_id="", device_proved_at=0))
+    assert world.gather().facts.device is None
+    facts = world.gather(certificate=CERTIFICATE).facts
+    assert (facts.device, facts.device_proof) == (DEVICE, "mtls")
+    assert NOW - facts.device_proved_at <= 5000
+
+
+@pytest.mark.parametrize(
+    "certificate",
+    [
+        replace(CERTIFICATE, subject="spiffe://t/device/dev_2"),
+        replace(CERTIFICATE, subject="spiffe://t/device/dev_9"),
+        replace(CERTIFICATE, spki="bb"),
+    ],
+    ids=["another device", "an unknown device", "another key"],
+)
+def test_a_session_does_not_move_to_another_device(world: World, certificate: ClientCertificate) -> None:
+    world.put("device", "dev_2", replace(DEVICE, id="dev_2"))
+    assert world.gather(certificate=certificate) == "device-mismatch"
+
+
+@pytest.mark.parametrize("kind", [CERTIFICATE, WORKLOAD])
+def test_a_certificate_is_checked_against_the_clock_at_every_request(
+    world: World, kind: ClientCertificate
+) -> None:
+    handle = COOKIE if kind is CERTIFICATE else None
+    assert isinstance(world.gather(handle=handle, certificate=kind), Caller)
+    world.clock.ms = kind.not_after
+    assert world.gather(handle=handle, certificate=kind) == "certificate-expired"
+    world.clock.ms = kind.not_before - 1
+    assert world.gather(handle=handle, certificate=kind) == "certificate-expired"
+
+
+def test_a_workload_is_its_certificate(world: World) -> None:
+    caller = world.gather(handle=None, certificate=WORKLOAD)
+    principal = caller.facts.principal
+    assert (principal.kind, principal.id, principal.issuer) == ("Workload", "spiffe://t/ci", "w")
+    assert principal.groups == ("deployers",)
+    assert caller.facts.certificate_expires_at == WORKLOAD.not_after
+    assert world.gather(handle=None, certificate=WORKLOAD) is caller
+    other = world.gather(handle=None, certificate=replace(WORKLOAD, subject="spiffe://t/x", fingerprint="f3"))
+    assert other.facts.principal.groups == ()
+
+
+def test_two_credentials_at_once_are_refused(world: World) -> None:
+    assert world.gather(certificate=WORKLOAD) == "credentials-conflict"
