@@ -1,6 +1,6 @@
 """go-spiffe's X509-SVIDs, good and bad, against our leaf rules."""
 
-import os
+import base64
 from pathlib import Path
 
 import pytest
@@ -21,11 +21,8 @@ BAD = {
 
 
 @pytest.fixture
-def folder() -> Path:
-    root = os.environ.get("ZTPROXY_VECTORS")
-    if not root:
-        pytest.skip("ZTPROXY_VECTORS is not set")
-    return Path(root) / "spiffe" / "svid" / "x509svid" / "testdata"
+def folder(vectors: Path) -> Path:
+    return vectors / "spiffe" / "svid" / "x509svid" / "testdata"
 
 
 def leaf_of(path: Path) -> bytes:
@@ -51,8 +48,6 @@ def test_bad_leaves_are_refused_for_the_right_reason(folder: Path, name: str, re
 
 
 def test_a_corrupt_certificate_is_one_error(folder: Path) -> None:
-    import base64
-
     lines = (folder / "corrupt-cert.pem").read_text().splitlines()
     body = "".join(line for line in lines if line and not line.startswith("-----"))
     with pytest.raises(CertificateError, match="not a readable"):
