@@ -1,0 +1,296 @@
+"""Sessions of people: started at sign-in, a handle per host, bound to a device, ended everywhere at once.
+
+Called by the portal, the API and the control process; workers only read what this writes, through the feed.
+It must never hand out a handle or a code in the clear twice, and never revive a session that is over.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from hmac import compare_digest
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ztproxy.crypto.ids import handle_digest, new_session_id, new_token
+from ztproxy.model.record import SessionRecord
+from ztproxy.model.subject import Handle, Session
+from ztproxy.net.clock import Clock
+from ztproxy.store.interface import Conflict, Records, StoreUnavailable, Versioned
+from ztproxy.trust.identity.provider import SignIn
+
+#: How long a one-time host handoff code is good for, in ms.
+CODE_LIFETIME: Final = 60_000
+#: Uses may be reported this late by workers; the sweep for idle sessions allows for it. In ms.
+REPORTING_DELAY: Final = 60_000
+_ATTEMPTS: Final = 16
+_PAGE: Final = 500
+
+_decode_session = msgspec.msgpack.Decoder(Session).decode
+_decode_handle = msgspec.msgpack.Decoder(Handle).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Limits(Struct, frozen=True):
+    """How long sessions live, in ms. `review` is how long an ended one is kept to be looked at."""
+
+    idle: int
+    absolute: int
+    review: int = 90 * 24 * 3600 * 1000
+
+
+class Code(Struct, frozen=True):
+    """A one-time handoff of a session to another host. Record kind "code", key = hex SHA-256 of the code."""
+
+    session_id: str
+    host: str
+    flow: str  # digest of the flow cookie of the browser that asked, on that host
+
+
+class OtherDevice(Exception):
+    """The session is bound to another device already."""
+
+
+_decode_code = msgspec.msgpack.Decoder(Code).decode
+
+
+def alive(session: Session, now: int) -> bool:
+    """Whether the session can be used at `now` (ms)."""
+    if session.ended_at or now >= session.expires_at:
+        return False
+    return not session.idle_limit or now - session.last_seen_at < session.idle_limit
+
+
+class Sessions:
+    """All sessions, in `records`.
+
+    `witness` writes the audit record and raises when it can not: a session is witnessed before it is usable.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+        witness: Callable[[SessionRecord], None],
+        limits: Limits,
+    ) -> None:
+        self._records = records
+        self._clock = clock
+        self._entropy = entropy
+        self._witness = witness
+        self._limits = limits
+
+    async def start(
+        self, sign_in: SignIn, *, ip: str = "", user_agent: str = "", replaces: str = ""
+    ) -> Session:
+        """Start a session under a new id; the one it `replaces` in that browser ends with all its handles."""
+        session = self._new(sign_in, ip, user_agent)
+        self._tell(session, "started", detail=f"provider {session.provider}")
+        await self._records.put(
+            "session", session.id, _encode(session), if_version=0, expires_at=self._kept_until(session)
+        )
+        if replaces:
+            await self.end(replaces, "signed in again")
+        return session
+
+    def _new(self, sign_in: SignIn, ip: str, user_agent: str) -> Session:
+        now = self._clock.now()
+        return Session(
+            id=new_session_id(self._entropy),
+            principal=sign_in.principal,
+            provider=sign_in.provider,
+            created_at=now,
+            auth_time=min(sign_in.auth_time, now),
+            amr=sign_in.amr,
+            acr=sign_in.acr,
+            last_seen_at=now,
+            expires_at=now + self._limits.absolute,
+            idle_limit=self._limits.idle,
+            ip=ip,
+            user_agent=user_agent[:256],
+        )
+
+    async def get(self, session_id: str) -> Session | None:
+        """Return the session, ended or not."""
+        stored = await self._records.get("session", session_id)
+        return None if stored is None else _decode_session(stored.value)
+
+    async def find(self, handle: str, host: str) -> Session | None:
+        """Return the live session this cookie value stands for on this host."""
+        stored = await self._records.get("handle", handle_digest(handle))
+        if stored is None:
+            return None
+        known = _decode_handle(stored.value)
+        return await self._alive(known.session_id) if known.host == host else None
+
+    async def _alive(self, session_id: str) -> Session | None:
+        session = await self.get(session_id)
+        return session if session is not None and alive(session, self._clock.now()) else None
+
+    async def new_handle(self, session_id: str, host: str, *, drops: str = "") -> str:
+        """Return a new cookie value for a host; the value it `drops` there stops working.
+
+        Raises LookupError when the session is over.
+        """
+        session = await self._alive(session_id)
+        if session is None:
+            raise LookupError("the session is over")
+        if drops:
+            await self._records.delete("handle", handle_digest(drops))
+        value = new_token(self._entropy)
+        handle = Handle(session_id=session_id, host=host, created_at=self._clock.now())
+        await self._records.put(
+            "handle", handle_digest(value), _encode(handle), if_version=0, expires_at=session.expires_at
+        )
+        return value
+
+    async def new_code(self, session_id: str, host: str, flow: str) -> str:
+        """Return a one-time code that hands the session to `host` in the browser with that `flow` digest."""
+        code = new_token(self._entropy)
+        value = _encode(Code(session_id=session_id, host=host, flow=flow))
+        expires_at = self._clock.now() + CODE_LIFETIME
+        await self._records.put("code", handle_digest(code), value, if_version=0, expires_at=expires_at)
+        return code
+
+    async def redeem(self, code: str, host: str, flow: str) -> Session | None:
+        """Return the live session a code hands over, once; any use spends it, a wrong one too."""
+        key = handle_digest(code)
+        stored = await self._records.get("code", key)
+        if stored is None or not await self._spend("code", stored):
+            return None
+        known = _decode_code(stored.value)
+        if known.host != host or not compare_digest(known.flow.encode(), flow.encode()):
+            return None
+        return await self._alive(known.session_id)
+
+    async def _spend(self, kind: str, stored: Versioned) -> bool:
+        """Delete exactly this record; False when somebody else was faster or it is out of date."""
+        if stored.expires_at and self._clock.now() >= stored.expires_at:
+            return False
+        try:
+            return await self._records.delete(kind, stored.key, if_version=stored.version)
+        except Conflict:
+            return False
+
+    async def bind_device(self, session_id: str, device_id: str, proved_at: int) -> Session | None:
+        """Note a proof by a device; the first one binds the session to it for good.
+
+        Return the session, None when it is over. Raises OtherDevice.
+        """
+        session = await self._alive(session_id)
+        if session is None:
+            return None
+        if session.device_id and session.device_id != device_id:
+            raise OtherDevice(session.device_id)
+        if not session.device_id:
+            self._tell(session, "device-bound", device=device_id)
+        return await self._change(session_id, lambda now: _bound(now, device_id, proved_at))
+
+    async def end(self, session_id: str, by: str) -> bool:
+        """End a session on every host; False when it was over or unknown.
+
+        The end is written before it is witnessed: a failing audit must not keep a session alive.
+        """
+        now = self._clock.now()
+        ended = False
+
+        def change(session: Session) -> Session:
+            nonlocal ended
+            ended = not session.ended_at
+            return replace(session, ended_at=now, ended_by=by) if ended else session
+
+        session = await self._change(session_id, change)
+        if ended and session is not None:
+            self._tell(session, "ended", device=session.device_id, detail=by)
+        return ended
+
+    async def end_of(self, principal_id: str, by: str) -> int:
+        """End every session of a person; return how many there were."""
+        mine = [found.id async for found in self._each() if found.principal.id == principal_id]
+        return sum([await self.end(session_id, by) for session_id in mine])
+
+    async def touch(self, session_ids: Sequence[str], at: int) -> None:
+        """Note that sessions were in use at `at` (ms); one that was over by then stays over."""
+        for session_id in session_ids:
+            await self._change(session_id, lambda session: _seen(session, at))
+
+    async def end_expired(self) -> int:
+        """Mark sessions whose time is over as ended, so that the review shows it; return how many."""
+        late = self._clock.now() - REPORTING_DELAY
+        over = [found.id async for found in self._each() if not found.ended_at and not alive(found, late)]
+        return sum([await self.end(session_id, "expired") for session_id in over])
+
+    async def list(self, *, after: str = "", limit: int = 100, ended: bool = False) -> Sequence[Session]:
+        """Return sessions in the order of their ids, live ones only unless `ended` are wanted too."""
+        now = self._clock.now()
+        found = []
+        async for session in self._each(after):
+            if ended or alive(session, now):
+                found.append(session)
+            if len(found) >= limit:
+                break
+        return found
+
+    async def _each(self, after: str = "") -> AsyncIterator[Session]:
+        while page := await self._records.scan("session", after=after, limit=_PAGE):
+            for stored in page:
+                yield _decode_session(stored.value)
+            after = page[-1].key
+
+    async def _change(self, session_id: str, change: Callable[[Session], Session]) -> Session | None:
+        """Apply a change to the newest state, again when somebody else was faster."""
+        for _ in range(_ATTEMPTS):
+            stored = await self._records.get("session", session_id)
+            if stored is None:
+                return None
+            session = _decode_session(stored.value)
+            changed = change(session)
+            if changed == session:
+                return session
+            try:
+                await self._records.put(
+                    "session",
+                    session_id,
+                    _encode(changed),
+                    if_version=stored.version,
+                    expires_at=self._kept_until(changed),
+                )
+            except Conflict:
+                continue
+            return changed
+        raise StoreUnavailable("a session is changed too often at once")
+
+    def _kept_until(self, session: Session) -> int:
+        return (session.ended_at or session.expires_at) + self._limits.review
+
+    def _tell(self, session: Session, event: str, *, device: str = "", detail: str = "") -> None:
+        principal = session.principal
+        self._witness(
+            SessionRecord(
+                id=session.id,
+                at=self._clock.now(),
+                event=event,
+                principal=f"{principal.kind}::{principal.id}",
+                name=principal.name,
+                session=session.id,
+                device=device,
+                ip=session.ip,
+                detail=detail,
+            )
+        )
+
+
+def _bound(session: Session, device_id: str, proved_at: int) -> Session:
+    if session.ended_at:
+        return session
+    if session.device_id and session.device_id != device_id:
+        raise OtherDevice(session.device_id)
+    newest = max(proved_at, session.device_proved_at)
+    return replace(session, device_id=device_id, device_proved_at=newest)
+
+
+def _seen(session: Session, at: int) -> Session:
+    if not alive(session, at) or at <= session.last_seen_at:
+        return session
+    return replace(session, last_seen_at=at)
