@@ -1,0 +1,98 @@
+"""The audit: writes down every decision, outcome and session event, or says that it can not.
+
+Called by `administrator.access` and the gateway on the hot path and by `administrator.sessions`; one per
+process, on that process's journal. Whoever gets AuditUnavailable refuses the request: no evidence, no
+service. Never writes a query, a control character or a value without bound.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
+from ztproxy.recording.journal import JournalFull
+
+MAX_TEXT: Final = 2048  # characters of one text
+MAX_ITEMS: Final = 64  # texts of one list
+MAX_RECORD: Final = 1 << 16  # bytes of a record that nobody cut
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Journal(Protocol):
+    """Where records go: `recording.journal.JournalWriter`, or a fake."""
+
+    def append(self, payload: bytes) -> None:
+        """Keep the payload or raise JournalFull."""
+
+
+class AuditUnavailable(Exception):
+    """The record can not be kept. The request must not be served (code "audit-unavailable")."""
+
+
+class Audit:
+    """Encodes records and appends them to a journal. Implements the gateway's `Ledger`."""
+
+    __slots__ = ("_append",)
+
+    def __init__(self, journal: Journal) -> None:
+        self._append: Callable[[bytes], None] = journal.append
+
+    def decision(self, record: DecisionRecord) -> None:
+        """Write down a decision, before the first byte goes anywhere. Raises AuditUnavailable."""
+        path = record.path
+        if not path.isprintable() or len(path) > MAX_TEXT or "?" in path:
+            record = msgspec.structs.replace(record, path=_redact(path))
+        self._write(record)
+
+    def outcome(self, record: OutcomeRecord) -> None:
+        """Write down how an exchange ended. Raises AuditUnavailable."""
+        self._write(record)
+
+    def session(self, record: SessionRecord) -> None:
+        """Write down what happened to a session. Raises AuditUnavailable."""
+        self._write(record)
+
+    def _write(self, record: DecisionRecord | OutcomeRecord | SessionRecord) -> None:
+        try:
+            payload = _encode(record)
+            if len(payload) > MAX_RECORD:
+                payload = _encode(_bounded(record))
+        except UnicodeEncodeError:  # half a surrogate pair, as hostile JSON may carry
+            payload = _encode(_bounded(record))
+        try:
+            self._append(payload)
+        except (JournalFull, OSError, ValueError) as error:
+            raise AuditUnavailable("the journal takes no more records") from error
+
+
+def _redact(path: str) -> str:
+    """Cut the query and what is too long, and say so by an ellipsis; escape what is not printable."""
+    bare, query, _ = path.partition("?")
+    return _text(bare) + ("?…" if query else "")
+
+
+def _text(text: str) -> str:
+    short = text[:MAX_TEXT]
+    safe = short if short.isprintable() else "".join(map(_escape, short))
+    return safe + ("…" if len(text) > MAX_TEXT else "")
+
+
+def _escape(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _bounded(record: Any) -> Any:
+    """Return the record with every text cut and escaped."""
+    changes: dict[str, Any] = {}
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        if isinstance(value, str):
+            changes[name] = _text(value)
+        elif isinstance(value, tuple):
+            changes[name] = tuple(map(_text, value[:MAX_ITEMS])) + ("…",) * (len(value) > MAX_ITEMS)
+    return msgspec.structs.replace(record, **changes)
