@@ -1,0 +1,152 @@
+"""Which header fields may pass, decided by name alone.
+
+`wire.http1` asks for every header line. Pure look-ups: no state besides a bounded memo of names.
+A name that only *looks* like one of ours (`Zt_Principal`, `zt.principal`) is treated like it, because CGI
+and WSGI map every such spelling to the same variable (HTTP_ZT_PRINCIPAL).
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+# What to do with a line. Everything above COOKIE is noted, everything above KEPT is noted and passes too.
+PASS: Final = 0
+DROP: Final = 1
+REFUSE: Final = 2
+COOKIE: Final = 3  # requests: Cookie; responses: Set-Cookie
+CONNECTION: Final = 10
+CONTENT_LENGTH: Final = 11
+TRANSFER_ENCODING: Final = 12
+HOST: Final = 13
+UPGRADE: Final = 14
+EXPECT: Final = 15
+KEPT: Final = 20
+ORIGIN: Final = 21
+ACCEPT: Final = 22
+FETCH_MODE: Final = 23
+AUTHORIZATION: Final = 24
+WEBSOCKET_KEY: Final = 25
+WEBSOCKET_VERSION: Final = 26
+WEBSOCKET_ACCEPT: Final = 27
+AUTHENTICATE: Final = 28
+
+#: Noted fields that may come on several lines; the values are joined as RFC 9110 section 5.3 says.
+REPEATABLE: Final = frozenset({CONNECTION, TRANSFER_ENCODING, UPGRADE, ACCEPT, AUTHENTICATE})
+
+# RFC 9110 section 7.6.1, and what older senders treat the same way.
+_HOP_BY_HOP: Final = dict.fromkeys(
+    (
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authorization",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"te",
+        b"trailer",
+        b"http2-settings",
+    ),
+    DROP,
+)
+
+_REQUEST: Final[dict[bytes, int]] = {
+    **_HOP_BY_HOP,
+    b"connection": CONNECTION,
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"host": HOST,
+    b"upgrade": UPGRADE,
+    b"expect": EXPECT,
+    b"cookie": COOKIE,
+    b"origin": ORIGIN,
+    b"accept": ACCEPT,
+    b"sec-fetch-mode": FETCH_MODE,
+    b"authorization": AUTHORIZATION,
+    b"sec-websocket-key": WEBSOCKET_KEY,
+    b"sec-websocket-version": WEBSOCKET_VERSION,
+    # They make an application do another method than the one that was authorized.
+    b"x-http-method": REFUSE,
+    b"x-http-method-override": REFUSE,
+    b"x-method-override": REFUSE,
+    # Exact names by which applications let a proxy in front say who or where from.
+    b"forwarded": DROP,
+    b"x-real-ip": DROP,
+    b"x-client-ip": DROP,
+    b"x-cluster-client-ip": DROP,
+    b"true-client-ip": DROP,
+    b"client-ip": DROP,
+    b"client-cert": DROP,
+    b"client-cert-chain": DROP,
+    b"txn-token": DROP,
+    b"x-rewrite-url": DROP,
+    b"x-host": DROP,
+    b"x-proxyuser-ip": DROP,
+}
+
+#: Identity namespaces: ours, and those of other proxies that applications are often told to believe.
+_IDENTITY: Final = (
+    b"zt-",
+    b"x-forwarded",
+    b"x-original-",
+    b"x-client-cert",
+    b"x-ssl-",
+    b"ssl-client",
+    b"remote-",
+    b"x-remote-",
+    b"x-auth-request-",
+    b"x-webauth-",
+    b"x-authentik-",
+    b"x-pomerium-",
+    b"x-goog-authenticated-user",
+    b"x-goog-iap-",
+    b"x-amzn-oidc-",
+    b"x-ms-client-principal",
+    b"x-ms-token-",
+    b"tailscale-user-",
+    b"cf-access-",
+    b"cf-connecting-ip",
+    b"fastly-client-",
+)
+
+_RESPONSE: Final[dict[bytes, int]] = {
+    **_HOP_BY_HOP,
+    b"connection": CONNECTION,
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"upgrade": UPGRADE,
+    b"set-cookie": COOKIE,
+    b"www-authenticate": AUTHENTICATE,
+    b"sec-websocket-accept": WEBSOCKET_ACCEPT,
+    # It would lead browsers, with our cookie, around us (RFC 7838).
+    b"alt-svc": DROP,
+}
+
+_ODD = re.compile(rb"[^a-z0-9]")
+
+
+@lru_cache(4096)
+def of_request(name: bytes) -> int:
+    """Return what to do with a request header line of this name (at most 128 bytes, any case)."""
+    lower = name.lower()
+    kind = _REQUEST.get(lower)
+    if kind is not None:
+        return kind
+    plain = _ODD.sub(b"-", lower)
+    if plain.startswith(_IDENTITY):
+        return DROP
+    # A spelling variant of a special name means nothing to us and may mean much to an upstream.
+    return PASS if plain == lower or plain not in _REQUEST else DROP
+
+
+@lru_cache(4096)
+def of_response(name: bytes) -> int:
+    """Return what to do with a response header line of this name (at most 128 bytes, any case)."""
+    lower = name.lower()
+    kind = _RESPONSE.get(lower)
+    if kind is not None:
+        return kind
+    return DROP if _ODD.sub(b"-", lower).startswith(b"zt-") else PASS
+
+
+def names_of(connection: bytes) -> frozenset[bytes]:
+    """Return the lower-case names that a Connection value nominates."""
+    return frozenset(name.strip(b" \t").lower() for name in connection.split(b","))
