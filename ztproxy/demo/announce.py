@@ -16,9 +16,8 @@ from ztproxy.demo.people import Person
 def tell_programs(layout: Layout, ports: Ports, people: Sequence[Person], device: Device) -> None:
     """Write `demo.json`, whole or not at all."""
     root = layout.root
-    apps = {
-        app: {"url": layout.url(app), "upstream": f"http://127.0.0.1:{getattr(ports, app)}"} for app in APPS
-    }
+    upstreams = {app: f"http://127.0.0.1:{getattr(ports, app)}" for app in APPS} | dict(layout.also)
+    apps = {app: {"url": layout.url(app), "upstream": upstreams[app]} for app in layout.apps}
     logins = {
         person.username: {"username": person.username, "password": person.password, "role": person.role}
         for person in people
@@ -64,8 +63,8 @@ def _addresses(layout: Layout, ports: Ports) -> Table:
         "wiki": "adam",
         "status": "the pipeline's certificate",
     }
-    for app in APPS:
-        table.add_row(app, layout.url(app), who[app])
+    for app in layout.apps:
+        table.add_row(app, layout.url(app), who.get(app, "adam"))
     table.add_row("metrics", f"http://127.0.0.1:{ports.metrics}/metrics", "this machine")
     return table
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ztproxy.demo.layout import PORTAL, POSTURE_MAX_AGE, TRUST_DOMAIN, WORKLOAD, Layout, write
+from ztproxy.demo.layout import DOMAIN, PORTAL, POSTURE_MAX_AGE, TRUST_DOMAIN, WORKLOAD, Layout, write
 from ztproxy.demo.provider import CLIENT, Provider
 
 
@@ -22,6 +22,14 @@ class Ports(Struct, frozen=True):
     wiki: int
     status: int
 
+
+_ALSO: Final = """
+  - name: {name}
+    title: {name}
+    app: operations
+    from: https://{name}.{domain}
+    to: {address}
+"""
 
 _TEMPLATE: Final = """\
 # The demo's configuration, written anew at every start of `ztproxy demo`.
@@ -100,7 +108,7 @@ def prepare(layout: Layout, ports: Ports, provider: Provider) -> None:
         file=layout.config,
         port=layout.port,
         portal=PORTAL,
-        domain=PORTAL.partition(".")[2],
+        domain=DOMAIN,
         trust_domain=TRUST_DOMAIN,
         workload=WORKLOAD,
         issuer=provider.issuer,
@@ -112,6 +120,8 @@ def prepare(layout: Layout, ports: Ports, provider: Provider) -> None:
         wiki=ports.wiki,
         status=ports.status,
     )
+    for name, address in layout.also:
+        text += _ALSO.format(name=name, domain=DOMAIN, address=address)
     write(layout.config, text, mode=0o644)
     for policy in (files("ztproxy.demo") / "policies").iterdir():
         copy = layout.path("policies", policy.name)

@@ -19,10 +19,16 @@ POSTURE_EVERY: Final = 5  # seconds between two reports
 
 @dataclass(frozen=True)
 class Layout:
-    """The demo's folder and the port of its front door."""
+    """The demo's folder, the port of its front door, and what stands behind it."""
 
     root: Path
     port: int
+    also: tuple[tuple[str, str], ...] = ()  # name and address of further applications behind the proxy
+
+    @property
+    def apps(self) -> tuple[str, ...]:
+        """Names of all applications behind the proxy."""
+        return (*APPS, *(name for name, _ in self.also))
 
     @property
     def portal(self) -> str:

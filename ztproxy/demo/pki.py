@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ztproxy.demo.layout import APPS, DOMAIN, TRUST_DOMAIN, WORKLOAD, Layout, write
+from ztproxy.demo.layout import DOMAIN, TRUST_DOMAIN, WORKLOAD, Layout, write
 
 AUTHORITY_LIFE: Final = timedelta(days=365)
 LEAF_LIFE: Final = timedelta(days=30)
@@ -55,7 +55,7 @@ class Authority:
 
     def issue(self, cert: Path, name: str, names: list[x509.GeneralName], use: x509.ExtendedKeyUsage) -> None:
         """A leaf certificate and its key, unless there is one from this authority that still stands."""
-        if _good(cert) and self._issued(cert):
+        if _good(cert) and self._issued(cert, names):
             return
         key = generate_private_key(SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -68,8 +68,10 @@ class Authority:
         template = template.add_extension(issuer, critical=False)
         _save(cert, template.sign(self._key, hashes.SHA256()), key)
 
-    def _issued(self, cert: Path) -> bool:
+    def _issued(self, cert: Path, names: list[x509.GeneralName]) -> bool:
         leaf = x509.load_pem_x509_certificate(cert.read_bytes())
+        if list(leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value) != names:
+            return False
         try:
             leaf.verify_directly_issued_by(self.certificate)
         except (ValueError, TypeError, InvalidSignature):
@@ -127,7 +129,7 @@ def _load_key(path: Path) -> EllipticCurvePrivateKey:
 def prepare(layout: Layout) -> None:
     """Everything the demo needs: tls/ca.pem, tls/server.pem, tls/workloads.pem, workload/deployer.pem."""
     servers = Authority(layout.path("tls", "ca.pem"), "ztproxy demo")
-    hosts = [x509.DNSName(f"{name}.{DOMAIN}") for name in ("portal", *APPS)]
+    hosts = [x509.DNSName(f"{name}.{DOMAIN}") for name in ("portal", *layout.apps)]
     servers.issue(layout.path("tls", "server.pem"), f"portal.{DOMAIN}", list(hosts), SERVER)
     workloads = Authority(
         layout.path("tls", "workloads.pem"), "ztproxy demo workloads", f"spiffe://{TRUST_DOMAIN}"
