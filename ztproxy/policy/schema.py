@@ -69,9 +69,7 @@ METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 _PARENTS: Final = {"http": "any", "read": "http", "write": "http"}
 
 #: Device checks that policies can read by name.
-CHECKS: Final = frozenset(
-    {"disk_encrypted", "firewall", "screen_lock", "secure_boot", "os_current", "edr"}
-)
+CHECKS: Final = frozenset({"disk_encrypted", "firewall", "screen_lock", "secure_boot", "os_current", "edr"})
 
 #: Strings with a closed list of values: the last steps of an attribute path -> what it can be.
 WORDS: Final[dict[tuple[str, ...], frozenset[str]]] = {

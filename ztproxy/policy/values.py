@@ -121,5 +121,5 @@ def equal(left: Value, right: Value) -> bool:
     if type(left) is dict:
         if left.keys() != right.keys():
             return False
-        return all([equal(value, right[name]) for name, value in left.items()])
+        return all(equal(value, right[name]) for name, value in left.items())
     return bool(left == right)

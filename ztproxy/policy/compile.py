@@ -1,0 +1,359 @@
+"""Cedar syntax trees (`cedarpy.pst`) to Python closures, once, when a set is loaded. Nothing is exec'd.
+
+Called by `program`. A closure takes the environment (`operations.Env`) and returns a value or raises
+EvalError; KeyError stands for a missing attribute. Shapes that policies use all the time (an attribute
+of the principal, a comparison with a constant) get closures of their own: the path of every request.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from cedarpy import pst
+
+from ztproxy.model.subject import UNKNOWN
+from ztproxy.policy import literals
+from ztproxy.policy import operations as ops
+from ztproxy.policy.operations import Env
+from ztproxy.policy.values import CedarSet, EvalError, Uid, Value, equal, fail
+
+Evaluate: TypeAlias = Callable[[Env], Value]
+Test: TypeAlias = Callable[[Env], bool]
+
+
+class Code(NamedTuple):
+    """A compiled expression. `boolean`: it can only return a bool."""
+
+    run: Evaluate
+    boolean: bool = False
+
+
+#: Where the variables of a policy stand in the environment, and where their attributes do.
+_PLACES: Final = {"principal": 0, "action": 1, "resource": 2, "context": 3}
+_ATTRIBUTES: Final = {"principal": 5, "resource": 7, "context": 3}
+
+
+def uid_of(uid: pst.EntityUid) -> Uid:
+    """Return the entity uid of a syntax tree as a value."""
+    return Uid(str(uid.type), uid.id)
+
+
+def compiled(node: pst.Expr) -> Code:
+    """Compile one expression. Raises KeyError for syntax this version does not know."""
+    return _COMPILERS[type(node)](node)
+
+
+def test(node: pst.Expr) -> Test:
+    """Compile an expression that has to be a bool; the closure raises EvalError if it is not."""
+    code = compiled(node)
+    run, boolean = code.run, ops.boolean
+    return run if code.boolean else lambda e: boolean(run(e))
+
+
+def conditions(clauses: tuple[pst.Clause, ...]) -> Test:
+    """Compile the when and unless clauses of a policy into one test."""
+    tests = [_clause(clause) for clause in clauses]
+    if not tests:
+        return lambda e: True
+    if len(tests) == 1:
+        return tests[0]
+    return lambda e: all(holds(e) for holds in tests)
+
+
+def _clause(clause: pst.Clause) -> Test:
+    holds = test(clause.expr)
+    return holds if isinstance(clause, pst.When) else lambda e: not holds(e)
+
+
+# ------------------------------------------------------------------ variables, constants, attributes
+
+
+def _variable(node: pst.Var) -> Code:
+    place = _PLACES[node.name]
+    return Code(lambda e: e[place])
+
+
+def _literal(node: pst.BoolLit | pst.LongLit | pst.StringLit) -> Code:
+    value = node.value
+    return Code(lambda e: value, type(value) is bool)
+
+
+def _entity(node: pst.EntityLit) -> Code:
+    value = uid_of(node.value)
+    return Code(lambda e: value)
+
+
+def _attributes_of(node: pst.Expr) -> int | None:
+    """Where the attributes of a bare variable stand; the action has none."""
+    return _ATTRIBUTES.get(node.name) if isinstance(node, pst.Var) else None
+
+
+def _attribute(node: pst.GetAttr) -> Code:
+    name, known, read = node.attr, ops.known, ops.attribute
+    place = _attributes_of(node.base)
+    if place is not None:
+
+        def of_variable(e: Env) -> Value:
+            value = e[place][name]  # type: ignore[call-overload, index]
+            return value if value is not UNKNOWN else known(value, name)
+
+        return Code(of_variable)
+    base = compiled(node.base).run
+
+    def of_value(e: Env) -> Value:
+        record = base(e)
+        if type(record) is not dict:
+            return read(record, name, e)
+        value = record[name]
+        return value if value is not UNKNOWN else known(value, name)
+
+    return Code(of_value)
+
+
+def _has(node: pst.HasAttr) -> Code:
+    base, last, has, read = compiled(node.base).run, node.attrs[-1], ops.has, ops.attribute
+    if len(node.attrs) == 1:
+        return Code(lambda e: has(base(e), last, e), True)
+    path = node.attrs[:-1]
+
+    def along(e: Env) -> bool:
+        value = base(e)
+        for name in path:
+            if not has(value, name, e):
+                return False
+            value = read(value, name, e)
+        return has(value, last, e)
+
+    return Code(along, True)
+
+
+# ------------------------------------------------------------------ sets, records, strings, types
+
+
+def _like(node: pst.Like) -> Code:
+    pieces = [""]
+    for element in node.pattern:
+        if isinstance(element, pst.Wildcard):
+            pieces.append("")
+        else:
+            pieces[-1] += element.value
+    base, like, frozen = compiled(node.base).run, ops.like, tuple(pieces)
+    return Code(lambda e: like(base(e), frozen), True)
+
+
+def _is(node: pst.Is) -> Code:
+    base, name, is_type, inside = compiled(node.base).run, str(node.entity_type), ops.is_type, ops.inside
+    if node.in_expr is None:
+        return Code(lambda e: is_type(base(e), name), True)
+    above = compiled(node.in_expr).run
+
+    def is_in(e: Env) -> bool:
+        value = base(e)
+        return is_type(value, name) and inside(value, above(e), e)
+
+    return Code(is_in, True)
+
+
+def _if(node: pst.IfThenElse) -> Code:
+    condition, then, other = test(node.cond), compiled(node.then_expr), compiled(node.else_expr)
+    yes, no = then.run, other.run
+    return Code(lambda e: yes(e) if condition(e) else no(e), then.boolean and other.boolean)
+
+
+def _set(node: pst.Set) -> Code:
+    if all(isinstance(element, pst.StringLit | pst.LongLit | pst.BoolLit) for element in node.elements):
+        constant = CedarSet([element.value for element in node.elements])  # type: ignore[union-attr]
+        return Code(lambda e: constant)
+    runs = [compiled(element).run for element in node.elements]
+    return Code(lambda e: CedarSet([run(e) for run in runs]))
+
+
+def _record(node: pst.Record) -> Code:
+    runs = [(name, compiled(value).run) for name, value in node.fields.items()]
+    return Code(lambda e: {name: run(e) for name, run in runs})
+
+
+# ------------------------------------------------------------------ operators
+
+
+def _unary(node: pst.UnaryOp) -> Code:
+    if node.op == "not":
+        holds = test(node.arg)
+        return Code(lambda e: not holds(e), True)
+    operation, boolean = _UNARY[node.op]
+    if isinstance(node.arg, pst.StringLit) and node.op in ("ip", "decimal", "datetime", "duration"):
+        try:
+            value = operation(node.arg.value)
+            return Code(lambda e: value)
+        except EvalError:
+            pass  # an error of the evaluation, as Cedar has it: only if this expression is reached
+    argument = compiled(node.arg).run
+    return Code(lambda e: operation(argument(e)), boolean)
+
+
+def _binary(node: pst.BinaryOp) -> Code:
+    special = _SPECIAL.get(node.op)
+    code = special(node) if special else None
+    if code is not None:
+        return code
+    left, right = compiled(node.left).run, compiled(node.right).run
+    if node.op in _WITH_ENV:
+        reading, boolean = _WITH_ENV[node.op]
+        return Code(lambda e: reading(left(e), right(e), e), boolean)
+    operation, boolean = _BINARY[node.op]
+    return Code(lambda e: operation(left(e), right(e)), boolean)
+
+
+def _and(node: pst.BinaryOp) -> Code:
+    left, right = test(node.left), test(node.right)
+    return Code(lambda e: left(e) and right(e), True)
+
+
+def _or(node: pst.BinaryOp) -> Code:
+    left, right = test(node.left), test(node.right)
+    return Code(lambda e: left(e) or right(e), True)
+
+
+def _compare(node: pst.BinaryOp) -> Code | None:
+    """Compare with a constant number; None for everything else."""
+    if not isinstance(node.right, pst.LongLit):
+        return None
+    left, k = compiled(node.left).run, node.right.value
+
+    def less(e: Env) -> bool:
+        v = left(e)
+        return v < k if type(v) is int else fail()
+
+    def less_eq(e: Env) -> bool:
+        v = left(e)
+        return v <= k if type(v) is int else fail()
+
+    def greater(e: Env) -> bool:
+        v = left(e)
+        return v > k if type(v) is int else fail()
+
+    def greater_eq(e: Env) -> bool:
+        v = left(e)
+        return v >= k if type(v) is int else fail()
+
+    return Code({"less": less, "less_eq": less_eq, "greater": greater}.get(node.op, greater_eq), True)
+
+
+def _equal(node: pst.BinaryOp) -> Code | None:
+    """Compare with a constant string, which only a string equals; None for everything else."""
+    if not isinstance(node.right, pst.StringLit):
+        return None
+    left, k = compiled(node.left).run, node.right.value
+    if node.op == "eq":
+        return Code(lambda e: left(e) == k, True)
+    return Code(lambda e: left(e) != k, True)
+
+
+def _in(node: pst.BinaryOp) -> Code | None:
+    """`principal in Group::"x"`, `principal in [Group::"x", …]`; None for everything else."""
+    if not (isinstance(node.left, pst.Var) and node.left.name == "principal"):
+        return None
+    if isinstance(node.right, pst.EntityLit):
+        k = uid_of(node.right.value)
+        return Code(lambda e: k in e[6], True)
+    if not isinstance(node.right, pst.Set):
+        return None
+    uids = [element.value for element in node.right.elements if isinstance(element, pst.EntityLit)]
+    if len(uids) != len(node.right.elements):
+        return None
+    ks = frozenset(map(uid_of, uids))
+    return Code(lambda e: not ks.isdisjoint(e[6]), True)
+
+
+def _contains(node: pst.BinaryOp) -> Code | None:
+    """`["a", "b"].contains(x)`; None for everything else."""
+    if not isinstance(node.left, pst.Set):
+        return None
+    words = [element.value for element in node.left.elements if isinstance(element, pst.StringLit)]
+    if len(words) != len(node.left.elements):
+        return None
+    right, ks = compiled(node.right).run, frozenset(words)
+
+    def contains(e: Env) -> bool:
+        v = right(e)
+        return type(v) is str and v in ks
+
+    return Code(contains, True)
+
+
+_SPECIAL: Final[dict[str, Callable[[pst.BinaryOp], Code | None]]] = {
+    "and": _and,
+    "or": _or,
+    "less": _compare,
+    "less_eq": _compare,
+    "greater": _compare,
+    "greater_eq": _compare,
+    "eq": _equal,
+    "not_eq": _equal,
+    "in": _in,
+    "contains": _contains,
+}
+
+_UNARY: Final[dict[str, tuple[Callable[[Value], Value], bool]]] = {
+    "neg": (ops.negate, False),
+    "is_empty": (ops.is_empty, True),
+    "ip": (literals.ip, False),
+    "decimal": (literals.decimal, False),
+    "datetime": (literals.datetime, False),
+    "duration": (literals.duration, False),
+    "is_ipv4": (lambda v: ops.is_version(v, 4), True),
+    "is_ipv6": (lambda v: ops.is_version(v, 6), True),
+    "is_loopback": (ops.is_loopback, True),
+    "is_multicast": (ops.is_multicast, True),
+    "to_date": (ops.to_date, False),
+    "to_time": (ops.to_time, False),
+    "to_milliseconds": (lambda v: ops.whole(v, 1), False),
+    "to_seconds": (lambda v: ops.whole(v, 1000), False),
+    "to_minutes": (lambda v: ops.whole(v, 60_000), False),
+    "to_hours": (lambda v: ops.whole(v, 3_600_000), False),
+    "to_days": (lambda v: ops.whole(v, 86_400_000), False),
+}
+
+_BINARY: Final[dict[str, tuple[Callable[[Value, Value], Value], bool]]] = {
+    "eq": (equal, True),
+    "not_eq": (ops.differ, True),
+    "less": (ops.less, True),
+    "less_eq": (ops.less_equal, True),
+    "greater": (lambda left, right: ops.less(right, left), True),
+    "greater_eq": (lambda left, right: ops.less_equal(right, left), True),
+    "add": (ops.add, False),
+    "sub": (ops.subtract, False),
+    "mul": (ops.multiply, False),
+    "contains": (ops.contains, True),
+    "contains_all": (ops.contains_all, True),
+    "contains_any": (ops.contains_any, True),
+    "is_in_range": (ops.in_range, True),
+    "offset": (ops.offset, False),
+    "duration_since": (ops.duration_since, False),
+    "decimal_less_than": (ops.decimal_less, True),
+    "decimal_less_eq": (ops.decimal_less_equal, True),
+    "decimal_greater": (lambda left, right: ops.decimal_less(right, left), True),
+    "decimal_greater_eq": (lambda left, right: ops.decimal_less_equal(right, left), True),
+}
+
+_WITH_ENV: Final[dict[str, tuple[Callable[[Value, Value, Env], Value], bool]]] = {
+    "in": (ops.inside, True),
+    "has_tag": (ops.has_tag, True),
+    "get_tag": (ops.get_tag, False),
+}
+
+_COMPILERS: Final[dict[type, Callable[[Any], Code]]] = {
+    pst.Var: _variable,
+    pst.BoolLit: _literal,
+    pst.LongLit: _literal,
+    pst.StringLit: _literal,
+    pst.EntityLit: _entity,
+    pst.GetAttr: _attribute,
+    pst.HasAttr: _has,
+    pst.Like: _like,
+    pst.Is: _is,
+    pst.IfThenElse: _if,
+    pst.Set: _set,
+    pst.Record: _record,
+    pst.UnaryOp: _unary,
+    pst.BinaryOp: _binary,
+}

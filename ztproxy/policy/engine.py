@@ -1,0 +1,242 @@
+"""The policy set in force: frozen, complete, swapped as a whole. May this caller do this, here and now?
+
+Made by `load`; asked by `administrator.access` for every request. A decision is made anew each time:
+there is no cache of decisions, because the worst answer is a permit that was right a moment ago.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import cedarpy
+
+from ztproxy.model.decision import Decision, Explanation
+from ztproxy.model.request import Context
+from ztproxy.model.resource import Resource, Route
+from ztproxy.model.subject import Facts
+from ztproxy.policy import entities
+from ztproxy.policy.circumstances import Circumstances
+from ztproxy.policy.entities import Subject
+from ztproxy.policy.explain import explanation
+from ztproxy.policy.operations import Env
+from ztproxy.policy.program import DENIED, Policy, Program, Slice, evaluate, reason
+from ztproxy.policy.reference import Inputs, Reference, disagreement
+from ztproxy.policy.schema import ACTIONS, METHODS, SCHEMA, action
+from ztproxy.policy.values import Entity, Uid
+
+__all__ = ["ENGINES", "Engine", "Place", "PolicySet", "Subject"]
+
+Engine = Literal["compiled", "reference", "verify"]
+ENGINES: Final[tuple[Engine, ...]] = ("compiled", "reference", "verify")
+
+#: Up to here the second opinion is asked about all policies, so that it checks the slicing too;
+#: in larger sets only about the slice, so that its cost does not grow with the set.
+WHOLE: Final = 256
+
+#: One of 256 requests gets a second opinion: those whose id ends like this.
+SAMPLED: Final = "00"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A configured route and its slices. They are made on first use: as many as there are methods and
+    kinds of callers, never more, whatever names arrive on the wire."""
+
+    entity: Entity
+    portal: bool = False
+    slices: dict[tuple[str, str], Slice] = field(default_factory=dict)
+
+
+class PolicySet:
+    """Compiled policies bound to the configured routes."""
+
+    __slots__ = (
+        "_circumstances",
+        "_engine",
+        "_places",
+        "_program",
+        "_references",
+        "_schema",
+        "_store",
+        "digest",
+    )
+
+    def __init__(
+        self,
+        program: Program,
+        routes: Iterable[Route],
+        circumstances: Circumstances,
+        *,
+        engine: Engine,
+        digest: str,
+    ) -> None:
+        self.digest = digest
+        self._program = program
+        self._circumstances = circumstances
+        self._engine: Engine = engine
+        self._schema = cedarpy.Schema.from_str(SCHEMA)
+        self._places: dict[str, Place] = {}
+        self._store: dict[Uid, Entity] = dict(ACTIONS)
+        self._references: dict[tuple[str, ...], Reference] = {}
+        for route in routes:
+            place, app = entities.route_entities(route)
+            self._places[route.name] = Place(place, route.portal)
+            self._store |= {place.uid: place, app.uid: app}
+
+    @property
+    def policies(self) -> Sequence[Policy]:
+        """All policies in the order of the sources, the built-in one last."""
+        return self._program.policies
+
+    @staticmethod
+    def subject(facts: Facts) -> Subject:
+        """Return the caller as policies see it; keep it until the facts change (8 to 10 µs)."""
+        return entities.subject(facts)
+
+    def decide(
+        self,
+        subject: Subject,
+        resource: Resource,
+        method: str,
+        context: Context,
+        now: int,
+        *,
+        feed_age: int | None = None,
+    ) -> Decision:
+        """Decide one request. Total: whatever goes wrong is a decision that denies and says so.
+
+        `now`: ms since the epoch. `feed_age`: ms since the control process was heard, if newer than the
+        subject's.
+        """
+        part = self._slice(subject.kind, resource, method)
+        if part is None:
+            return DENIED
+        env = self._environment(subject, resource, method, context, now, feed_age)
+        if isinstance(env, Decision):
+            return env
+        if self._engine == "compiled":
+            decision = evaluate(part, env)
+            return (
+                decision
+                if context.request_id[-2:] != SAMPLED
+                else self._verified(decision, part, env, subject)
+            )
+        return self._second(part, env, subject)
+
+    def explain(
+        self,
+        subject: Subject,
+        resource: Resource,
+        method: str,
+        context: Context,
+        now: int,
+        *,
+        feed_age: int | None = None,
+    ) -> Explanation:
+        """Say why a request is refused and what would change it. For refused requests only."""
+        part = self._slice(subject.kind, resource, method)
+        if part is None:
+            return Explanation((), ())
+        env = self._environment(subject, resource, method, context, now, feed_age)
+        if isinstance(env, Decision):
+            return Explanation((), ("retry-later",))
+        signed_in = self._slice("User", resource, method) if subject.kind == "Anonymous" else None
+        return explanation(part, env, evaluate(part, env), may_sign_in=bool(signed_in and signed_in.permits))
+
+    def inputs(
+        self, subject: Subject, resource: Resource, method: str, context: Context, now: int
+    ) -> Inputs | None:
+        """Return the inputs of a decision in Cedar's JSON form; None where there is nothing to decide."""
+        part = self._slice(subject.kind, resource, method)
+        if part is None:
+            return None
+        env = self._environment(subject, resource, method, context, now, None)
+        return None if isinstance(env, Decision) else self._reference(part, env).inputs(env)
+
+    def both(
+        self, facts: Facts, resource: Resource, method: str, context: Context, now: int
+    ) -> Iterator[tuple[str, Decision]]:
+        """Yield (name of the engine, decision) of each engine that can decide: for tests of policies."""
+        subject = entities.subject(facts)
+        part = self._slice(subject.kind, resource, method)
+        if part is None:
+            yield "compiled", DENIED
+            return
+        env = self._environment(subject, resource, method, context, now, None)
+        if isinstance(env, Decision):
+            yield "compiled", env
+            return
+        yield "compiled", evaluate(part, env)
+        if not subject.uncertain:
+            reference = self._reference(part, env)
+            yield "reference", reference.decide(reference.inputs(env))
+
+    # ------------------------------------------------------------------ steps
+
+    def _slice(self, kind: str, resource: Resource, method: str) -> Slice | None:
+        place = self._places.get(resource.id)
+        if place is None or resource.type != "Route":
+            return None
+        part = place.slices.get((kind, method))
+        if part is None and method in METHODS:
+            act = ACTIONS[action(method)]
+            part = self._program.slice(kind, act, place.entity, named_only=place.portal)
+            place.slices[kind, method] = part
+        return part
+
+    def _environment(
+        self,
+        subject: Subject,
+        resource: Resource,
+        method: str,
+        context: Context,
+        now: int,
+        feed_age: int | None,
+    ) -> Env | Decision:
+        if subject.fault:
+            return Decision(False, "error", (), (subject.fault,))
+        age = subject.feed_age if feed_age is None else feed_age
+        try:
+            record = self._circumstances.record(context, method, now, age)
+        except Exception as error:  # noqa: BLE001 - values no policy can be asked about deny
+            return Decision(False, "error", (), (f"context: {reason(error)}",))
+        who, what = subject.entity, self._places[resource.id].entity
+        return (
+            who.uid,
+            _ACTION_UIDS[method],
+            what.uid,
+            record,
+            self._store,
+            who.attributes,
+            who.lineage,
+            what.attributes,
+            who,
+        )
+
+    def _second(self, part: Slice, env: Env, subject: Subject) -> Decision:
+        """Decide by the reference engine, or by both."""
+        if self._engine == "reference" and not subject.uncertain:
+            reference = self._reference(part, env)
+            return reference.decide(reference.inputs(env))
+        return self._verified(evaluate(part, env), part, env, subject)
+
+    def _verified(self, decision: Decision, part: Slice, env: Env, subject: Subject) -> Decision:
+        """Have a decision confirmed. The reference engine knows no UNKNOWN, so of a caller with unknown
+        facts only a permit can be confirmed: it was made without reading them."""
+        if subject.uncertain and not decision.allow:
+            return decision
+        reference = self._reference(part, env)
+        difference = disagreement(decision, reference.decide(reference.inputs(env)))
+        return Decision(False, "error", decision.policies, (difference,)) if difference else decision
+
+    def _reference(self, part: Slice, env: Env) -> Reference:
+        portal = self._places[env[2].id].portal
+        key = (env[0].type, env[1].id, env[2].id) if portal or len(self.policies) > WHOLE else ()
+        found = self._references.get(key)
+        if found is None:
+            policies = [rule.policy for rules in part for rule in rules] if key else self.policies
+            found = self._references[key] = Reference(policies, self._store, self._schema)
+        return found
+
+
+_ACTION_UIDS: Final[Mapping[str, Uid]] = {method: action(method) for method in METHODS}

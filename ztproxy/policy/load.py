@@ -1,0 +1,126 @@
+"""From texts to a policy set in force: parse, validate, lint, compile, test. All of it or nothing.
+
+Called by `config` and on every reload, in a thread. Does no I/O: texts are handed in. On any problem it
+raises, with everything that is wrong, and whoever has a running set keeps it.
+"""
+
+import hashlib
+import re
+import zoneinfo
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import cedarpy
+
+from ztproxy.model.resource import Route
+from ztproxy.policy import builtin
+from ztproxy.policy.cases import run_tests
+from ztproxy.policy.circumstances import Circumstances
+from ztproxy.policy.engine import ENGINES, Engine, PolicySet
+from ztproxy.policy.lint import Known, lint
+from ztproxy.policy.problems import PolicyProblems, Problem
+from ztproxy.policy.program import Program
+from ztproxy.policy.schema import SCHEMA
+from ztproxy.policy.sources import Statement, parse
+from ztproxy.policy.values import EvalError
+
+__all__ = ["PolicyProblems", "Problem", "load"]
+
+_OF_POLICY = re.compile(r"^for policy `policy[0-9]+`, ")
+
+
+def load(
+    sources: Iterable[tuple[str, str]],
+    routes: Sequence[Route],
+    *,
+    timezone: str = "UTC",
+    engine: Engine = "compiled",
+    groups: Collection[str] | None = None,
+    tests: Iterable[tuple[str, Mapping[str, object]]] = (),
+) -> PolicySet:
+    """Return the policy set of (file, text) pairs for these routes. Raises PolicyProblems.
+
+    `groups`: names that exist, None = not checked. `tests`: (file, parsed YAML document) pairs. Without
+    any policy everything but the portal is denied.
+    """
+    texts = list(sources)
+    zone, problems = _zone(timezone)
+    if engine not in ENGINES:
+        problems.append(
+            Problem("policy", 0, f"no engine is called {engine!r}", f"use one of {', '.join(ENGINES)}")
+        )
+    problems += _portal(routes)
+    statements, unread = parse(texts)
+    known = Known({route.name for route in routes}, {route.app for route in routes}, groups)
+    problems += [*unread, *_invalid(statements), *lint(statements, known)]
+    if problems or zone is None:
+        raise PolicyProblems(problems)
+    own, _ = parse([(builtin.FILE, builtin.POLICIES)])
+    made = _set(Program([*statements, *own]), routes, zone, engine, _digest(texts, timezone))
+    failed = [problem for file, document in tests for problem in run_tests(made, document, file)]
+    if failed:
+        raise PolicyProblems(failed)
+    return made
+
+
+def _set(
+    program: Program, routes: Sequence[Route], zone: zoneinfo.ZoneInfo, engine: Engine, digest: str
+) -> PolicySet:
+    places = [route for route in routes if not route.portal]
+    places.append(builtin.portal_of(tuple(routes)))
+    try:
+        return PolicySet(program, places, Circumstances(zone), engine=engine, digest=digest)
+    except EvalError as error:
+        raise PolicyProblems([Problem("routes", 0, f"a route has a value that is {error}")]) from error
+
+
+def _zone(name: str) -> tuple[zoneinfo.ZoneInfo | None, list[Problem]]:
+    try:
+        return zoneinfo.ZoneInfo(name), []
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return None, [
+            Problem("policy", 0, f"no time zone is called {name!r}", "use a name like Europe/Berlin")
+        ]
+
+
+def _portal(routes: Sequence[Route]) -> list[Problem]:
+    """Nobody but the portal may carry its name: it has a permit of its own."""
+    wrong = [route for route in routes if not route.portal and builtin.PORTAL in (route.name, route.app)]
+    wrong += [route for route in routes if route.portal and route.name != builtin.PORTAL]
+    return [
+        Problem("routes", 0, f"route {route.name!r} of app {route.app!r} uses the portal's name", "rename it")
+        for route in wrong
+    ]
+
+
+def _invalid(statements: Sequence[Statement]) -> list[Problem]:
+    """Return what Cedar's validator says, at the place of each policy."""
+    text = "\n".join(statement.text for statement in statements)
+    try:
+        result = cedarpy.validate_policies(text, SCHEMA)
+    except ValueError as error:
+        return [Problem("policy", 0, f"Cedar can not validate the set: {error}")]
+    problems = []
+    for found in result.errors:
+        number = found.policy_id.removeprefix("policy")
+        one = statements[int(number)] if number.isdigit() and int(number) < len(statements) else None
+        message = _OF_POLICY.sub("", found.error)
+        name = one.tree.annotations.get("id", "") if one else ""
+        prefix = f"policy {name}: " if name else ""
+        problems.append(
+            Problem(one.file if one else "policy", one.line if one else 0, prefix + message, _HELP)
+        )
+    if not result.validation_passed and not problems:
+        problems.append(Problem("policy", 0, "Cedar's validator refuses the set", _HELP))
+    return problems
+
+
+_HELP = "docs/reference/policy.md lists what policies can speak of"
+
+
+def _digest(texts: Iterable[tuple[str, str]], timezone: str) -> str:
+    """Return what names this set in records: everything that can change an answer goes in."""
+    hashed = hashlib.sha256()
+    for part in (SCHEMA, builtin.POLICIES, timezone, *(part for pair in texts for part in pair)):
+        data = part.encode("utf-8", "surrogatepass")
+        hashed.update(len(data).to_bytes(8) + data)
+    return hashed.hexdigest()

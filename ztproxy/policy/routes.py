@@ -1,0 +1,66 @@
+"""Which route a request is for: host, then the longest prefix of whole path segments, by look-ups only.
+
+Called by the gateway for every request, so it never scans: cost does not grow with the number of routes.
+It decides nothing: what leads nowhere and what is forbidden end in the same refusal.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from ztproxy.model.resource import NOWHERE, Resource, Route
+
+#: Everything below is ours, on every host.
+RESERVED: Final = "/.ztproxy/"
+
+
+class RouteTable:
+    """The routing table: frozen once made."""
+
+    __slots__ = ("_deepest", "_hosts", "_portal", "_portal_host")
+
+    def __init__(self, routes: Iterable[Route], portal: Route | None = None) -> None:
+        """Raises ValueError for two routes on one place, and for places that are ours."""
+        self._portal = _resource(portal) if portal else NOWHERE
+        self._portal_host = portal.host if portal else ""
+        self._hosts: dict[str, dict[str, Resource]] = {self._portal_host: {}} if portal else {}
+        for route in routes:
+            if not route.portal:
+                self._add(route)
+        self._deepest = {host: max(map(_depth, found), default=0) for host, found in self._hosts.items()}
+
+    def _add(self, route: Route) -> None:
+        place = f"{route.host}{route.prefix}"
+        if route.host == self._portal_host or (route.prefix + "/").startswith(RESERVED):
+            raise ValueError(f"{place} belongs to the portal")
+        prefix = route.prefix
+        if not (prefix.startswith("/") and prefix.endswith("/")) or "//" in prefix:
+            raise ValueError(f"the path prefix of {place} does not begin and end with one slash")
+        found = self._hosts.setdefault(route.host, {})
+        if prefix in found:
+            raise ValueError(f"two routes for {place}")
+        found[prefix] = _resource(route)
+
+    def match(self, host: str, path: str) -> Resource:
+        """Return what (lower-case host without port, path without query) leads to, NOWHERE if to nothing."""
+        prefixes = self._hosts.get(host)
+        if prefixes is None or path[:1] != "/":
+            return NOWHERE
+        if path.startswith(RESERVED) or path == RESERVED[:-1] or host == self._portal_host:
+            return self._portal
+        depth = self._deepest[host]
+        if depth:
+            segments = path.split("/", depth + 1)[: depth + 1]
+            while len(segments) > 1:
+                found = prefixes.get("/".join(segments) + "/")
+                if found is not None:
+                    return found
+                segments.pop()
+        return prefixes.get("/", NOWHERE)
+
+
+def _resource(route: Route) -> Resource:
+    return Resource("Route", route.name, route)
+
+
+def _depth(prefix: str) -> int:
+    return prefix.count("/") - 1

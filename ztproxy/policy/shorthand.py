@@ -1,0 +1,114 @@
+"""The short way to say who may use a route, as Cedar text: never a second evaluator.
+
+Called by `config` for the `allow` of a route; `ztproxy policy` shows what came of it. The text is loaded,
+validated, linted and evaluated like any other policy.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ztproxy.policy.literals import duration
+from ztproxy.policy.render import quote, uid_text
+from ztproxy.policy.schema import METHODS
+from ztproxy.policy.values import EvalError
+
+#: What can be asked of the device, and the ages that go with it.
+DEVICES: Final[dict[str, tuple[str, ...]]] = {
+    "any": (),
+    "known": ("proof_max_age",),
+    "healthy": ("proof_max_age", "posture_max_age"),
+}
+POSTURE_MAX_AGE: Final = "15m"
+PROOF_MAX_AGE: Final = "12h"
+
+_KEYS: Final = frozenset(
+    {"groups", "users", "workloads", "methods", "device", "posture_max_age", "proof_max_age"}
+)
+
+
+def render(route_name: str, allow: Mapping[str, object]) -> str:
+    """Return the policies that permit what `allow` says. Raises ValueError saying what is wrong with it.
+
+    `groups`, `users` (principal ids), `workloads` (SPIFFE ids): who, at least one of them; `methods`: all
+    unless given; `device`: "any", "known" (proved not longer than `proof_max_age` ago) or "healthy" (also
+    reported healthy not longer than `posture_max_age` ago). The device is asked of everybody listed.
+    """
+    unknown = sorted(set(allow) - _KEYS)
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]!r}: known are {', '.join(sorted(_KEYS))}")
+    groups, users, workloads = (_words(allow, key) for key in ("groups", "users", "workloads"))
+    if not (groups or users or workloads):
+        raise ValueError("nobody is named: give groups, users or workloads")
+    scope = f"{_action(_words(allow, 'methods'))}, resource == {uid_text('Route', route_name)}"
+    device = _device(allow)
+    above = [uid_text("Group", name) for name in groups]
+    people = above + [uid_text("User", name) for name in users]
+    machines = above + [uid_text("Workload", name) for name in workloads]
+    return "\n".join(
+        _permit(f"{route_name}-{suffix}", kind, members, scope, device)
+        for suffix, kind, members in (("users", "User", people), ("workloads", "Workload", machines))
+        if members
+    )
+
+
+def _permit(name: str, kind: str, members: Iterable[str], scope: str, device: Iterable[str]) -> str:
+    conditions = "\n  && ".join((f"principal in [{', '.join(members)}]", *device))
+    head = f"@id({quote(name)}) @reason({quote(REASON)})"
+    return f"{head}\npermit (principal is {kind}, {scope})\nwhen {{ {conditions} }};\n"
+
+
+#: What the caller may hear when such a permit did not apply.
+REASON: Final = "This application is open to certain people, workloads and devices."
+
+
+def _action(methods: list[str]) -> str:
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise ValueError(f"unknown method {unknown[0]!r}: known are {', '.join(METHODS)}")
+    if not methods:
+        return 'action in Action::"http"'
+    return f"action in [{', '.join(uid_text('Action', name) for name in methods)}]"
+
+
+def _device(allow: Mapping[str, object]) -> list[str]:
+    wanted = allow.get("device", "any")
+    if not isinstance(wanted, str) or wanted not in DEVICES:
+        raise ValueError(f"device {wanted!r} is none of {', '.join(DEVICES)}")
+    for key in ("posture_max_age", "proof_max_age"):
+        if key in allow and key not in DEVICES[wanted]:
+            raise ValueError(f"{key} means nothing with device: {wanted}")
+    posture = _age(allow, "posture_max_age", POSTURE_MAX_AGE)
+    proof = _age(allow, "proof_max_age", PROOF_MAX_AGE)
+    if wanted == "any":
+        return []
+    known = [
+        "principal has device",
+        "principal.device has proved_at",
+        f"context.now.durationSince(principal.device.proved_at) <= duration({quote(proof)})",
+    ]
+    if wanted == "known":
+        return known
+    return [
+        *known,
+        "principal.device has posture",
+        "principal.device.posture.healthy",
+        f"context.now.durationSince(principal.device.posture.reported_at) <= duration({quote(posture)})",
+    ]
+
+
+def _age(allow: Mapping[str, object], key: str, default: str) -> str:
+    text = allow.get(key, default)
+    try:
+        if not isinstance(text, str) or not re.match(r"[0-9]", text) or duration(text).ms <= 0:
+            raise EvalError
+    except EvalError:
+        raise ValueError(f"{key} {text!r} is no duration like 15m") from None
+    return text
+
+
+def _words(allow: Mapping[str, object], key: str) -> list[str]:
+    words = allow.get(key, ())
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) and word for word in words):
+        raise ValueError(f"{key} is not a list of names")
+    return list(dict.fromkeys(words))
