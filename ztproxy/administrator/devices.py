@@ -1,0 +1,331 @@
+"""Devices: enrolled by a one-time code, known by their key, believed for what they sign, revoked at once.
+
+Called by `api.devices` (agents), the portal (device check) and the administrator's API. It must never take a
+device's word for another device, believe a report twice, or keep a code in the clear.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from hmac import compare_digest
+from typing import Any, Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ztproxy.administrator.issue import DeviceAuthority, IssuedCertificate
+from ztproxy.crypto import device_statements, posture_document
+from ztproxy.crypto.csr import RequestRefused, read_request
+from ztproxy.crypto.ids import Entropy, handle_digest, is_device_id, new_code, new_device_id, normal_code
+from ztproxy.crypto.jose import Expected, JoseError, kid_of, verify
+from ztproxy.crypto.jwk import VerifyKey, public_key, read_key, spki_digest, write_key
+from ztproxy.model.record import SessionRecord
+from ztproxy.model.subject import Device, Posture
+from ztproxy.net.clock import Clock
+from ztproxy.store.interface import Conflict, Records, StoreUnavailable, Versioned
+from ztproxy.trust.posture.document import PostureRefused, judge
+
+CODE_LIFETIME: Final = 10 * 60_000  # ms
+CODE_ATTEMPTS: Final = 5
+LONGEST_NAME: Final = 128  # characters
+
+_TRIES: Final = 16
+_PAGE: Final = 500
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_device = msgspec.msgpack.Decoder(Device).decode
+_decode_posture = msgspec.msgpack.Decoder(Posture).decode
+
+
+class DeviceRefused(Exception):
+    """A device or its word is not believed. `code` is stable, see `api.problems`."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Enrolment(Struct, frozen=True):
+    """Permission to enrol one device. Record kind "enrolment", key = hex SHA-256 of the code."""
+
+    name: str
+    owner: str
+    attempts: int = 0
+
+
+class Enrolled(Struct, frozen=True):
+    """A device and its certificate."""
+
+    device: Device
+    certificate: IssuedCertificate
+
+
+_decode_enrolment = msgspec.msgpack.Decoder(Enrolment).decode
+
+
+class Devices:
+    """All devices, in `records`.
+
+    `origin` is the portal's ("https://host[:port]"), the audience of reports and renewals. `witness` writes
+    the audit record and raises when it can not: nothing is enrolled unseen.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        clock: Clock,
+        entropy: Entropy,
+        issuer: DeviceAuthority,
+        witness: Callable[[SessionRecord], None],
+        *,
+        origin: str,
+    ) -> None:
+        self._records = records
+        self._clock = clock
+        self._entropy = entropy
+        self._issuer = issuer
+        self._witness = witness
+        self.origin = origin
+
+    # ------------------------------------------------------------------ enrolment
+
+    async def create_code(self, name: str, owner: str = "", lifetime: int = CODE_LIFETIME) -> str:
+        """Return a new one-time code. `owner` is a principal id, `lifetime` in ms."""
+        code = new_code(self._entropy)
+        expires_at = self._clock.now() + lifetime
+        enrolment = Enrolment(name=_printable(name), owner=owner)
+        await self._records.put(
+            "enrolment", _code_key(code), _encode(enrolment), if_version=0, expires_at=expires_at
+        )
+        return code
+
+    async def enrol(self, code: str, csr: str, name: str = "") -> Enrolled:
+        """Turn a code and a certificate request (PEM) into a device. Raises DeviceRefused.
+
+        The code is gone before anything is issued: of two who use it at once, one gets a device.
+        """
+        stored = await self._permission(code)
+        try:
+            key = read_request(csr)
+        except RequestRefused as error:
+            await self._count_attempt(stored)
+            raise DeviceRefused("certificate-request-invalid", str(error)) from error
+        if not await self._consume(stored):
+            raise _no_code()
+        return await self._admit(key, _decode_enrolment(stored.value), name)
+
+    async def _permission(self, code: str) -> Versioned:
+        stored = await self._records.get("enrolment", _code_key(code))
+        if stored is None:
+            raise _no_code()
+        return stored
+
+    async def _count_attempt(self, stored: Versioned) -> None:
+        """A right code with a wrong request: a few times is a mistake, more is an attack."""
+        enrolment = _decode_enrolment(stored.value)
+        if enrolment.attempts + 1 >= CODE_ATTEMPTS:
+            await self._records.delete("enrolment", stored.key)
+            return
+        more = replace(enrolment, attempts=enrolment.attempts + 1)
+        try:
+            await self._records.put(
+                "enrolment",
+                stored.key,
+                _encode(more),
+                if_version=stored.version,
+                expires_at=stored.expires_at,
+            )
+        except Conflict:  # somebody else uses the same code right now: neither of them is trusted
+            await self._records.delete("enrolment", stored.key)
+
+    async def _consume(self, stored: Versioned) -> bool:
+        try:
+            return await self._records.delete("enrolment", stored.key, if_version=stored.version)
+        except Conflict:
+            return False
+
+    async def _admit(self, key: EllipticCurvePublicKey, enrolment: Enrolment, name: str) -> Enrolled:
+        device = Device(
+            id=new_device_id(self._entropy),
+            name=enrolment.name or _printable(name) or "device",
+            spki=spki_digest(key),
+            jwk=write_key(key),
+            owner=enrolment.owner,
+            enrolled_at=self._clock.now(),
+        )
+        certificate = self._issuer.issue(key, device.id)
+        self._tell(device, "device-enrolled")
+        await self._records.put("device", device.id, _encode(device), if_version=0)
+        return Enrolled(device=device, certificate=certificate)
+
+    # ------------------------------------------------------------------ what devices say
+
+    async def accept_posture(self, token: str) -> Posture:
+        """Take a signed posture document; return what is believed of it. Raises DeviceRefused.
+
+        Strictly newer than the one in force, whatever was in between: a restart, or a report at once.
+        """
+        device, claims = await self._heard(
+            token,
+            posture_document.TYPE,
+            self.origin,
+            posture_document.LONGEST_LIFE,
+            posture_document.MAX_SIZE,
+        )
+        try:
+            document = posture_document.parse(claims)
+        except posture_document.PostureMalformed as error:
+            raise DeviceRefused("posture-invalid", str(error)) from error
+        digest = hashlib.sha256(token.encode("ascii")).hexdigest()
+        for _ in range(_TRIES):
+            stored = await self._records.get("posture", device.id)
+            posture = self._judged(document, device, digest, stored)
+            try:
+                version = 0 if stored is None else stored.version
+                await self._records.put("posture", device.id, _encode(posture), if_version=version)
+            except Conflict:
+                continue
+            return posture
+        raise StoreUnavailable("a posture is changed too often at once")
+
+    def _judged(
+        self,
+        document: posture_document.PostureDocument,
+        device: Device,
+        digest: str,
+        stored: Versioned | None,
+    ) -> Posture:
+        last = None if stored is None else _decode_posture(stored.value)
+        try:
+            return judge(document, device_id=device.id, digest=digest, last=last, now=self._clock.now())
+        except PostureRefused as error:
+            raise DeviceRefused(error.code, str(error)) from error
+
+    async def verify_proof(self, token: str, audience: str, nonce: str) -> Device:
+        """Return the device that answers this nonce for this origin. Raises DeviceRefused.
+
+        That a nonce is used once is for the caller to see to.
+        """
+        device, claims = await self._heard(token, device_statements.PROOF, audience)
+        answered = claims.get("nonce")
+        if not nonce or not isinstance(answered, str) or not _same(answered, nonce):
+            raise DeviceRefused("proof-invalid", "answers another question")
+        return device
+
+    async def renew(self, token: str) -> Enrolled:
+        """Issue a new certificate for the key that is enrolled. Raises DeviceRefused."""
+        device, _ = await self._heard(token, device_statements.RENEWAL, self.origin)
+        return Enrolled(device=device, certificate=self._issuer.issue(public_key(device.jwk), device.id))
+
+    async def _heard(
+        self,
+        token: str,
+        typ: str,
+        audience: str,
+        longest_life: int = device_statements.LIFE,
+        max_size: int = device_statements.MAX_SIZE,
+    ) -> tuple[Device, dict[str, Any]]:
+        """Who signed a statement and what it claims. The key is the enrolled one, never one it brings."""
+        try:
+            device = await self.get(_named(token, max_size))
+            if device is None:
+                raise JoseError("names no device")
+            expected = Expected(
+                issuer=device.id,
+                audience=audience,
+                types=(typ,),
+                longest_life=longest_life,
+                max_size=max_size,
+            )
+            claims = verify(token, [_key_of(device)], expected, self._clock.now())
+        except JoseError as error:
+            raise DeviceRefused("statement-invalid", str(error)) from error
+        if claims["aud"] != audience:
+            raise DeviceRefused("statement-invalid", "is for several audiences")
+        if device.revoked_at:
+            raise DeviceRefused("device-revoked", "this device was revoked")
+        return device, claims
+
+    # ------------------------------------------------------------------ looking after them
+
+    async def get(self, device_id: str) -> Device | None:
+        """Return a device, revoked or not."""
+        stored = await self._records.get("device", device_id)
+        return None if stored is None else _decode_device(stored.value)
+
+    async def posture(self, device_id: str) -> Posture | None:
+        """Return the newest posture of a device."""
+        stored = await self._records.get("posture", device_id)
+        return None if stored is None else _decode_posture(stored.value)
+
+    async def list(self) -> Sequence[Device]:
+        """Return all devices in the order of their ids, revoked ones too."""
+        return [device async for device in self._each()]
+
+    async def _each(self) -> AsyncIterator[Device]:
+        after = ""
+        while page := await self._records.scan("device", after=after, limit=_PAGE):
+            for stored in page:
+                yield _decode_device(stored.value)
+            after = page[-1].key
+
+    async def revoke(self, device_id: str, by: str) -> bool:
+        """Revoke a device for ever; False when it is revoked already or unknown.
+
+        Written before it is witnessed: a failing audit must not keep a device in.
+        """
+        for _ in range(_TRIES):
+            stored = await self._records.get("device", device_id)
+            device = None if stored is None else _decode_device(stored.value)
+            if stored is None or device is None or device.revoked_at:
+                return False
+            gone = replace(device, revoked_at=self._clock.now(), revoked_by=_printable(by))
+            try:
+                await self._records.put("device", device_id, _encode(gone), if_version=stored.version)
+            except Conflict:
+                continue
+            self._tell(gone, "device-revoked", f"by {gone.revoked_by}")
+            return True
+        raise StoreUnavailable("a device is changed too often at once")
+
+    def _tell(self, device: Device, event: str, detail: str = "") -> None:
+        self._witness(
+            SessionRecord(
+                id=device.id,
+                at=self._clock.now(),
+                event=event,
+                principal=f"User::{device.owner}" if device.owner else "",
+                name=device.name,
+                device=device.id,
+                detail=detail,
+            )
+        )
+
+
+def _code_key(code: str) -> str:
+    """Where a code is stored; what is no code is looked for where nothing is."""
+    return handle_digest(normal_code(code) or "no code")
+
+
+def _no_code() -> DeviceRefused:
+    return DeviceRefused("enrolment-code-invalid", "this code is not valid, not any more, or was used")
+
+
+def _named(token: str, max_size: int) -> str:
+    kid = kid_of(token, max_size)
+    if not is_device_id(kid):
+        raise JoseError("names no device")
+    return kid
+
+
+def _key_of(device: Device) -> VerifyKey:
+    return read_key({**device.jwk, "kid": device.id}, {"ES256"})
+
+
+def _same(one: str, other: str) -> bool:
+    return compare_digest(one.encode("utf-8", "replace"), other.encode("utf-8", "replace"))
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable()).strip()[:LONGEST_NAME]

@@ -1,0 +1,31 @@
+"""The short statements a device signs besides its posture: "I am here" and "renew my certificate".
+
+The agent makes them, the administrator reads them; both take their form from here. A statement names its
+audience and lives for a minute, so that one made for us can be used nowhere else and not much later.
+"""
+
+from typing import Any, Final
+
+#: Proof that this device is the one on which a browser asks; answers a nonce. `device-proof+jwt`
+PROOF: Final = "device-proof+jwt"
+#: Wish for a new certificate for the same key. `device-renewal+jwt`
+RENEWAL: Final = "device-renewal+jwt"
+
+LIFE: Final = 60  # seconds
+MAX_SIZE: Final = 4096  # characters
+MAX_NONCE: Final = 256  # characters
+
+
+def proof(device_id: str, audience: str, nonce: str, now: int) -> dict[str, Any]:
+    """Return the claims of a proof. `now` in ms; `audience` is the origin that asks."""
+    return {**_claims(device_id, audience, now), "nonce": nonce}
+
+
+def renewal(device_id: str, audience: str, now: int) -> dict[str, Any]:
+    """Return the claims of a renewal. `now` in ms; `audience` is the portal's origin."""
+    return _claims(device_id, audience, now)
+
+
+def _claims(device_id: str, audience: str, now: int) -> dict[str, Any]:
+    seconds = now // 1000
+    return {"iss": device_id, "sub": device_id, "aud": audience, "iat": seconds, "exp": seconds + LIFE}
