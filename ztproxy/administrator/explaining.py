@@ -41,7 +41,7 @@ def _device_code(explanation: Explanation, facts: Facts) -> str:
     """Missing, stale and failing are different facts and get different codes (unknown is an error above)."""
     if not isinstance(facts.device, Device):
         return "device-required"
-    failed = " ".join(text for miss in explanation.near_misses for text in miss.failed)
+    failed = " ".join(text for miss in explanation.near_misses if miss.remedy for text in miss.failed)
     if not facts.device_proof or ("proved_at" in failed and "posture" not in failed):
         return "device-check-required"
     if not isinstance(facts.posture, Posture):

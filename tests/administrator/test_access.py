@@ -1,0 +1,301 @@
+"""The one door: who gets a permit, who gets which refusal, and that nothing passes unrecorded."""
+
+import dataclasses
+import hashlib
+from collections.abc import Awaitable
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from ztproxy.administrator.access import Access, duration
+from ztproxy.administrator.audit import AuditUnavailable
+from ztproxy.model.decision import Refusal
+from ztproxy.model.messages import Changed
+from ztproxy.model.permit import Permit
+from ztproxy.model.record import DecisionRecord
+from ztproxy.model.request import AccessRequest, ClientCertificate, Context, Evidence, Peer, TlsFacts
+from ztproxy.model.resource import NOWHERE, Resource, Route, Upstream
+from ztproxy.model.subject import Device, Facts, Handle, Posture, Principal, Session
+from ztproxy.net.clock import FixedClock
+from ztproxy.policy.load import load
+from ztproxy.trust.gather import Gatherer
+from ztproxy.trust.memory import Memory
+
+NOW = 1_800_000_000_000
+COOKIE = "c" * 43
+DIGEST = hashlib.sha256(COOKIE.encode()).hexdigest()
+
+POLICIES = """
+@id("support") @reason("Contractors on a healthy device.") @maxsession("10m")
+permit (principal is User in Group::"contractors", action in Action::"http", resource == Route::"support")
+when { principal has device && principal.device has posture && principal.device.posture.healthy
+  && context.now.durationSince(principal.device.posture.reported_at) <= duration("1m")
+  && principal.device has proved_at
+  && context.now.durationSince(principal.device.proved_at) <= duration("1h") };
+@id("deploy")
+permit (principal == Workload::"spiffe://t/ci", action == Action::"GET", resource == Route::"status");
+"""
+
+
+def route(name: str, **changes: Any) -> Route:
+    made = Route(
+        name=name,
+        app=name,
+        host=f"{name}.test",
+        prefix="/",
+        upstream=Upstream(scheme="http", host="127.0.0.1", port=1),
+    )
+    return replace(made, **changes)
+
+
+SUPPORT, STATUS, PORTAL = route("support"), route("status"), route("portal", portal=True)
+CAROL = Principal(kind="User", id="t:carol", name="Carol", groups=("contractors",))
+SESSION = Session(
+    id="ses_1",
+    principal=CAROL,
+    provider="t",
+    created_at=NOW,
+    auth_time=NOW,
+    last_seen_at=NOW,
+    expires_at=NOW + 3_600_000,
+    device_id="dev_1",
+    device_proved_at=NOW,
+)
+POSTURE = Posture(device_id="dev_1", reported_at=NOW, seq=1, source="a", level="self", healthy=True)
+WORKLOAD = ClientCertificate(
+    kind="workload",
+    bundle="w",
+    subject="spiffe://t/ci",
+    fingerprint="f",
+    spki="s",
+    not_before=0,
+    not_after=NOW + 1000_000,
+    serial="1",
+)
+
+
+class World:
+    """A door over real policies and real memory; audit, identities and feed are fakes."""
+
+    def __init__(self) -> None:
+        self.clock = FixedClock(ms=NOW)
+        self.memory = Memory(self.clock.monotonic)
+        self.records: list[DecisionRecord] = []
+        self.touched: list[str] = []
+        self.audit_fails = False
+        self.signed: tuple[bytes, ...] | None = (b"Zt-Assertion: x",)
+        self.fetched: tuple[bytes, ...] | None = (b"Zt-Assertion: fetched",)
+        self.coming: list[tuple[str, str, Any]] = []
+        self.heard = True
+        self.access = Access(
+            policies=load([("p.cedar", POLICIES)], [SUPPORT, STATUS, PORTAL], engine="verify"),
+            gatherer=Gatherer(self.memory, groups={}, feed_limit=10_000),
+            recorder=self,
+            identities=self,
+            sync=self.sync,
+            touched=self.touched.append,
+            now=self.clock.now,
+        )
+        self.put("session", "ses_1", SESSION)
+        self.put("handle", DIGEST, Handle(session_id="ses_1", host="support.test", created_at=NOW))
+        self.put("device", "dev_1", Device(id="dev_1", name="laptop", spki="aa"))
+        self.put("posture", "dev_1", POSTURE)
+        self.memory.heard(1)
+
+    def put(self, kind: str, key: str, value: Any) -> None:
+        encoded = None if value is None else msgspec.msgpack.encode(value)
+        self.memory.apply(Changed(version=1, kind=kind, key=key, value=encoded))
+
+    async def sync(self) -> bool:
+        for change in self.coming:
+            self.put(*change)
+        return self.heard
+
+    def decision(self, record: DecisionRecord) -> None:
+        if self.audit_fails:
+            raise AuditUnavailable
+        self.records.append(record)
+
+    def lines(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+        return self.signed
+
+    async def fetch(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+        return self.fetched
+
+    async def ask(self, target: Route | None = SUPPORT, action: str = "GET", **evidence: Any) -> Any:
+        resource = NOWHERE if target is None else Resource("Route", target.name, target)
+        request = AccessRequest(
+            subject=Evidence(**(evidence or {"handle": COOKIE})),
+            resource=resource,
+            action=action,
+            context=Context(
+                request_id="0" * 32, ip="127.0.0.1", host=target.host if target else "x.test", path="/a"
+            ),
+        )
+        answer = self.access.authorize(request)
+        self.was_cold = isinstance(answer, Awaitable)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_permit_carries_what_was_decided_and_is_recorded_first(world: World) -> None:
+    permit = await world.ask()
+    assert isinstance(permit, Permit)
+    assert (permit.route, permit.session_id, permit.device_id, permit.handle) == (
+        SUPPORT,
+        "ses_1",
+        "dev_1",
+        DIGEST,
+    )
+    assert permit.identity == (b"Zt-Assertion: x",)
+    assert permit.expires_at == NOW + 600_000, "@maxsession ends the path before the session would"
+    assert not world.was_cold
+    (record,) = world.records
+    assert (record.allow, record.policies, record.principal) == (True, ("support",), "User::t:carol")
+    assert (record.posture, record.posture_age, record.device_proof_age) == ("healthy", 0, 0)
+    assert (record.resource, record.action, record.path) == ("Route::support", "GET", "/a")
+
+
+async def test_nothing_passes_unrecorded(world: World) -> None:
+    world.audit_fails = True
+    refusal = await world.ask()
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.status) == ("audit-unavailable", 503)
+    refusal = await world.ask(STATUS)
+    assert refusal.code == "audit-unavailable", "not even a refusal is served unrecorded"
+
+
+@pytest.mark.parametrize(
+    ("posture", "code"),
+    [
+        (None, "device-posture-missing"),
+        (replace(POSTURE, healthy=False), "device-posture-unhealthy"),
+        (replace(POSTURE, reported_at=NOW - 61_000), "device-posture-stale"),
+    ],
+    ids=["missing", "failing", "stale"],
+)
+async def test_what_is_wrong_with_a_device_has_its_own_code(
+    world: World, posture: Posture | None, code: str
+) -> None:
+    world.put("posture", "dev_1", posture)
+    refusal = await world.ask()
+    assert (refusal.code, refusal.status) == (code, 403)
+    assert refusal.remedies
+    assert "support" not in refusal.reason.lower(), "the name of a policy stays inside"
+    assert world.records[-1].code == code
+    assert any(miss.startswith("support:") for miss in world.records[-1].near_misses)
+    world.put("posture", "dev_1", POSTURE)
+    assert isinstance(await world.ask(), Permit), "and is let in again at once"
+
+
+async def test_no_device_and_an_old_proof(world: World) -> None:
+    world.put("session", "ses_1", replace(SESSION, device_proved_at=NOW - 3_600_001))
+    assert (await world.ask()).code == "device-check-required"
+    world.put("session", "ses_1", replace(SESSION, device_id="", device_proved_at=0))
+    assert (await world.ask()).code == "device-required"
+
+
+async def test_nobody_is_asked_to_sign_in_and_learns_nothing(world: World) -> None:
+    for target in (SUPPORT, STATUS, None):
+        refusal = await world.ask(target, handle=None)
+        assert (refusal.code, refusal.status, refusal.remedies) == ("login-required", 401, ("sign-in",))
+
+
+async def test_a_known_person_gets_the_same_answer_for_forbidden_and_unknown(world: World) -> None:
+    world.put("handle", DIGEST, Handle(session_id="ses_1", host="status.test", created_at=NOW))
+    forbidden = await world.ask(STATUS)
+    world.put("handle", DIGEST, Handle(session_id="ses_1", host="x.test", created_at=NOW))
+    unknown = await world.ask(None)
+    assert forbidden == unknown
+    assert forbidden.code == "access-denied"
+
+
+async def test_a_workload_reaches_its_one_route(world: World) -> None:
+    permit = await world.ask(STATUS, certificate=WORKLOAD)
+    assert isinstance(permit, Permit)
+    assert (permit.principal_id, permit.session_id) == ("spiffe://t/ci", "")
+    assert permit.expires_at == WORKLOAD.not_after
+    assert (await world.ask(SUPPORT, certificate=WORKLOAD)).code == "access-denied"
+    assert (await world.ask(STATUS, action="POST", certificate=WORKLOAD)).code == "access-denied"
+    assert (await world.ask(STATUS, certificate=WORKLOAD, handle=COOKIE)).code == "credentials-conflict"
+
+
+async def test_a_fresh_login_is_heard_of_before_it_is_refused(world: World) -> None:
+    fresh = "f" * 43
+    digest = hashlib.sha256(fresh.encode()).hexdigest()
+    world.coming = [("handle", digest, Handle(session_id="ses_1", host="support.test", created_at=NOW))]
+    assert isinstance(await world.ask(handle=fresh), Permit)
+    assert world.was_cold
+    assert (await world.ask(handle="g" * 43)).code == "session-ended"
+    world.heard = False
+    assert (await world.ask(handle="g" * 43)).code == "facts-unavailable"
+
+
+async def test_the_portal_is_there_for_whom_nobody_knows(world: World) -> None:
+    for evidence in ({"handle": None}, {"handle": "g" * 43}):
+        permit = await world.ask(PORTAL, **evidence)
+        assert isinstance(permit, Permit)
+        assert permit.session_id == ""
+    world.clock.seconds += 60
+    assert isinstance(await world.ask(PORTAL), Permit), "also while the feed is silent"
+    assert (await world.ask()).code == "facts-unavailable"
+
+
+async def test_an_assertion_is_fetched_once_and_without_one_nothing_goes(world: World) -> None:
+    world.signed = None
+    permit = await world.ask()
+    assert world.was_cold
+    assert permit.identity == (b"Zt-Assertion: fetched",)
+    world.fetched = None
+    assert (await world.ask()).code == "facts-unavailable"
+    assert [record.allow for record in world.records] == [True, False]
+
+
+async def test_a_live_path_is_decided_by_the_facts_of_now(world: World) -> None:
+    permit = await world.ask()
+    assert world.access.reconsider(permit) == ""
+    world.put("posture", "dev_1", replace(POSTURE, healthy=False))
+    assert world.access.reconsider(permit) == "device-posture-unhealthy"
+    world.put("posture", "dev_1", POSTURE)
+    world.put("session", "ses_1", replace(SESSION, ended_at=NOW))
+    assert world.access.reconsider(permit) == "session-ended"
+    world.put("handle", DIGEST, None)
+    assert world.access.reconsider(permit) == "session-ended"
+    assert len(world.records) == 1, "deciding again is no new request"
+
+
+async def test_use_is_reported_rarely(world: World) -> None:
+    await world.ask()
+    assert world.touched == []
+    world.clock.ms += 40_000
+    await world.ask()
+    await world.ask()
+    assert world.touched == ["ses_1"]
+
+
+async def test_permits_cannot_be_made_by_hand(world: World) -> None:
+    permit = await world.ask()
+    with pytest.raises((TypeError, ValueError)):
+        dataclasses.replace(permit, principal_id="t:root")
+    fields = {field.name: getattr(permit, field.name) for field in dataclasses.fields(permit)}
+    with pytest.raises(TypeError):
+        Permit(**fields, seal=None)  # type: ignore[arg-type]
+
+
+async def test_refusals_before_policy_are_recorded_too(world: World) -> None:
+    peer = Peer(ip="127.0.0.9", port=1, tls=TlsFacts(version="TLSv1.3", sni="x.test"))
+    world.access.refuse(None, peer, Refusal(code="bad-request", status=400, decision_id="1" * 32))
+    record = world.records[-1]
+    assert (record.decided, record.code, record.ip) == ("refused", "bad-request", "127.0.0.9")
+
+
+def test_durations_of_obligations_only_close_doors() -> None:
+    assert duration("30m") == 1_800_000
+    assert duration("1h") == 3_600_000
+    assert duration("soon") == 0
