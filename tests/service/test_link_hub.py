@@ -80,9 +80,7 @@ class Control:
 async def linked(
     socket: Path, memory: Memory, changed: Callable[[Sequence[Concern] | None], None]
 ) -> AsyncIterator[Link]:
-    link = Link(
-        socket, memory, worker=0, pid=1, journal="w0-1-1", now=SystemClock().now, changed=changed
-    )
+    link = Link(socket, memory, worker=0, pid=1, journal="w0-1-1", now=SystemClock().now, changed=changed)
     task = asyncio.create_task(link.run())
     try:
         yield link
@@ -127,7 +125,9 @@ async def test_a_worker_gets_what_is_there_then_every_change(store: SqliteStore,
     await control.stop()
 
 
-async def test_after_a_gap_a_worker_has_exactly_what_the_store_has(store: SqliteStore, tmp_path: Path) -> None:
+async def test_after_a_gap_a_worker_has_exactly_what_the_store_has(
+    store: SqliteStore, tmp_path: Path
+) -> None:
     control = Control(store, tmp_path / "c.sock", "boot")
     await control.start()
     memory = Memory(SystemClock().monotonic)
@@ -161,7 +161,9 @@ async def test_another_run_of_the_feed_starts_anew(store: SqliteStore, tmp_path:
         await other.close()
 
 
-async def test_questions_are_answered_and_end_when_control_is_gone(store: SqliteStore, tmp_path: Path) -> None:
+async def test_questions_are_answered_and_end_when_control_is_gone(
+    store: SqliteStore, tmp_path: Path
+) -> None:
     control = Control(store, tmp_path / "c.sock", "boot")
     await control.start()
     memory = Memory(SystemClock().monotonic)

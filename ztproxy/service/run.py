@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ztproxy.config.load import load
 from ztproxy.config.policies import load_policies
-from ztproxy.service.places import Places
+from ztproxy.service.state import StateDirectory
 from ztproxy.service.supervisor import bind, programs, supervise
 from ztproxy.telemetry.log import configure
 
@@ -30,16 +30,16 @@ def main(config: Path, workers: int | None = None) -> None:
     settings = load(config)
     load_policies(settings)
     configure(settings.log.level, settings.log.format)
-    places = Places(settings.state_dir)
-    places.prepare()
-    with _locked(places.lock):
+    state = StateDirectory(settings.state_dir)
+    state.prepare()
+    with _locked(state.lock):
         sockets = bind(settings.listen.host, settings.listen.port, workers or settings.workers)
-        places.pid.write_text(f"{os.getpid()}\n")
+        state.pid.write_text(f"{os.getpid()}\n")
         log.info("listening", extra={"address": "{}:{}".format(*sockets[0].getsockname()[:2])})
         try:
             asyncio.run(supervise(programs(config.resolve(), sockets)))
         finally:
-            places.pid.unlink(missing_ok=True)
+            state.pid.unlink(missing_ok=True)
             for listener in sockets:
                 listener.close()
 

@@ -126,7 +126,7 @@ class Gatherer:
             ):
                 return known
         fresh = Caller(
-            handle=digest, key=digest, facts=_facts(session, device, posture, proof, proved_at, age)
+            handle=digest, key=digest, facts=facts_of(session, device, posture, proof, proved_at, age)
         )
         return self._keep(fresh)
 
@@ -167,9 +167,10 @@ class Gatherer:
         return True
 
 
-def _facts(
+def facts_of(
     session: Session, device: Device | None, posture: Posture | None, proof: str, proved_at: int, age: int
 ) -> Facts:
+    """Return the facts of a signed-in person. `proof` and `proved_at` count only with a device."""
     there = device is not None
     return Facts(
         principal=session.principal,

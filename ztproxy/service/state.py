@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-class Places:
+class StateDirectory:
     """Paths of one node's state. Nothing is readable by others: keys and evidence lie here."""
 
     def __init__(self, root: Path) -> None:

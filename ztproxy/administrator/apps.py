@@ -1,0 +1,70 @@
+"""What a signed-in person would be allowed to open now: the portal's list of applications.
+
+Runs in the control process, on the same policies as the door. It opens nothing: whoever follows a link meets
+the door, and these answers are neither permits nor evidence.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from ztproxy.administrator.explaining import refusal_of
+from ztproxy.model.request import Context
+from ztproxy.model.resource import Resource, Route
+from ztproxy.model.subject import Device, Facts, Posture, Session
+from ztproxy.policy.engine import PolicySet
+from ztproxy.store.interface import Records
+from ztproxy.trust.gather import facts_of
+
+T = TypeVar("T")
+
+#: A route, whether it would open, and if not: why, and what would help.
+App = tuple[Route, bool, str, tuple[str, ...]]
+
+#: Stands for the request that has not been made; no real request has this id.
+_ID = "f" * 32
+
+
+class Apps:
+    """The list for the portal, over the routes of the configuration."""
+
+    def __init__(
+        self,
+        policies: Callable[[], PolicySet],
+        routes: Sequence[Route],
+        records: Records,
+        now: Callable[[], int],
+    ) -> None:
+        self._policies = policies
+        self._routes = [route for route in routes if not route.portal]
+        self._records = records
+        self._now = now
+
+    async def visible(self, session: Session) -> Sequence[App]:
+        """Return what would open, and what would after a remedy. Others are not told of."""
+        device = await self._read("device", session.device_id, Device)
+        if device is not None and device.revoked_at:
+            device = None
+        posture = await self._read("posture", device.id, Posture) if device else None
+        facts = facts_of(session, device, posture, "agent", session.device_proved_at, 0)
+        answers = (self._answer(route, facts, session.ip) for route in self._routes)
+        return [answer for answer in answers if answer is not None]
+
+    def _answer(self, route: Route, facts: Facts, ip: str) -> App | None:
+        policies, now = self._policies(), self._now()
+        subject = policies.subject(facts)
+        resource = Resource("Route", route.name, route)
+        context = Context(request_id=_ID, ip=ip, host=route.host, path=route.prefix)
+        decision = policies.decide(subject, resource, "GET", context, now)
+        if decision.allow:
+            return route, True, "", ()
+        explanation = policies.explain(subject, resource, "GET", context, now)
+        refusal = refusal_of(decision, explanation, facts, _ID)
+        if refusal.code == "access-denied" and not refusal.remedies:
+            return None
+        return route, False, refusal.reason, refusal.remedies
+
+    async def _read(self, kind: str, key: str, type_: type[T]) -> T | None:
+        found = await self._records.get(kind, key) if key else None
+        return msgspec.msgpack.decode(found.value, type=type_) if found else None
