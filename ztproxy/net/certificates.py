@@ -1,0 +1,87 @@
+"""From a chain that TLS has verified to the ClientCertificate of the request model.
+
+`net.listener` calls it once per connection. Only the leaf speaks, and only one configured bundle may stand
+behind it; the rest of the chain is never looked into. Validity times are checked per request by the door.
+"""
+
+import ssl
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final, Literal, Protocol, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
+
+from ztproxy.crypto.certificates import CertificateError, LeafFacts, check_svid, leaf_facts
+from ztproxy.model.request import ClientCertificate
+
+_DER: Final = 1  # _ssl.ENCODING_DER
+
+
+class Bundle(Struct, frozen=True):
+    """Authorities whose leaf certificates mean the same."""
+
+    name: str
+    kind: Literal["device", "workload"]
+    anchors: frozenset[bytes]  # DER of each authority
+    trust_domain: str = ""  # with it, leaves have to be X509-SVIDs of that domain
+
+
+def read_bundle(name: str, kind: Literal["device", "workload"], pem: Path, trust_domain: str = "") -> Bundle:
+    """Read a bundle from a PEM file. Raises OSError, and ValueError when no certificate is in it."""
+    authorities = x509.load_pem_x509_certificates(pem.read_bytes())
+    anchors = frozenset(authority.public_bytes(Encoding.DER) for authority in authorities)
+    return Bundle(name=name, kind=kind, anchors=anchors, trust_domain=trust_domain)
+
+
+def classify(chain: Sequence[bytes], bundles: Iterable[Bundle]) -> ClientCertificate | None:
+    """Return what a verified chain (leaf first, DER) says, or None when it is nobody's we know."""
+    if not chain:
+        return None
+    behind = [bundle for bundle in bundles if chain[-1] in bundle.anchors]
+    if len(behind) != 1:
+        return None
+    try:
+        leaf = leaf_facts(chain[0])
+        return _certificate(leaf, behind[0])
+    except CertificateError:
+        return None
+
+
+def _certificate(leaf: LeafFacts, bundle: Bundle) -> ClientCertificate:
+    return ClientCertificate(
+        kind=bundle.kind,
+        bundle=bundle.name,
+        subject=_subject(leaf, bundle),
+        fingerprint=leaf.fingerprint,
+        spki=leaf.spki,
+        not_before=leaf.not_before,
+        not_after=leaf.not_after,
+        serial=leaf.serial,
+    )
+
+
+def _subject(leaf: LeafFacts, bundle: Bundle) -> str:
+    if bundle.trust_domain:
+        return str(check_svid(leaf, bundle.trust_domain))
+    if leaf.is_ca:
+        raise CertificateError("a leaf must not be a CA")
+    if leaf.spiffe_id is not None:
+        return leaf.spiffe_id
+    if leaf.uris or not leaf.common_name:
+        raise CertificateError("no single name")
+    return "x509:" + leaf.common_name
+
+
+class _Sealed(Protocol):
+    def public_bytes(self, encoding: int) -> bytes: ...
+
+
+def verified_chain(tls: ssl.SSLObject) -> list[bytes]:
+    """Return the chain that TLS verified, leaf first; empty without a client certificate."""
+    if hasattr(tls, "get_verified_chain"):  # Python 3.13
+        return cast("list[bytes]", list(tls.get_verified_chain()))
+    inner = tls._sslobj  # type: ignore[attr-defined]  # the public method came with 3.13
+    chain = cast("list[_Sealed] | None", inner.get_verified_chain())
+    return [certificate.public_bytes(_DER) for certificate in chain or ()]

@@ -1,0 +1,49 @@
+"""Connections to upstreams: TCP, TLS over TCP, or a unix socket.
+
+`upstream.pool` calls it, with a permit in its hands; nobody else dials applications.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from ztproxy.model.resource import Upstream
+
+_P = TypeVar("_P", bound=asyncio.Protocol)
+
+
+class Unreachable(Exception):
+    """No connection could be made; the message says why, for the log."""
+
+
+class Dialler:
+    """Makes connections. `contexts` holds a TLS context for each CA file that upstreams name."""
+
+    def __init__(self, contexts: Mapping[str | None, ssl.SSLContext], *, timeout: float = 5.0) -> None:
+        self._contexts = contexts
+        self._timeout = timeout
+
+    async def dial(self, upstream: Upstream, factory: Callable[[], _P]) -> _P:
+        """Return the protocol of a new, ready connection. Raises Unreachable."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._connect(upstream, factory)
+        except (OSError, ValueError, KeyError) as failed:  # TLS and time-outs are OSErrors too
+            raise Unreachable(f"{upstream.host}: {type(failed).__name__}: {failed}") from failed
+
+    async def _connect(self, upstream: Upstream, factory: Callable[[], _P]) -> _P:
+        loop = asyncio.get_running_loop()
+        if upstream.scheme == "unix":
+            _, protocol = await loop.create_unix_connection(factory, upstream.host)
+        elif upstream.scheme == "http":
+            _, protocol = await loop.create_connection(factory, upstream.host, upstream.port)
+        else:
+            _, protocol = await loop.create_connection(
+                factory,
+                upstream.host,
+                upstream.port,
+                ssl=self._contexts[upstream.ca],
+                server_hostname=upstream.server_name or upstream.host,
+            )
+        return protocol

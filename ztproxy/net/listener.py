@@ -1,0 +1,302 @@
+"""The listener: accepts, finds the server name, chooses the TLS context, shakes hands, counts.
+
+`service` makes one per worker over a socket that the supervisor bound. Accepting is our own because the
+client certificate mode depends on the server name, and Python can not change it once a handshake runs: the
+ClientHello is peeked at and left in the socket. Everything is bounded before a byte is parsed.
+"""
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ztproxy.model.request import Peer, TlsFacts
+from ztproxy.net.certificates import classify, verified_chain
+from ztproxy.net.clock import Clock
+from ztproxy.net.tls import ServerContexts
+from ztproxy.net.wheel import Wheel
+from ztproxy.wire import clienthello
+
+BATCH: Final = 64  # accepted per turn of the loop
+BACK_OFF: Final = 0.5  # seconds without accepting when the process or machine is out of something
+_OUT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Tally(Protocol):
+    """Counts of connections (telemetry.metrics)."""
+
+    def connections_opened(self) -> None:
+        """A connection was accepted."""
+
+    def connections_closed(self) -> None:
+        """An accepted connection is gone."""
+
+    def handshake_failed(self, reason: str) -> None:
+        """A connection ended before its first request could be read; `reason` is one of a few words."""
+
+
+class PeerUnusable(Exception):
+    """The handshake succeeded and the connection still must not be used."""
+
+
+class Arrival:
+    """An accepted connection: who it comes from, and the place it takes until it is gone."""
+
+    __slots__ = ("_contexts", "_gone", "ip", "name", "port")
+
+    def __init__(
+        self, ip: str, port: int, name: str, contexts: ServerContexts, gone: Callable[[str], None]
+    ) -> None:
+        self.ip = ip
+        self.port = port
+        self.name = name
+        self._contexts = contexts
+        self._gone: Callable[[str], None] | None = gone
+
+    def peer(self, tls: ssl.SSLObject) -> Peer:
+        """Return the other end, after the handshake. Raises PeerUnusable."""
+        presented = tls.getpeercert(binary_form=True) is not None
+        if presented and tls.session_reused:
+            raise PeerUnusable  # it carries a certificate that was checked at another time
+        chain = verified_chain(tls) if presented else []
+        certificate = classify(chain, self._contexts.bundles)
+        facts = TlsFacts(version=tls.version() or "", sni=self.name, certificate=certificate)
+        return Peer(ip=self.ip, port=self.port, tls=facts)
+
+    def gone(self) -> None:
+        """Give the place back. Further calls do nothing."""
+        if self._gone is not None:
+            gone, self._gone = self._gone, None
+            gone(self.ip)
+
+
+class Listener:
+    """Accepts on one socket. `contexts` may be replaced at any time and holds for later connections.
+
+    `factory` makes the protocol of a connection; it must call `Arrival.gone` when the connection is lost.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        contexts: ServerContexts,
+        factory: Callable[[Arrival], asyncio.Protocol],
+        *,
+        wheel: Wheel,
+        clock: Clock,
+        tally: Tally,
+        connections: int,
+        connections_per_ip: int,
+        handshake_timeout: float,
+    ) -> None:
+        self.contexts = contexts
+        self._sock = sock
+        self._factory = factory
+        self._wheel = wheel
+        self._clock = clock
+        self._tally = tally
+        self._limit = connections
+        self._limit_per_ip = connections_per_ip
+        self._timeout = handshake_timeout
+        self._by_ip: Counter[str] = Counter()
+        self._count = 0
+        self._hellos: set[_Hello] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._resume: asyncio.TimerHandle | None = None
+        self._accepting = False
+
+    def __len__(self) -> int:
+        return self._count
+
+    def start(self) -> None:
+        """Accept from now on, on the running loop."""
+        self._sock.setblocking(False)
+        self._accepting = True
+        asyncio.get_running_loop().add_reader(self._sock, self._accept)
+
+    def stop(self) -> None:
+        """Accept no more and drop whoever has not finished the handshake. The socket stays open."""
+        self._accepting = False
+        asyncio.get_running_loop().remove_reader(self._sock)
+        if self._resume is not None:
+            self._resume.cancel()
+        for hello in list(self._hellos):
+            hello.drop("stopping")
+        for task in self._handshakes:
+            task.cancel()
+
+    # ------------------------------------------------------------------ accepting
+
+    def _accept(self) -> None:
+        for _ in range(BATCH):
+            try:
+                sock, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:
+                continue
+            except OSError as failed:
+                self._tally.handshake_failed("accept")
+                if failed.errno in _OUT_OF:
+                    self._back_off()
+                return
+            self._admit(sock, address[0], address[1])
+
+    def _back_off(self) -> None:
+        """Without a free descriptor the socket stays readable: pause instead of spinning."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._sock)
+        self._resume = loop.call_later(BACK_OFF, self.start)
+
+    def _admit(self, sock: socket.socket, ip: str, port: int) -> None:
+        if self._count >= self._limit or self._by_ip[ip] >= self._limit_per_ip:
+            self._tally.handshake_failed("too-many")
+            sock.close()
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._count += 1
+        self._by_ip[ip] += 1
+        self._tally.connections_opened()
+        _Hello(self, sock, ip, port).look()
+
+    def _gone(self, ip: str) -> None:
+        self._count -= 1
+        self._by_ip[ip] -= 1
+        if not self._by_ip[ip]:
+            del self._by_ip[ip]
+        self._tally.connections_closed()
+
+    # ------------------------------------------------------------------ what hellos call
+
+    def watch(self, hello: "_Hello") -> None:
+        """Bound the time a hello may take."""
+        hello.deadline = self._clock.monotonic() + self._timeout
+        self._hellos.add(hello)
+        self._wheel.add(hello)
+
+    def forget(self, hello: "_Hello") -> None:
+        """Stop watching a hello."""
+        self._hellos.discard(hello)
+        self._wheel.discard(hello)
+
+    def failed(self, ip: str, reason: str) -> None:
+        """Count a connection that ended before it was one."""
+        self._tally.handshake_failed(reason)
+        self._gone(ip)
+
+    def greet(self, sock: socket.socket, ip: str, port: int, name: str, context: ssl.SSLContext) -> None:
+        """Hand a connection with a known server name to TLS."""
+        arrival = Arrival(ip, port, name, self.contexts, self._gone)
+        task = asyncio.get_running_loop().create_task(self._handshake(sock, arrival, context))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
+
+    async def _handshake(self, sock: socket.socket, arrival: Arrival, context: ssl.SSLContext) -> None:
+        reason = ""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._factory(arrival), sock, ssl=context, ssl_handshake_timeout=self._timeout
+            )
+        except asyncio.CancelledError:
+            arrival.gone()
+            raise
+        except ssl.SSLError as refused:
+            reason = "certificate" if "CERTIFICATE" in (refused.reason or "") else "protocol"
+        except TimeoutError:
+            reason = "timeout"
+        except (OSError, EOFError):
+            reason = "closed"
+        if reason:
+            self._tally.handshake_failed(reason)
+            arrival.gone()
+
+
+class _Hello:
+    """A connection that has not said yet which server it wants."""
+
+    __slots__ = ("_ip", "_listener", "_port", "_seen", "_sock", "_waiting", "deadline")
+
+    def __init__(self, listener: Listener, sock: socket.socket, ip: str, port: int) -> None:
+        self._listener = listener
+        self._sock = sock
+        self._ip = ip
+        self._port = port
+        self._waiting = False
+        self._seen = 0
+        self.deadline = 0.0
+
+    def look(self) -> None:
+        """Peek at what has arrived; go on when the server name is known."""
+        try:
+            data = self._sock.recv(clienthello.LIMIT, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            self._wait()
+            return
+        except OSError:
+            self.drop("closed")
+            return
+        if len(data) <= self._seen:  # readable and nothing new: the end
+            self.drop("closed")
+            return
+        self._seen = len(data)
+        self._judge(data)
+
+    def timed_out(self) -> None:
+        """No hello in time."""
+        self.drop("timeout")
+
+    def drop(self, reason: str, alert: bytes = b"") -> None:
+        """Close, telling the client why if TLS has a word for it."""
+        self._release()
+        if alert:
+            _say(self._sock, alert)
+        self._sock.close()
+        self._listener.failed(self._ip, reason)
+
+    def _judge(self, data: bytes) -> None:
+        try:
+            name = clienthello.server_name(data)
+        except clienthello.NotTls:
+            self.drop("not-tls")
+            return
+        except clienthello.BadHello:
+            self.drop("protocol", clienthello.DECODE_ERROR)
+            return
+        if name is None:
+            self._wait()
+            return
+        context = self._listener.contexts.choose(name) if name else None
+        if context is None:
+            self.drop("unknown-name", clienthello.UNRECOGNIZED_NAME)
+            return
+        self._release()
+        self._listener.greet(self._sock, self._ip, self._port, name, context)
+
+    def _wait(self) -> None:
+        """Look again when more bytes are there: peeked ones do not count."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self._seen + 1)
+        if not self._waiting:
+            self._waiting = True
+            asyncio.get_running_loop().add_reader(self._sock, self.look)
+            self._listener.watch(self)
+
+    def _release(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            asyncio.get_running_loop().remove_reader(self._sock)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            self._listener.forget(self)
+
+
+def _say(sock: socket.socket, alert: bytes) -> None:
+    """Send an alert so that it arrives: closing with unread bytes would reset the connection instead."""
+    try:
+        sock.recv(clienthello.LIMIT)
+        sock.send(alert)
+        sock.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass

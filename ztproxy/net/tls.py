@@ -1,0 +1,124 @@
+"""TLS contexts: for the listener one per server certificate and client certificate mode, for upstreams one
+per trusted file.
+
+Built by `service` from settings on start and on every reload; files are read then and never later. Session
+tickets are off: a resumed session would carry a client certificate that was checked at another time.
+"""
+
+import ssl
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
+
+from ztproxy.model.resource import ClientCertificateMode, Route, Upstream
+from ztproxy.net.certificates import Bundle
+
+_Contexts = Mapping[ClientCertificateMode, ssl.SSLContext]
+
+
+class KeyPair(Struct, frozen=True):
+    """A server certificate as files: PEM chain, leaf first, and PEM key."""
+
+    certificate: Path
+    key: Path
+
+
+class NoNames(ValueError):
+    """A server certificate without DNS names can never be chosen."""
+
+
+def dns_names(certificate: Path) -> tuple[str, ...]:
+    """Return the lower-case DNS names of the first certificate in a PEM file. Raises OSError, NoNames."""
+    leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound as none:
+        raise NoNames(f"{certificate}: no subject alternative name") from none
+    found = tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
+    if not found:
+        raise NoNames(f"{certificate}: no DNS name")
+    return found
+
+
+def modes_of(routes: Iterable[Route]) -> dict[str, ClientCertificateMode]:
+    """Return the client certificate mode of each host's handshake.
+
+    The routes of a host share the handshake: where they differ it asks without insisting, and a route that
+    requires a certificate refuses by itself. The portal goes along with the routes of its host.
+    """
+    wanted: dict[str, set[ClientCertificateMode]] = {}
+    portal: dict[str, ClientCertificateMode] = {}
+    for route in routes:
+        if route.portal:
+            portal[route.host] = route.client_certificate
+        else:
+            wanted.setdefault(route.host, set()).add(route.client_certificate)
+    shared = {host: modes.pop() if len(modes) == 1 else "optional" for host, modes in wanted.items()}
+    return portal | shared
+
+
+class ServerContexts:
+    """Chooses the TLS context of a connection by its server name."""
+
+    def __init__(
+        self,
+        pairs: Iterable[KeyPair],
+        modes: Mapping[str, ClientCertificateMode],
+        bundles: Iterable[Bundle],
+    ) -> None:
+        """Read every file now. Raises OSError (ssl.SSLError among them), ValueError."""
+        self.bundles = tuple(bundles)
+        self._modes = dict(modes)
+        used: set[ClientCertificateMode] = {"off", *self._modes.values()}
+        self._exact: dict[str, _Contexts] = {}
+        self._below: dict[str, _Contexts] = {}  # wildcards, by the parent's name
+        for pair in pairs:
+            contexts: _Contexts = {mode: server_context(pair, mode, self.bundles) for mode in used}
+            for name in dns_names(pair.certificate):
+                if name.startswith("*."):
+                    self._below.setdefault(name[2:], contexts)
+                else:
+                    self._exact.setdefault(name, contexts)
+
+    def choose(self, name: str) -> ssl.SSLContext | None:
+        """Return the context for a lower-case server name; None for a name we hold no certificate for."""
+        contexts = self._exact.get(name) or self._below.get(name.partition(".")[2])
+        if contexts is None:
+            return None
+        return contexts[self._modes.get(name, "off")]
+
+
+def server_context(pair: KeyPair, mode: ClientCertificateMode, bundles: Iterable[Bundle]) -> ssl.SSLContext:
+    """Make a server context. Raises OSError (ssl.SSLError among them)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 0
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(pair.certificate, pair.key)
+    anchors = [anchor for bundle in bundles for anchor in bundle.anchors]
+    if mode != "off" and anchors:
+        context.verify_mode = ssl.CERT_REQUIRED if mode == "required" else ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+        context.load_verify_locations(cadata="".join(map(_pem, anchors)))
+    return context
+
+
+def client_context(ca: str | None) -> ssl.SSLContext:
+    """Make a context for upstreams that trusts one PEM file, or the system. Raises OSError."""
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def client_contexts(upstreams: Iterable[Upstream]) -> dict[str | None, ssl.SSLContext]:
+    """Return a context for each trusted file that https upstreams name. Raises OSError."""
+    return {ca: client_context(ca) for ca in {one.ca for one in upstreams if one.scheme == "https"}}
+
+
+def _pem(der: bytes) -> str:
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode("ascii")

@@ -1,0 +1,237 @@
+"""One connection to an upstream: reads responses strictly and serves one exchange at a time.
+
+Made by `upstream.upstreams` only. After an exchange it is either clean, every byte of request and response
+accounted for, and goes back to the pool, or it is closed: bytes of one caller never meet another.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Final, cast
+
+from ztproxy.model.resource import Upstream
+from ztproxy.net.wheel import NEVER
+from ztproxy.wire.body import BadBody, Body, ChunkedBody, LengthBody, OpenBody
+from ztproxy.wire.http1 import CHUNKED, UNTIL_CLOSE, BadHead, ResponseHead, read_response, response_reader
+
+if TYPE_CHECKING:
+    from ztproxy.upstream.exchange import Exchange
+    from ztproxy.upstream.upstreams import Upstreams
+
+HEAD_LIMIT: Final = 65536  # bytes of a response head
+INTERIM_LIMIT: Final = 16  # interim responses of one exchange
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """The protocol of a connection to one upstream."""
+
+    __slots__ = (
+        "_body",
+        "_exchange",
+        "_head",
+        "_home",
+        "_interim",
+        "_paused",
+        "_reader",
+        "_tunnel",
+        "deadline",
+        "transport",
+        "upstream",
+    )
+
+    def __init__(self, home: "Upstreams", upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.deadline = NEVER  # only while idle
+        self._home = home
+        self._exchange: Exchange | None = None
+        self._reader = response_reader(HEAD_LIMIT)
+        self._head: ResponseHead | None = None
+        self._body: Body | None = None
+        self._tunnel = False
+        self._interim = 0
+        self._paused = False
+
+    # ------------------------------------------------------------------ what exchanges call
+
+    def serve(self, exchange: "Exchange", request: bytes) -> None:
+        """Begin an exchange with these bytes."""
+        self.deadline = NEVER
+        self._exchange = exchange
+        self._head = None
+        self._body = None
+        self._interim = 0
+        self.transport.write(request)
+
+    def leave(self, *, flush: bool = False) -> None:
+        """The exchange is given up: so is the connection."""
+        self._exchange = None
+        if flush:
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether an exchange could begin."""
+        return not self.transport.is_closing()
+
+    # ------------------------------------------------------------------ asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._home.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read a response; bytes on an idle connection end it."""
+        exchange = self._exchange
+        if exchange is None:
+            self.transport.abort()
+            return
+        exchange.answered = True
+        try:
+            if self._tunnel:
+                exchange.receiver.received(data, ended=False)
+            elif self._head is None:
+                self._read_head(exchange, data)
+            else:
+                self._read_body(exchange, data)
+        except (BadHead, BadBody):
+            self._broken(exchange, "upstream-invalid")
+
+    def eof_received(self) -> bool:
+        """Close; a body that lasts until then is complete."""
+        exchange, body = self._exchange, self._body
+        if exchange is not None and isinstance(body, OpenBody) and not body.done:
+            self._end(exchange, body.close(), b"")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Report to the exchange that was being served, if any."""
+        self._home.lost(self)
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._exchange = None
+        if exc is None and isinstance(self._body, OpenBody):
+            exchange.receiver.received(self._body.close(), ended=True)
+        else:
+            exchange.lost("upstream-invalid" if self._reader.started else "upstream-unreachable")
+
+    def pause_writing(self) -> None:
+        """Tell the exchange that the upstream is slow."""
+        if self._exchange is not None:
+            self._exchange.receiver.flow(full=True)
+
+    def resume_writing(self) -> None:
+        """Tell the exchange that the upstream takes bytes again."""
+        if self._exchange is not None:
+            self._exchange.receiver.flow(full=False)
+
+    def timed_out(self) -> None:
+        """Idle for long enough."""
+        self.transport.close()
+
+    # ------------------------------------------------------------------ reading
+
+    def _read_head(self, exchange: "Exchange", data: bytes) -> None:
+        while True:
+            found = self._reader.feed(data)
+            if found is None:
+                return
+            head = read_response(found[0], trusted=exchange.trusted)
+            data = found[1]
+            if head.status >= 200 or head.status == 101:
+                break
+            self._note_interim(exchange, head)
+            if not data:
+                return
+        if head.status == 101:
+            self._switch(exchange, head, data)
+            return
+        self._head = head
+        body = self._body = body_of(head, exchange.head_only, framed=exchange.framed)
+        exchange.body = body
+        out, rest = body.feed(data) if body is not None and data else (b"", data)
+        if body is None or body.done:
+            self._release(exchange, rest)
+            exchange.receiver.responded(head, out, ended=True)
+        else:
+            exchange.receiver.responded(head, out, ended=False)
+
+    def _read_body(self, exchange: "Exchange", data: bytes) -> None:
+        body = self._body
+        assert body is not None
+        out, rest = body.feed(data)
+        if body.done:
+            self._end(exchange, out, rest)
+        elif out:
+            exchange.receiver.received(out, ended=False)
+
+    def _note_interim(self, exchange: "Exchange", head: ResponseHead) -> None:
+        self._interim += 1
+        if self._interim > INTERIM_LIMIT:
+            raise BadHead("bad-request", "too many interim responses")
+        if head.status != 100:  # that one answers an Expect we answered ourselves
+            exchange.receiver.responded(head, b"", ended=False)
+
+    def _switch(self, exchange: "Exchange", head: ResponseHead, data: bytes) -> None:
+        if not exchange.upgrade:
+            raise BadHead("bad-request", "an upgrade nobody asked for")
+        self._head = head
+        self._tunnel = True
+        exchange.receiver.responded(head, data, ended=False)
+
+    # ------------------------------------------------------------------ ending
+
+    def _end(self, exchange: "Exchange", out: bytes, rest: bytes) -> None:
+        self._release(exchange, rest)
+        exchange.receiver.received(out, ended=True)
+
+    def _release(self, exchange: "Exchange", rest: bytes) -> None:
+        """Go back to the pool, if nothing of either message is left anywhere."""
+        self._exchange = None
+        self.resume()
+        if rest or not self._is_clean(exchange):
+            self.transport.abort()
+        else:
+            self._home.idle(self)
+
+    def _is_clean(self, exchange: "Exchange") -> bool:
+        head = self._head
+        return (
+            head is not None
+            and head.keep_alive
+            and exchange.complete
+            and not exchange.bound
+            and not head.bound
+            and not isinstance(self._body, OpenBody)
+            and not self.transport.is_closing()
+            and not self.transport.get_write_buffer_size()
+        )
+
+    def _broken(self, exchange: "Exchange", code: str) -> None:
+        self._exchange = None
+        self.transport.abort()
+        exchange.receiver.failed(code)
+
+
+def body_of(head: ResponseHead, head_only: bool, *, framed: bool) -> Body | None:
+    """Return the reader of a response's body, None when it has none (RFC 9112 section 6.3)."""
+    if head_only or head.status in (204, 304) or head.body == 0:
+        return None
+    if head.body == CHUNKED:
+        return ChunkedBody(framed=framed)
+    if head.body == UNTIL_CLOSE:
+        return OpenBody(framed=framed)
+    return LengthBody(head.body)

@@ -1,0 +1,150 @@
+"""One request to an upstream and its response. Made by `Upstreams.open`, which demands a permit."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from ztproxy.net.dial import Unreachable
+from ztproxy.upstream.receiver import Receiver
+from ztproxy.wire.body import Body
+
+if TYPE_CHECKING:
+    from ztproxy.model.permit import Permit
+    from ztproxy.upstream.connection import UpstreamConnection
+    from ztproxy.upstream.upstreams import Upstreams
+
+
+class Request(Struct, frozen=True, gc=False):
+    """What is sent first, and what has to be known about it."""
+
+    data: bytes  # the head and the body bytes that are there already
+    complete: bool  # that is the whole request
+    replayable: bool  # sending it twice does no harm: idempotent and complete
+    head_only: bool = False  # HEAD: the response has no body
+    framed: bool = True  # pass bodies of unknown length on as chunks
+    upgrade: bool = False  # 101 is an answer
+    bound: bool = False  # credentials of the connection: never pool it
+
+
+class Exchange:
+    """A running exchange. Its caller is told what happens through `receiver`."""
+
+    __slots__ = (
+        "_connection",
+        "_dialling",
+        "_home",
+        "_pending",
+        "_permit",
+        "_request",
+        "_reused",
+        "_stalled",
+        "answered",
+        "body",
+        "bound",
+        "complete",
+        "framed",
+        "head_only",
+        "receiver",
+        "trusted",
+        "upgrade",
+    )
+
+    def __init__(self, home: "Upstreams", permit: "Permit", request: Request, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.trusted = permit.route.portal
+        self.complete = request.complete
+        self.head_only = request.head_only
+        self.framed = request.framed
+        self.upgrade = request.upgrade
+        self.bound = request.bound
+        self.answered = False  # a byte of the response has come
+        self.body: Body | None = None
+        self._home = home
+        self._permit = permit
+        self._request = request
+        self._connection: UpstreamConnection | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._reused = False
+        self._pending: list[bytes] = []
+        self._stalled = False
+
+    @property
+    def received(self) -> int:
+        """Bytes of response content so far."""
+        return self.body.received if self.body is not None else 0
+
+    # ------------------------------------------------------------------ what callers do
+
+    def send(self, data: bytes) -> None:
+        """Send more of the request body, as framed as it has to be."""
+        if self._connection is not None:
+            self._connection.transport.write(data)
+        elif data:
+            self._pending.append(data)
+
+    def finish(self) -> None:
+        """All of the request has been sent."""
+        self.complete = True
+
+    def pause(self) -> None:
+        """Deliver no more for now."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Deliver again."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def abort(self, *, flush: bool = False) -> None:
+        """End it, whatever state it is in, and close its connection; `flush` lets sent bytes out first."""
+        if self._dialling is not None:
+            self._dialling.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.leave(flush=flush)
+
+    # ------------------------------------------------------------------ what the connection does
+
+    def start(self, connection: "UpstreamConnection | None") -> None:
+        """Go, over an idle connection or a new one."""
+        self._connection = connection
+        if connection is None:
+            self._dial()
+        else:
+            self._reused = True
+            connection.serve(self, self._request.data)
+
+    def lost(self, code: str) -> None:
+        """The connection died. An idle one may have died before: then once more, on a new one."""
+        self._connection = None
+        if self._reused and self._request.replayable and not self.answered:
+            self._dial()
+        else:
+            self.receiver.failed(code)
+
+    def _dial(self) -> None:
+        self._reused = False
+        if not self.complete:
+            self._stalled = True
+            self.receiver.flow(full=True)
+        self._dialling = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            connection = await self._home.connect(self._permit)
+        except Unreachable:
+            self._dialling = None
+            self.receiver.failed("upstream-unreachable")
+            return
+        self._dialling = None
+        if not connection.usable:
+            self.receiver.failed("upstream-unreachable")
+            return
+        self._connection = connection
+        connection.serve(self, self._request.data + b"".join(self._pending))
+        self._pending.clear()
+        if self._stalled:
+            self._stalled = False
+            self.receiver.flow(full=False)

@@ -1,0 +1,58 @@
+"""Which idle connection an exchange may use: a pure planner, without sockets or clock.
+
+`upstream.upstreams` executes what it plans. Connections are keyed by the whole Upstream value, so address
+*and* TLS identity agree; a connection is here or in use, never both.
+"""
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from ztproxy.model.resource import Upstream
+
+C = TypeVar("C")
+
+
+class Pool(Generic[C]):
+    """Idle connections, newest first out."""
+
+    def __init__(self, *, per_upstream: int = 128, total: int = 1024) -> None:
+        self._per_upstream = per_upstream
+        self._total = total
+        self._idle: dict[Upstream, dict[C, float]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[C]:
+        return (connection for idle in self._idle.values() for connection in idle)
+
+    def take(self, upstream: Upstream, since: float) -> C | None:
+        """Take out the connection that became idle last, unless that was before `since` (seconds)."""
+        idle = self._idle.get(upstream)
+        if not idle:
+            return None
+        connection, at = idle.popitem()
+        if at < since:
+            idle[connection] = at
+            return None
+        self._count -= 1
+        return connection
+
+    def give(self, upstream: Upstream, connection: C, at: float) -> bool:
+        """Put in a connection that became idle at `at`; False when there is no room for it."""
+        idle = self._idle.setdefault(upstream, {})
+        if len(idle) >= self._per_upstream or self._count >= self._total:
+            return False
+        idle[connection] = at
+        self._count += 1
+        return True
+
+    def remove(self, upstream: Upstream, connection: C) -> None:
+        """Forget a connection that is no longer good; nothing happens when it is not here."""
+        idle = self._idle.get(upstream)
+        if idle is None or idle.pop(connection, None) is None:
+            return
+        self._count -= 1
+        if not idle:
+            del self._idle[upstream]

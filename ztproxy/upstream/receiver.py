@@ -1,0 +1,21 @@
+"""What an exchange reports to whoever asked for it. The gateway's relay and tunnel implement it."""
+
+from typing import Protocol
+
+from ztproxy.wire.http1 import ResponseHead
+
+
+class Receiver(Protocol):
+    """Takes a response as it comes. Calls come from the loop, never from within a call to the exchange."""
+
+    def responded(self, head: ResponseHead, body: bytes, ended: bool) -> None:
+        """A response head with the body bytes that came along; once, besides interim ones (1xx)."""
+
+    def received(self, body: bytes, ended: bool) -> None:
+        """More of the body; with `ended`, all of it has been received."""
+
+    def failed(self, code: str) -> None:
+        """The exchange is over without a complete response; `code` is one of model.codes."""
+
+    def flow(self, full: bool) -> None:
+        """The upstream takes no more bytes for now (`full`), or takes bytes again."""
