@@ -18,6 +18,15 @@ def run(
     ] = None,
 ) -> None:
     """Serve until told to stop. SIGHUP reloads the configuration, SIGTERM drains and ends."""
-    from ztproxy.service.run import main
+    from ztproxy.cli.check import report
+    from ztproxy.config.problems import ConfigProblems
+    from ztproxy.service.run import AlreadyRunning, main
 
-    raise typer.Exit(main(config, workers) or 0)
+    try:
+        main(config, workers)
+    except ConfigProblems as error:
+        report(error.problems)
+        raise typer.Exit(1) from None
+    except (AlreadyRunning, OSError) as error:
+        typer.echo(f"ztproxy: {error}", err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,69 @@
+"""From a file to settings that can be served, or to all that is wrong with it at once.
+
+Called by `service` at start and reload, and by `ztproxy check`. A file with any problem yields no settings.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ztproxy.config import checks, yaml
+from ztproxy.config.draft import draft
+from ztproxy.config.policies import find_policies
+from ztproxy.config.problems import ConfigProblems, Problem
+from ztproxy.config.settings import Settings
+from ztproxy.policy.engine import PolicySet
+
+
+def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read, validate and check the settings; policies are loaded by `policies.load_policies`.
+
+    `environ` is where `env:` secrets come from; default: the process's. Raises ConfigProblems.
+    """
+    settings, _, problems = _read(path, environ, policies=False)
+    return _sound(settings, problems)
+
+
+def load_all(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Settings, PolicySet]:
+    """Load settings and policies; what is wrong with either is raised together. Raises ConfigProblems."""
+    settings, policies, problems = _read(path, environ, policies=True)
+    settings = _sound(settings, problems)
+    assert policies is not None, "policies without a problem are loaded"
+    return settings, policies
+
+
+def _sound(settings: Settings | None, problems: list[Problem]) -> Settings:
+    if problems or settings is None:
+        raise ConfigProblems(problems)
+    return settings
+
+
+def _read(
+    path: Path, environ: Mapping[str, str] | None, *, policies: bool
+) -> tuple[Settings | None, PolicySet | None, list[Problem]]:
+    path = path.absolute()
+    tree, problems = _tree(path)
+    if tree is None:
+        return None, None, problems
+    read = draft(tree, path, os.environ if environ is None else environ)
+    problems.extend(read.problems)
+    if read.settings is None:
+        return None, None, problems
+    problems.extend(checks.find(read.settings, read.places, read.broken))
+    compiled = None
+    if policies and not read.broken & {"routes", "workloads", "policy"}:
+        compiled, found = find_policies(read.settings, read.places)
+        problems.extend(found)
+    return read.settings, compiled, problems
+
+
+def _tree(path: Path) -> tuple[yaml.Node | None, list[Problem]]:
+    """Read the file into a tree, at most one byte more than is allowed."""
+    file = str(path)
+    try:
+        with path.open("rb") as stream:
+            return yaml.parse(stream.read(yaml.MAX_BYTES + 1), file)
+    except OSError as error:
+        reason = (error.strerror or "unreadable").lower()
+        message = f"the configuration can not be read: {reason}"
+        return None, [Problem(file, 1, 1, "", message, "name it with --config, or `ztproxy init DIRECTORY`")]

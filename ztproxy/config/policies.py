@@ -1,0 +1,162 @@
+"""The policy set that the settings name: files, tests and what routes say in shorthand.
+
+Called by `load` (while checking) and by `service` (start and reload). Loading means reading, validating,
+linting, compiling and running the set's own tests; what `policy` complains about is told with the places of
+the configuration, so a shorthand's mistakes are found at its `allow`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ztproxy.config import yaml
+from ztproxy.config.places import Places
+from ztproxy.config.problems import ConfigProblems, Problem
+from ztproxy.config.settings import Settings
+from ztproxy.policy import load as policy
+from ztproxy.policy import shorthand
+from ztproxy.policy.engine import PolicySet
+from ztproxy.policy.problems import PolicyProblems
+
+MAX_FILES: Final = 1000
+MAX_BYTES: Final = 4 << 20
+
+
+class Sources(NamedTuple):
+    """Policies as (file, text), tests as (file, document), and what could not be read."""
+
+    policies: tuple[tuple[str, str], ...]
+    tests: tuple[tuple[str, Mapping[str, object]], ...]
+    problems: tuple[Problem, ...]
+
+
+def load_policies(settings: Settings) -> PolicySet:
+    """Load the policy set of checked settings. Raises ConfigProblems."""
+    compiled, problems = find_policies(settings, places_of(settings.file))
+    if compiled is None or problems:
+        raise ConfigProblems(problems)
+    return compiled
+
+
+def find_policies(settings: Settings, places: Places) -> tuple[PolicySet | None, list[Problem]]:
+    """Load the policy set, or say all that is wrong with it."""
+    sources = read_sources(settings, places)
+    problems = list(sources.problems)
+    try:
+        compiled = policy.load(
+            sources.policies,
+            settings.routes(),
+            timezone=settings.policy.timezone,
+            engine=settings.policy.engine,
+            groups=settings.known_groups(),
+            tests=sources.tests,
+        )
+    except PolicyProblems as error:
+        problems.extend(_placed(settings, places, problem) for problem in error.problems)
+        return None, problems
+    return (None if problems else compiled), problems
+
+
+def read_sources(settings: Settings, places: Places) -> Sources:
+    """Read policy files, tests and shorthands as texts."""
+    problems: list[Problem] = []
+    files = tuple(_texts("files", settings.policy.files, places, problems))
+    tests = tuple(_texts("tests", settings.policy.tests, places, problems))
+    documents = tuple(_documents(tests, problems))
+    return Sources((*files, *shorthands(settings)), documents, tuple(problems))
+
+
+def _documents(
+    tests: Iterable[tuple[str, str]], problems: list[Problem]
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    for file, text in tests:
+        tree, found = yaml.parse(text.encode(), file)
+        problems.extend(found)
+        document = tree.plain() if tree is not None else None
+        if tree is not None and isinstance(document, dict):
+            yield file, _with_lines(document, tree)
+        elif not found:
+            problems.append(
+                Problem(file, 1, 1, "", "expected a section of keys", "see docs/reference/policy.md")
+            )
+
+
+def shorthands(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the Cedar text of each route's `allow`, under the name of its place."""
+    for index, route in enumerate(settings.route_settings):
+        if route.allow is not None:
+            written = route.allow.model_dump(exclude_defaults=True)
+            yield f"{settings.file}#routes[{index}].allow", shorthand.render(route.name, written)
+
+
+def _with_lines(document: dict[str, yaml.Plain], tree: yaml.Node) -> dict[str, object]:
+    """Give every case its line, so that a failing one can be found."""
+    cases, node = document.get("cases"), tree.child("cases")
+    if not isinstance(cases, tuple) or node is None or node.items is None:
+        return dict(document)
+    lined = tuple(
+        {**case, "__line__": item.line} if isinstance(case, dict) else case
+        for case, item in zip(cases, node.items, strict=True)
+    )
+    return {**document, "cases": lined}
+
+
+def _texts(
+    key: str, patterns: tuple[str, ...], places: Places, problems: list[Problem]
+) -> Iterator[tuple[str, str]]:
+    seen: set[str] = set()
+    for index, pattern in enumerate(patterns):
+        found = _matching(pattern)
+        if not found:
+            message = f"no file matches {pattern}"
+            problems.append(
+                places.problem(message, "write the file, or mend the pattern", "policy", key, index)
+            )
+        for path in found[:MAX_FILES]:
+            if str(path) not in seen:
+                seen.add(str(path))
+                yield str(path), _text(path, (key, index), places, problems)
+
+
+def _matching(pattern: str) -> list[Path]:
+    """Return the files of an absolute pattern in order; hidden ones only when they are named."""
+    path = Path(pattern)
+    try:
+        found = Path("/").glob(pattern.lstrip("/"))
+        return sorted(one for one in found if one == path or not one.name.startswith("."))
+    except (ValueError, OSError):
+        return []
+
+
+def _text(path: Path, at: tuple[str, int], places: Places, problems: list[Problem]) -> str:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise ValueError("larger than 4 MiB")
+        return raw.decode("utf-8")
+    except OSError as error:
+        reason = (error.strerror or "unreadable").lower()
+    except UnicodeDecodeError:
+        reason = "not UTF-8"
+    except ValueError as error:
+        reason = str(error)
+    problems.append(places.problem(f"{path} can not be read: {reason}", "mend the file", "policy", *at))
+    return ""
+
+
+def _placed(settings: Settings, places: Places, found: policy.Problem) -> Problem:
+    """Give a policy's problem the place of its file, of the `allow` it came from, or of the section."""
+    file, _, where = found.file.partition("#")
+    if where and file == str(settings.file):
+        index = int(where.removeprefix("routes[").partition("]")[0])
+        return places.problem(found.message, found.remedy, "routes", index, "allow")
+    if not Path(found.file).is_absolute():
+        return places.problem(found.message, found.remedy, "policy", key=True)
+    return Problem(found.file, max(found.line, 1), 1, "", found.message, found.remedy)
+
+
+def places_of(file: Path) -> Places:
+    """Read the file again for its lines; checked settings came from it a moment ago."""
+    tree, _ = yaml.parse(file.read_bytes(), str(file))
+    return Places(str(file), tree if tree is not None else yaml.Node(1, 1))

@@ -1,0 +1,311 @@
+"""The sections of the configuration file as strict, frozen models; their texts become schema and reference.
+
+Used by `settings`. A model says what one section can hold by itself; what several sections must agree on
+is in `config.checks`.
+"""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ztproxy.config.secrets import wrong
+from ztproxy.config.values import (
+    Algorithm,
+    BrowserOrigin,
+    Bytes,
+    FilePath,
+    FilePattern,
+    From,
+    HeadBytes,
+    HostName,
+    Issuer,
+    KeyFile,
+    Listen,
+    Milliseconds,
+    Name,
+    ProviderName,
+    SecretValue,
+    TimeZone,
+    To,
+    TrustDomain,
+    WorkloadId,
+    address,
+)
+
+MINUTE: Final = 60_000
+HOUR: Final = 60 * MINUTE
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise wrong("control characters have no place here", "write it on one line of plain text")
+    return text
+
+
+def _header(text: str) -> str:
+    if not text or not text.isascii() or not text.isprintable() or set(text) & set(" ,/@?#"):
+        raise wrong("not a host for a header", "write HOST or HOST:PORT")
+    return text
+
+
+Line = Annotated[str, Field(max_length=300), AfterValidator(_printable)]
+Word = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Methods = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Section(BaseModel):
+    """Frozen, strict, no unknown keys, and no input in errors: it could be a secret."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+        validate_default=False,
+    )
+
+
+class Certificate(Section):
+    """A server certificate, chosen by the names (SAN) it is made out for."""
+
+    cert: FilePath
+    """PEM file: the certificate, then its intermediates."""
+    key: KeyFile
+    """Its private key, PEM without a passphrase, `file:PATH`."""
+
+
+class Tls(Section):
+    """Server certificates. A name that no certificate covers is refused; there is no fallback."""
+
+    certificates: tuple[Certificate, ...] = Field(min_length=1, max_length=1000)
+    """One or more certificates."""
+
+
+class Portal(Section):
+    """The page where people sign in and find their applications."""
+
+    host: HostName
+    """Host of the portal. No route may use it."""
+    title: Line = "ztproxy"
+    """Title of the pages."""
+
+
+class Telemetry(Section):
+    """Metrics and health for machines, without authentication: bind it where only they can reach it."""
+
+    listen: Listen = address("127.0.0.1:9464")
+    """Address of /metrics, /healthz and /readyz."""
+
+
+class Log(Section):
+    """The log on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is written."""
+    format: Literal["json", "text"] = "json"
+    """`json` for machines, `text` for eyes."""
+
+
+class Provider(Section):
+    """An OpenID Connect provider that people sign in with."""
+
+    name: ProviderName
+    """Its name in principals (`NAME:SUB`), records and policies. Changing it makes everybody a stranger."""
+    title: Line = ""
+    """What the sign-in button says; default: the name."""
+    issuer: Issuer
+    """Issuer exactly as the provider's metadata says it."""
+    client_id: Word
+    """Our client id there."""
+    client_secret: SecretValue
+    """Our client secret, `env:NAME` or `file:PATH`."""
+    scopes: tuple[Word, ...] = ("openid", "profile", "email")
+    """Scopes to ask for; `openid` is needed."""
+    groups_claim: Word = "groups"
+    """Claim of the ID token that lists the person's groups."""
+    algorithms: tuple[Algorithm, ...] = Field(default=("RS256", "ES256"), min_length=1)
+    """Accepted signatures of ID tokens: asymmetric ones only."""
+    ca: FilePath | None = None
+    """PEM file of authorities to trust for this provider instead of the system's."""
+
+    @model_validator(mode="after")
+    def _asks_for_openid(self) -> "Provider":
+        if "openid" not in self.scopes:
+            raise wrong("the scopes leave out openid", "add openid to `scopes`")
+        return self
+
+
+class Identity(Section):
+    """Where people come from."""
+
+    providers: tuple[Provider, ...] = ()
+    """OpenID Connect providers. With several, people choose on the sign-in page."""
+    groups: tuple[Word, ...] | None = None
+    """Groups that exist. When given, a policy or `allow` that names another one is refused: it is a typo."""
+
+
+class ClientCertificates(Section):
+    """A trust bundle for client certificates. A leaf's chain must end in exactly one bundle."""
+
+    name: Name
+    """Name of the bundle; `devices` is the built-in one of enrolled devices."""
+    ca: FilePath
+    """PEM file of root certificates."""
+    kind: Literal["workload", "device"] = "workload"
+    """What its leaves stand for."""
+    trust_domain: TrustDomain | None = None
+    """When given, leaves must be X.509-SVIDs with a SPIFFE ID of this trust domain."""
+
+
+class Workload(Section):
+    """Groups of a workload, for policies."""
+
+    id: WorkloadId
+    """SPIFFE ID, or `x509:` and the common name."""
+    groups: tuple[Word, ...] = Field(min_length=1)
+    """Groups it belongs to."""
+
+
+class Sessions(Section):
+    """How long people stay signed in. Whatever these say, policy is asked for every request."""
+
+    idle: Milliseconds = 30 * MINUTE
+    """A session ends after this long without a request."""
+    absolute: Milliseconds = 10 * HOUR
+    """A session ends this long after the sign-in."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> "Sessions":
+        if self.idle > self.absolute:
+            raise wrong("`idle` is longer than `absolute`", "make idle the shorter one")
+        if self.absolute > 30 * 24 * HOUR:
+            raise wrong("a session of more than 30 days proves little", "make `absolute` 30d or less")
+        return self
+
+
+class Devices(Section):
+    """Enrolled devices and their agent."""
+
+    agent_ports: tuple[Port, ...] = Field(default=(7643,), min_length=1, max_length=8)
+    """Loopback ports on which a sign-in page looks for the device agent."""
+    certificate_lifetime: Milliseconds = 24 * HOUR
+    """Life of device certificates; agents renew them at half time."""
+    posture_max_age: Milliseconds = 15 * MINUTE
+    """A report older than this is shown as stale; policies decide with limits of their own."""
+
+
+class Policy(Section):
+    """Who may do what. Nothing is allowed unless a policy permits it; a forbid always wins."""
+
+    files: tuple[FilePattern, ...] = ()
+    """Cedar files; * and ? match within a directory."""
+    tests: tuple[FilePattern, ...] = ()
+    """Files of decisions that must come out as written, or the policies are not used."""
+    timezone: TimeZone = "UTC"
+    """IANA time zone of `context.local`."""
+    engine: Literal["compiled", "reference", "verify"] = "compiled"
+    """`compiled` is fast, `reference` is Cedar's own, `verify` runs both and refuses where they disagree."""
+    feed_limit: Milliseconds = 10_000
+    """Facts that the control process has not confirmed for this long are unknown: they permit nothing."""
+
+
+class Limits(Section):
+    """Bounds on what callers can make us hold."""
+
+    head: HeadBytes = 32 << 10
+    """Size of a request head."""
+    head_timeout: Milliseconds = 10_000
+    """Time for a request head to arrive."""
+    handshake_timeout: Milliseconds = 10_000
+    """Time for a TLS handshake."""
+    keepalive_timeout: Milliseconds = 75_000
+    """Time an idle connection is kept."""
+    connections: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Connections of one worker."""
+    connections_per_ip: int = Field(default=512, ge=1, le=1_000_000)
+    """Connections of one worker from one address."""
+    body: Bytes = 1 << 30
+    """Size of a request body, unless the route says otherwise."""
+
+
+class RouteTls(Section):
+    """How an https upstream proves itself."""
+
+    ca: FilePath | None = None
+    """PEM file of authorities to trust instead of the system's."""
+    server_name: HostName | None = None
+    """Name its certificate must carry; default: the host of `to`."""
+
+
+class Timeouts(Section):
+    """Patience with an upstream."""
+
+    response: Milliseconds = 60_000
+    """Time until the head of its response."""
+    idle: Milliseconds = 5 * MINUTE
+    """Time without a byte in either direction of a body or WebSocket."""
+
+
+class Allow(Section):
+    """Shorthand for permit policies; `ztproxy policy show` prints the Cedar text it stands for."""
+
+    groups: tuple[Word, ...] = ()
+    """People and workloads in any of these groups."""
+    users: tuple[Word, ...] = ()
+    """People by principal id, `PROVIDER:SUB`."""
+    workloads: tuple[WorkloadId, ...] = ()
+    """Workloads by id."""
+    methods: tuple[Methods, ...] = ()
+    """These methods only; default: every method."""
+    device: Literal["any", "known", "healthy"] = "any"
+    """`known`: an enrolled device that proved itself lately; `healthy`: that also reported a good state."""
+    proof_max_age: Milliseconds | None = None
+    """How old the device's proof may be; default: 12h."""
+    posture_max_age: Milliseconds | None = None
+    """How old the device's report may be; default: 15m."""
+
+    @model_validator(mode="after")
+    def _means_something(self) -> "Allow":
+        if not (self.groups or self.users or self.workloads):
+            raise wrong("nobody is named", "give `groups`, `users` or `workloads`")
+        if self.device == "any" and (self.proof_max_age or self.posture_max_age):
+            raise wrong("an age without a device", "write `device: known` or `device: healthy`")
+        return self
+
+
+class Route(Section):
+    """An application: where it is asked for, where it lives, and what it may assume."""
+
+    name: Name
+    """`Route::"NAME"` of policies and records."""
+    title: Line = ""
+    """What people read; default: the name."""
+    description: Line = ""
+    """One line below the title."""
+    app: Name | None = None
+    """`App::"APP"` of policies, which can hold several routes; default: the name."""
+    from_: From = Field(alias="from")
+    """https://HOST or https://HOST/PREFIX/; the longest prefix wins."""
+    to: To
+    """Its upstream: http://HOST:PORT, https://HOST or unix:/PATH."""
+    client_certificate: Literal["off", "optional", "required"] = "optional"
+    """Whether a TLS client certificate is asked for."""
+    websocket: bool = True
+    """Whether connections may be upgraded to WebSocket."""
+    origins: tuple[BrowserOrigin, ...] = ()
+    """Further origins whose pages may open WebSockets here; its own origin always may."""
+    labels: tuple[Word, ...] = ()
+    """`resource.labels` of policies."""
+    tls: RouteTls | None = None
+    """For an https upstream."""
+    host_header: Annotated[str, AfterValidator(_header)] | None = None
+    """Host sent to the upstream; default: the one that was asked for."""
+    timeouts: Timeouts = Timeouts()
+    """Patience with the upstream."""
+    max_body: Bytes | None = None
+    """Size of a request body; default: `limits.body`."""
+    allow: Allow | None = None
+    """Shorthand for a permit policy of this route."""

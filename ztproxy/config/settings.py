@@ -1,0 +1,124 @@
+"""The configuration file as one frozen value.
+
+Made by `config.load` only, read by `service` and `cli`. It answers in values of the model (`routes()`,
+`portal_routes()`, `external()`), so that nobody else reads the file's own shapes twice. All durations are
+milliseconds, all sizes are bytes, all paths are absolute.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from ztproxy.config import translate
+from ztproxy.config.sections import (
+    ClientCertificates,
+    Devices,
+    Identity,
+    Limits,
+    Log,
+    Policy,
+    Port,
+    Portal,
+    Route,
+    Section,
+    Sessions,
+    Telemetry,
+    Tls,
+    Workload,
+)
+from ztproxy.config.values import FilePath, Listen, TrustDomain
+from ztproxy.model import resource
+from ztproxy.trust.identity.provider import Provider
+
+#: Routes of one file: bounded by the size of the file, too.
+MAX_ROUTES: Final = 10_000
+
+
+class Settings(Section):
+    """Configuration of ztproxy."""
+
+    model_config = ConfigDict(title="ztproxy configuration")
+
+    listen: Listen
+    """Address of the data plane (TLS)."""
+    workers: int = Field(default=2, ge=1, le=256)
+    """Worker processes."""
+    trust_domain: TrustDomain
+    """SPIFFE trust domain of the built-in authority for devices."""
+    state_dir: FilePath = Field(default=Path("/var/lib/ztproxy"), alias="state")
+    """Directory of everything that is kept: database, keys, recordings, sockets. Private to ztproxy."""
+    tls: Tls
+    """Server certificates."""
+    portal: Portal
+    """The portal."""
+    external_port: Port | None = None
+    """Port that people see in addresses, when something in front maps it; default: the port of `listen`."""
+    telemetry: Telemetry = Telemetry()
+    """Metrics and health."""
+    log: Log = Log()
+    """The log."""
+    identity: Identity = Identity()
+    """Identity providers."""
+    client_certificates: tuple[ClientCertificates, ...] = ()
+    """Trust bundles for client certificates."""
+    workloads: tuple[Workload, ...] = ()
+    """Groups of workloads."""
+    sessions: Sessions = Sessions()
+    """Limits of sessions."""
+    devices: Devices = Devices()
+    """Devices and their agent."""
+    policy: Policy = Policy()
+    """Policies."""
+    limits: Limits = Limits()
+    """Bounds."""
+    route_settings: tuple[Route, ...] = Field(default=(), alias="routes", max_length=MAX_ROUTES)
+    """Applications."""
+
+    _file: Path = PrivateAttr(default=Path("ztproxy.yaml"))
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Remember the file the settings came from."""
+        if context is not None:
+            self._file = Path(context["file"])
+
+    @property
+    def file(self) -> Path:
+        """The file these settings came from."""
+        return self._file
+
+    @property
+    def public_port(self) -> int:
+        """The port that people see."""
+        return self.external_port or self.listen.port
+
+    @property
+    def portal_origin(self) -> str:
+        """The portal's origin, "https://portal.example:8443"."""
+        return self.external(self.portal.host)
+
+    def external(self, host: str) -> str:
+        """Return the origin of one of our hosts as people see it."""
+        return translate.origin(host, self.public_port)
+
+    def routes(self) -> tuple[resource.Route, ...]:
+        """Return every route in the order of the file, then the built-in ones of the portal."""
+        return (*translate.routes(self), *translate.portal_routes(self))
+
+    def providers(self) -> tuple[Provider, ...]:
+        """Return our registrations at identity providers; they hold the client secrets."""
+        return translate.providers(self)
+
+    def hosts(self) -> frozenset[str]:
+        """Return every host we answer on."""
+        return frozenset({self.portal.host, *(route.from_.host for route in self.route_settings)})
+
+    def known_groups(self) -> frozenset[str] | None:
+        """Return the groups that exist, None when the file does not say."""
+        if self.identity.groups is None:
+            return None
+        return frozenset(self.identity.groups).union(*self.workload_groups().values())
+
+    def workload_groups(self) -> dict[str, tuple[str, ...]]:
+        """Return the groups of workloads by their id."""
+        return {workload.id: workload.groups for workload in self.workloads}

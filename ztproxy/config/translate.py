@@ -1,0 +1,95 @@
+"""Settings into values of the model.
+
+Called by `settings` only. Pure: what it needs is in the settings.
+"""
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from ztproxy.model.resource import Route, Upstream
+from ztproxy.trust.identity.provider import Provider
+
+if TYPE_CHECKING:
+    from ztproxy.config import sections
+    from ztproxy.config.settings import Settings
+
+#: Our own endpoints live below this path on every host.
+OWN_PREFIX = "/.ztproxy/"
+
+#: Name of the built-in route, `Route::"portal"` of policies.
+PORTAL = "portal"
+
+
+def origin(host: str, port: int) -> str:
+    """Return the https origin as browsers write it: without the default port."""
+    return f"https://{host}" if port == 443 else f"https://{host}:{port}"
+
+
+def routes(settings: "Settings") -> tuple[Route, ...]:
+    """Return the configured routes in the order of the file."""
+    return tuple(_route(entry, settings.limits.body) for entry in settings.route_settings)
+
+
+def portal_routes(settings: "Settings") -> tuple[Route, ...]:
+    """Return the route of the portal: its whole host, and our own endpoints on every other host."""
+    socket = str(settings.state_dir / "run" / "portal.sock")
+    whole = Route(
+        name=PORTAL,
+        app=PORTAL,
+        host=settings.portal.host,
+        prefix="/",
+        upstream=Upstream(scheme="unix", host=socket, port=0),
+        title=settings.portal.title,
+        max_body=1 << 20,
+        portal=True,
+    )
+    others = sorted(settings.hosts() - {settings.portal.host})
+    return (whole, *(replace(whole, host=host, prefix=OWN_PREFIX) for host in others))
+
+
+def providers(settings: "Settings") -> tuple[Provider, ...]:
+    """Return our registrations at identity providers, in the order of the file."""
+    return tuple(
+        Provider(
+            name=entry.name,
+            title=entry.title or entry.name,
+            issuer=entry.issuer,
+            client_id=entry.client_id,
+            client_secret=entry.client_secret.reveal(),
+            scopes=entry.scopes,
+            groups_claim=entry.groups_claim,
+            algorithms=entry.algorithms,
+            ca=str(entry.ca or ""),
+        )
+        for entry in settings.identity.providers
+    )
+
+
+def _route(entry: "sections.Route", body: int) -> Route:
+    return Route(
+        name=entry.name,
+        app=entry.app or entry.name,
+        host=entry.from_.host,
+        prefix=entry.from_.prefix,
+        upstream=_upstream(entry),
+        title=entry.title or entry.name,
+        description=entry.description,
+        labels=frozenset(entry.labels),
+        client_certificate=entry.client_certificate,
+        websocket=entry.websocket,
+        response_timeout=entry.timeouts.response / 1000,
+        idle_timeout=entry.timeouts.idle / 1000,
+        max_body=entry.max_body or body,
+        origins=frozenset(entry.origins),
+    )
+
+
+def _upstream(entry: "sections.Route") -> Upstream:
+    tls = entry.tls
+    return replace(
+        entry.to,
+        server_name=tls.server_name if tls else None,
+        ca=str(tls.ca) if tls and tls.ca else None,
+        host_header=entry.host_header,
+    )
