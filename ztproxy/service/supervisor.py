@@ -34,19 +34,31 @@ class Program(Struct, frozen=True):
 
 def bind(host: str, port: int, count: int) -> list[socket.socket]:
     """Bind `count` listening sockets to one address (SO_REUSEPORT). Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sockets: list[socket.socket] = []
-    for _ in range(count):
-        listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        for _ in range(count):
+            sockets.append(_listen(host, port, shared=count > 1))
+            port = sockets[0].getsockname()[1]
+    except OSError:
+        for listener in sockets:
+            listener.close()
+        raise
+    return sockets
+
+
+def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if count > 1:
+        if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
-        port = listener.getsockname()[1]
         listener.listen(4096)
         listener.setblocking(False)
-        sockets.append(listener)
-    return sockets
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def programs(config: Path, sockets: Sequence[socket.socket]) -> list[Program]:
