@@ -54,7 +54,7 @@ async def test_a_child_that_can_not_run_is_a_problem_not_a_loop(children):
     with pytest.raises(DemoProblem, match="one keeps ending"):
         async with asyncio.timeout(30):
             await children.watch()
-    assert len(children._children[0]._starts) == RESTARTS + 1
+    assert len(children._children[0].starts) == RESTARTS + 1
 
 
 async def test_stopping_leaves_nothing_of_the_group(children, tmp_path):

@@ -308,3 +308,15 @@ async def sign_in(demo: Demo, browser: Browser) -> AsyncIterator[Callable[[str],
             await context.close()
 
     yield profile
+
+
+@pytest.fixture
+def processes(demo: Demo) -> Callable[[], dict[str, list[int]]]:
+    """The processes of `ztproxy run` by what they do, as they are now."""
+    kinds = {"supervisor": "ztproxy run --config", "control": "service.control", "worker": "service.worker"}
+
+    def find() -> dict[str, list[int]]:
+        alive = descendants(demo.process.pid)
+        return {name: [pid for pid, line in alive if mark in line] for name, mark in kinds.items()}
+
+    return find

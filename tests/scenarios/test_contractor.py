@@ -63,7 +63,7 @@ async def test_signing_out_ends_it_everywhere(demo, sign_in):
         page = await carol.visit("support")
         cookie = await carol.cookie("support")
         assert demo.curl("--header", f"Cookie: {cookie}", demo.url("support")).status == 200
-        await page.goto(demo.facts["portal"] + "/.ztproxy/home")
+        await page.goto(demo.facts["portal"] + "/.ztproxy/sign-out")
         await page.get_by_role("button", name=re.compile("sign out", re.I)).first.click()
         await page.wait_for_load_state()
         before = demo.arrived("support")

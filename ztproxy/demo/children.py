@@ -20,6 +20,7 @@ from ztproxy.demo.errors import DemoProblem
 PR_SET_PDEATHSIG: Final = 1
 PATIENCE: Final = 8.0  # seconds between asking a child to end and making it
 RESTARTS: Final = 5  # within a minute; more means that it can not run
+PAUSE: Final = 0.25  # seconds between two looks; times the recent starts, before one more
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,13 +42,13 @@ class Child:
     environment: Mapping[str, str] | None = None
     folder: Path | None = None
     process: asyncio.subprocess.Process | None = None
-    _starts: list[float] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
 
     async def start(self) -> None:
         """Start it, with its output appended to its log."""
         now = time.monotonic()
-        self._starts = [*(at for at in self._starts if now - at < 60), now]
-        if len(self._starts) > RESTARTS:
+        self.starts = [*(at for at in self.starts if now - at < 60), now]
+        if len(self.starts) > RESTARTS:
             raise DemoProblem(f"{self.name} keeps ending.", f"see {self.log}")
         parent = os.getpid()
         with self.log.open("ab") as output:
@@ -113,9 +114,10 @@ class Children:
         while True:
             for child in self._children:
                 if not child.running:
+                    await asyncio.sleep(PAUSE * len(child.starts))
                     self._restarted(child.name)
                     await child.start()
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(PAUSE)
 
     async def stop(self) -> None:
         """Stop everything; the device first, then the proxy, then what it stood in front of."""
