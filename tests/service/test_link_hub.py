@@ -173,10 +173,10 @@ async def test_questions_are_answered_and_end_when_control_is_gone(
         assert signed is not None
         assert (signed.token, signed.expires_at) == ("for https://a", 7)
         link.touched("ses_1")
-        link.counted(msgspec.msgpack.encode({"n": 1}))
+        link.counted(b"snapshot")
         await until(lambda: bool(control.touched and control.counted))
         assert control.touched[0][0] == ("ses_1",)
-        assert control.counted[0][0] == 0
+        assert control.counted[0] == (0, b"snapshot")
         await control.stop()
         await asyncio.sleep(0.1)
         assert await link.sync() is False

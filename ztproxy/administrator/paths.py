@@ -54,6 +54,10 @@ class Paths:
         numbers = set[int]().union(*(self._by.get(concern, ()) for concern in concerns))
         return self._again(numbers)
 
+    def all_changed(self) -> int:
+        """Decide every path again, as after a new snapshot or new policies."""
+        return self._again(list(self._live))
+
     def tick(self) -> int:
         """Decide live paths again because time has passed; a bounded share of them at each call."""
         if not self._due:

@@ -3,7 +3,7 @@
 Worker to control: Hello once, then Ask…, Touched, Counted. Control to worker: Changed…, Beat, Answers.
 """
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 
 class Hello(Struct, frozen=True, tag="hello"):
@@ -80,7 +80,7 @@ class Touched(Struct, frozen=True, tag="touched"):
 class Counted(Struct, frozen=True, tag="counted"):
     """A worker's metrics, encoded by `telemetry.metrics`."""
 
-    snapshot: Raw
+    snapshot: bytes
 
 
 FromWorker = Hello | Sync | AssertionWanted | Touched | Counted

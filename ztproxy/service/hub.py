@@ -6,8 +6,8 @@ holds nobody up and misses nothing.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 from ztproxy.model.messages import (
     AssertionSigned,
@@ -45,7 +45,7 @@ class Hub:
         *,
         boot: str,
         sign: Callable[[AssertionWanted], Awaitable[AssertionSigned]],
-        touched: Callable[[tuple[str, ...], int], Awaitable[None]],
+        touched: Callable[[tuple[str, ...], int], Coroutine[Any, Any, None]],
         counted: Callable[[int, bytes], None],
     ) -> None:
         self._records = records
@@ -103,7 +103,7 @@ class _Conversation:
         elif isinstance(message, Touched):
             group.create_task(self._hub._touched(message.sessions, message.at))
         elif isinstance(message, Counted):
-            self._hub._counted(self._hello.worker, bytes(message.snapshot))
+            self._hub._counted(self._hello.worker, message.snapshot)
 
     async def _answer(self, wanted: AssertionWanted) -> None:
         self._channel.send(await self._hub._sign(wanted))
