@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from playwright.async_api import expect
 
-from ztproxy.demo.loopback import LoopbackResolver
+from ztproxy.net.names import Resolver
 
 SIZE = 30 * 1024 * 1024
 
@@ -31,7 +31,7 @@ def client(demo, adam) -> Callable:
     @asynccontextmanager
     async def make(app: str):
         tls = ssl.create_default_context(cafile=demo.facts["ca"])
-        connector = aiohttp.TCPConnector(ssl=tls, resolver=LoopbackResolver())
+        connector = aiohttp.TCPConnector(ssl=tls, resolver=Resolver())
         headers = {"Cookie": await adam.cookie(app), "Accept": "application/json"}
         async with aiohttp.ClientSession(demo.url(app), connector=connector, headers=headers) as session:
             yield session

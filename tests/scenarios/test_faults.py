@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from ztproxy.demo.loopback import LoopbackResolver
+from ztproxy.net.names import Resolver
 
 CLIENTS = 6
 
@@ -36,7 +36,7 @@ class Load:
 
     async def _client(self, stop: asyncio.Event) -> None:
         tls = ssl.create_default_context(cafile=self.ca)
-        connector = aiohttp.TCPConnector(ssl=tls, resolver=LoopbackResolver(), limit=1)
+        connector = aiohttp.TCPConnector(ssl=tls, resolver=Resolver(), limit=1)
         headers = {"Cookie": self.cookie, "Accept": "application/json"}
         timeout = aiohttp.ClientTimeout(total=15)
         async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:

@@ -34,7 +34,7 @@ def die_with_parent(parent: int) -> None:
 
 @dataclass
 class Child:
-    """One program with its log. It is started again when it ends by itself."""
+    """One program with its log. It is started again when it ends by itself, and stopped while not wanted."""
 
     name: str
     command: Sequence[str]
@@ -42,6 +42,7 @@ class Child:
     environment: Mapping[str, str] | None = None
     folder: Path | None = None
     process: asyncio.subprocess.Process | None = None
+    wanted: Callable[[], bool] = lambda: True
     starts: list[float] = field(default_factory=list)
 
     async def start(self) -> None:
@@ -113,7 +114,10 @@ class Children:
         """Start again whatever ends, for as long as the demo runs; DemoProblem when one keeps ending."""
         while True:
             for child in self._children:
-                if not child.running:
+                if child.running and not child.wanted():
+                    await child.stop()
+                    child.starts.clear()
+                if not child.running and child.wanted():
                     await asyncio.sleep(PAUSE * len(child.starts))
                     self._restarted(child.name)
                     await child.start()

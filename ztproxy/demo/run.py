@@ -36,7 +36,7 @@ async def run(layout: Layout, console: Console) -> None:
         stop = _stop_signals()
         children = Children(
             lambda name: layout.path("logs", f"{name}.log"),
-            lambda name: console.print(f"{name} ended and is started again", style="yellow"),
+            lambda name: console.print(f"{name} is started again", style="yellow"),
         )
         try:
             await _until(stop, _play(layout, console, children))

@@ -18,7 +18,7 @@ from joserfc.jwk import KeySet
 from joserfc.jws import extract_compact
 from msgspec import Struct
 
-from ztproxy.demo.loopback import LoopbackResolver
+from ztproxy.net.names import Resolver
 
 HEADER: Final = "Zt-Assertion"
 REFRESH_SECONDS: Final = 5.0  # an unknown key id asks for the keys again, but no faster than this
@@ -59,7 +59,7 @@ class PublishedKeys:
         return self._keys.get(kid)
 
     async def _fetch(self) -> None:
-        connector = aiohttp.TCPConnector(ssl=self._tls, resolver=LoopbackResolver())
+        connector = aiohttp.TCPConnector(ssl=self._tls, resolver=Resolver())
         timeout = aiohttp.ClientTimeout(total=5)
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
