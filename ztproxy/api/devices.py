@@ -15,12 +15,12 @@ from aiohttp import web
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.administrator.devices import DeviceRefused, Enrolled
 from ztproxy.api.problems import Problem, answer, render
-from ztproxy.net.rate import Rate, source_of
 from ztproxy.crypto.csr import MAX_REQUEST
 from ztproxy.crypto.encoding import EncodingError, read_object
 from ztproxy.crypto.posture_document import MAX_SIZE
 from ztproxy.model.subject import Posture
 from ztproxy.net.clock import Clock
+from ztproxy.net.rate import Rate, source_of
 from ztproxy.store.interface import StoreUnavailable
 
 ENROL: Final = "/.ztproxy/devices/enrol"
