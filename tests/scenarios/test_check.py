@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ztproxy.demo import configuration, people, pki, ports
-from ztproxy.demo.layout import Layout, write
+from ztproxy.demo.layout import Layout
 from ztproxy.demo.provider import Provider
 
 
@@ -20,7 +20,7 @@ def sound(tmp_path_factory):
     people.prepare(layout)
     chosen = ports.prepare(layout)
     provider = Provider(layout, chosen.provider)
-    write(layout.path("provider", "client-secret"), "secret")
+    provider.configure()
     configuration.prepare(layout, chosen, provider)
     return layout.root
 

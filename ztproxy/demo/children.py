@@ -18,7 +18,7 @@ from typing import Final
 from ztproxy.demo.errors import DemoProblem
 
 PR_SET_PDEATHSIG: Final = 1
-PATIENCE: Final = 8.0  # seconds between asking a child to end and making it
+PATIENCE: Final = 20.0  # seconds between asking a child to end and making it
 RESTARTS: Final = 5  # within a minute; more means that it can not run
 PAUSE: Final = 0.25  # seconds between two looks; times the recent starts, before one more
 

@@ -48,11 +48,14 @@ class Provider:
         """What it wants to find in its environment."""
         return {**os.environ, "CANAILLE_CONFIG": str(self._settings)}
 
-    def prepare(self, people: Sequence[Person], log: Path) -> None:
-        """Write the configuration and bring the database up to date."""
+    def configure(self) -> None:
+        """Write its configuration and the secret that our client shares with it."""
         if not self.secret.exists():
             write(self.secret, secrets.token_urlsafe(32))
         write(self._settings, self._toml())
+
+    def seed(self, people: Sequence[Person], log: Path) -> None:
+        """Bring its database up to date. Raises DemoProblem."""
         seed = {"client": self._client(), "people": people}
         with log.open("ab") as output:
             done = subprocess.run(

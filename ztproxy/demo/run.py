@@ -52,9 +52,10 @@ async def _play(layout: Layout, console: Console, children: Children) -> None:
         cast = people.prepare(layout)
         chosen = ports.prepare(layout)
         provider = Provider(layout, chosen.provider)
+        provider.configure()
         configuration.prepare(layout, chosen, provider)
         await _checked(layout)
-        await asyncio.to_thread(provider.prepare, cast, layout.path("logs", "provider.log"))
+        await asyncio.to_thread(provider.seed, cast, layout.path("logs", "provider.log"))
     with console.status("Starting the provider, the applications and the proxy"):
         await _start(layout, chosen, provider, children)
     with console.status("Enrolling the device and waiting for its first report"):
