@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from ztproxy.model.request import Context
 from ztproxy.policy.entities import MAX_TEXT, instant, text
 from ztproxy.policy.literals import ip
-from ztproxy.policy.values import LONG_MAX, Record, fail
+from ztproxy.policy.values import LONG_MAX, Datetime, Record, fail
 
 _MINUTE = 60_000
 
@@ -22,21 +22,20 @@ class Circumstances:
 
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
-        self._minute = -1
+        self._minute: int | None = None
         self._local: Record = {}
 
     def record(self, context: Context, method: str, now: int, feed_age: int) -> Record:
         """Return the record. Raises EvalError for what Cedar can not hold."""
-        moment = instant(now)
         if now // _MINUTE != self._minute:
-            self._turn(now // _MINUTE)
+            self._turn(now)
         host, path = context.host, context.path
         if not (host.isascii() and path.isascii() and len(host) + len(path) <= MAX_TEXT):
             text(host), text(path)
-        if type(feed_age) is not int or not 0 <= feed_age <= LONG_MAX:
+        if not 0 <= feed_age <= LONG_MAX:
             fail("not an age")
         return {
-            "now": moment,
+            "now": Datetime(now),
             "local": self._local,
             "ip": ip(context.ip),
             "host": host,
@@ -46,8 +45,9 @@ class Circumstances:
             "feed_age": feed_age,
         }
 
-    def _turn(self, minute: int) -> None:
-        """Work out the local time of a minute (offsets from UTC are whole minutes)."""
+    def _turn(self, now: int) -> None:
+        """Work out the local time of a minute (offsets from UTC are whole minutes). Raises EvalError."""
+        minute = instant(now).ms // _MINUTE
         try:
             local = calendar.datetime.fromtimestamp(minute * 60, self._zone)
         except (OverflowError, OSError, ValueError):

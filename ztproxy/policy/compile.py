@@ -14,17 +14,29 @@ from ztproxy.model.subject import UNKNOWN
 from ztproxy.policy import literals
 from ztproxy.policy import operations as ops
 from ztproxy.policy.operations import Env
-from ztproxy.policy.values import CedarSet, EvalError, Uid, Value, equal, fail
+from ztproxy.policy.values import (
+    LONG_MAX,
+    LONG_MIN,
+    CedarSet,
+    Datetime,
+    Duration,
+    EvalError,
+    Uid,
+    Value,
+    equal,
+    fail,
+)
 
 Evaluate: TypeAlias = Callable[[Env], Value]
 Test: TypeAlias = Callable[[Env], bool]
 
 
 class Code(NamedTuple):
-    """A compiled expression. `boolean`: it can only return a bool."""
+    """A compiled expression. `boolean`: it can only return a bool. `constant`: its value, if it has one."""
 
     run: Evaluate
     boolean: bool = False
+    constant: Value = None
 
 
 #: Where the variables of a policy stand in the environment, and where their attributes do.
@@ -51,12 +63,20 @@ def test(node: pst.Expr) -> Test:
 
 def conditions(clauses: tuple[pst.Clause, ...]) -> Test:
     """Compile the when and unless clauses of a policy into one test."""
-    tests = [_clause(clause) for clause in clauses]
-    if not tests:
-        return lambda e: True
-    if len(tests) == 1:
-        return tests[0]
-    return lambda e: all(holds(e) for holds in tests)
+    tests = tuple(_clause(clause) for clause in clauses)
+    return tests[0] if len(tests) == 1 else _every(tests)
+
+
+def _every(tests: tuple[Test, ...]) -> Test:
+    """All of them, in order, up to the first that does not hold."""
+
+    def every(e: Env) -> bool:
+        for holds in tests:  # noqa: SIM110 - a generator for all() costs more than the tests
+            if not holds(e):
+                return False
+        return True
+
+    return every
 
 
 def _clause(clause: pst.Clause) -> Test:
@@ -88,42 +108,70 @@ def _attributes_of(node: pst.Expr) -> int | None:
 
 
 def _attribute(node: pst.GetAttr) -> Code:
-    name, known, read = node.attr, ops.known, ops.attribute
-    place = _attributes_of(node.base)
+    place, names = _path(node)
     if place is not None:
+        return Code(_read_along(place, names))
+    base, name, read = compiled(node.base).run, node.attr, ops.attribute
+    return Code(lambda e: read(base(e), name, e))
 
-        def of_variable(e: Env) -> Value:
-            value = e[place][name]  # type: ignore[call-overload, index]
-            return value if value is not UNKNOWN else known(value, name)
 
-        return Code(of_variable)
-    base = compiled(node.base).run
+def _path(node: pst.Expr) -> tuple[int | None, tuple[str, ...]]:
+    """Return where the attributes of the variable stand and the steps from there; None for other shapes."""
+    names: list[str] = []
+    while isinstance(node, pst.GetAttr):
+        names.append(node.attr)
+        node = node.base
+    return _attributes_of(node), tuple(reversed(names))
 
-    def of_value(e: Env) -> Value:
-        record = base(e)
-        if type(record) is not dict:
-            return read(record, name, e)
-        value = record[name]
-        return value if value is not UNKNOWN else known(value, name)
 
-    return Code(of_value)
+def _read_along(place: int, names: tuple[str, ...]) -> Evaluate:
+    known, read = ops.known, ops.attribute
+    first, rest = names[0], names[1:]
+
+    def of_variable(e: Env) -> Value:
+        value = e[place][first]  # type: ignore[call-overload, index]
+        return value if value is not UNKNOWN else known(value, first)
+
+    def along(e: Env) -> Value:
+        value = of_variable(e)
+        for name in rest:
+            value = value[name] if type(value) is dict else read(value, name, e)
+            if value is UNKNOWN:
+                known(value, name)
+        return value
+
+    return along if rest else of_variable
 
 
 def _has(node: pst.HasAttr) -> Code:
-    base, last, has, read = compiled(node.base).run, node.attrs[-1], ops.has, ops.attribute
-    if len(node.attrs) == 1:
-        return Code(lambda e: has(base(e), last, e), True)
-    path = node.attrs[:-1]
+    base, names = compiled(node.base).run, node.attrs
+    has, read = ops.has, ops.attribute
 
     def along(e: Env) -> bool:
         value = base(e)
-        for name in path:
+        for name in names[:-1]:
             if not has(value, name, e):
                 return False
             value = read(value, name, e)
-        return has(value, last, e)
+        return has(value, names[-1], e)
 
-    return Code(along, True)
+    place, before = _path(node.base)
+    return Code(along if place is None else _has_along(place, before, names, along), True)
+
+
+def _has_along(place: int, before: tuple[str, ...], names: tuple[str, ...], anything: Test) -> Test:
+    """`principal.a has b` while all of it is there, the usual case; `anything` for everything else."""
+    names = (*before, *names)
+
+    def has(e: Env) -> bool:
+        value: Value = e[place]
+        for name in names:
+            if type(value) is not dict or name not in value:
+                return anything(e)
+            value = value[name]
+        return value is not UNKNOWN or anything(e)
+
+    return has
 
 
 # ------------------------------------------------------------------ sets, records, strings, types
@@ -183,7 +231,7 @@ def _unary(node: pst.UnaryOp) -> Code:
     if isinstance(node.arg, pst.StringLit) and node.op in ("ip", "decimal", "datetime", "duration"):
         try:
             value = operation(node.arg.value)
-            return Code(lambda e: value)
+            return Code(lambda e: value, constant=value)
         except EvalError:
             pass  # an error of the evaluation, as Cedar has it: only if this expression is reached
     argument = compiled(node.arg).run
@@ -204,8 +252,13 @@ def _binary(node: pst.BinaryOp) -> Code:
 
 
 def _and(node: pst.BinaryOp) -> Code:
-    left, right = test(node.left), test(node.right)
-    return Code(lambda e: left(e) and right(e), True)
+    return Code(_every(tuple(test(part) for part in _conjuncts(node))), True)
+
+
+def _conjuncts(node: pst.Expr) -> list[pst.Expr]:
+    if isinstance(node, pst.BinaryOp) and node.op == "and":
+        return _conjuncts(node.left) + _conjuncts(node.right)
+    return [node]
 
 
 def _or(node: pst.BinaryOp) -> Code:
@@ -214,9 +267,9 @@ def _or(node: pst.BinaryOp) -> Code:
 
 
 def _compare(node: pst.BinaryOp) -> Code | None:
-    """Compare with a constant number; None for everything else."""
+    """Compare with a constant number or length of time; None for everything else."""
     if not isinstance(node.right, pst.LongLit):
-        return None
+        return _age(node)
     left, k = compiled(node.left).run, node.right.value
 
     def less(e: Env) -> bool:
@@ -236,6 +289,25 @@ def _compare(node: pst.BinaryOp) -> Code | None:
         return v >= k if type(v) is int else fail()
 
     return Code({"less": less, "less_eq": less_eq, "greater": greater}.get(node.op, greater_eq), True)
+
+
+def _age(node: pst.BinaryOp) -> Code | None:
+    """`a.durationSince(b) <= duration("15m")`, the question of freshness; None for everything else."""
+    if node.op != "less_eq" or not isinstance(node.left, pst.BinaryOp):
+        return None
+    limit = compiled(node.right)
+    if node.left.op != "duration_since" or type(limit.constant) is not Duration:
+        return None
+    later, earlier, k = compiled(node.left.left).run, compiled(node.left.right).run, limit.constant.ms
+    since = ops.duration_since
+
+    def young(e: Env) -> bool:
+        a, b = later(e), earlier(e)
+        if type(a) is Datetime and type(b) is Datetime and LONG_MIN <= (age := a.ms - b.ms) <= LONG_MAX:
+            return bool(age <= k)
+        return since(a, b).ms <= k  # raises what is to be raised
+
+    return Code(young, True)
 
 
 def _equal(node: pst.BinaryOp) -> Code | None:

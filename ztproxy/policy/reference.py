@@ -31,7 +31,7 @@ class Inputs(Struct, frozen=True):
 
 
 class Reference:
-    """Cedar's engine over a list of policies. `named`: entities that policies mention."""
+    """Cedar's engine over a list of policies, with the entities their conditions name."""
 
     __slots__ = ("_named", "_policies", "_schema", "_set")
 
@@ -44,8 +44,8 @@ class Reference:
         self._policies = {f"policy{number}": policy for number, policy in enumerate(policies)}
         self._set = cedarpy.PolicySet.from_str("\n".join(policy.statement.text for policy in policies))
         self._schema = schema
-        trees = tuple(policy.tree for policy in policies)
-        uids = {uid_of(uid) for uid in pst.entity_uids(trees)}
+        clauses = tuple(clause for policy in policies for clause in policy.tree.clauses)
+        uids = {uid_of(uid) for uid in pst.entity_uids(clauses)}
         # Cedar takes the actions from the schema, where there is one
         self._named = [
             store[uid] for uid in uids if uid in store and (schema is None or uid.type != "Action")
@@ -54,9 +54,8 @@ class Reference:
     def inputs(self, env: Env) -> Inputs:
         """Return what is needed to decide this request."""
         entities = {entity.uid: entity for entity in self._named}
-        for uid in (env[2], *(env[4][env[2]].ancestors if env[2] in env[4] else ())):
-            if uid in env[4]:
-                entities[uid] = env[4][uid]
+        if env[2] in env[4]:
+            entities[env[2]] = env[4][env[2]]
         if env[8] is not None:
             entities[env[0]] = env[8]
         if self._schema is None and env[1] in env[4]:
