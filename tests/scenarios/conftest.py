@@ -20,6 +20,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 ROOT = Path(__file__).parents[2]
 APPS_BIN = ROOT / ".venv-apps" / "bin"
+ZTPROXY = [sys.executable, "-m", "ztproxy"]
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = """
     --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
@@ -112,9 +113,7 @@ class Demo:
 
 def ztproxy(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ztproxy", *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([*ZTPROXY, *arguments], capture_output=True, text=True, timeout=60, check=False)
     if check:
         assert done.returncode == 0, f"ztproxy {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
     return done
@@ -189,17 +188,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, foreign: dict[str, str]) -> I
     """One demo for all journeys, started and ended like a person would."""
     root = tmp_path_factory.mktemp("demo")
     also = [word for name, address in foreign.items() for word in ("--also", f"{name}={address}")]
-    command = [
-        sys.executable,
-        "-m",
-        "ztproxy",
-        "demo",
-        "--dir",
-        str(root),
-        "--port",
-        str(unused_port()),
-        *also,
-    ]
+    command = [*ZTPROXY, "demo", "--dir", str(root), "--port", str(unused_port()), *also]
     with open(root / "output", "wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     running = Demo(root, process)

@@ -33,6 +33,7 @@ async def test_another_application_is_refused_with_a_reason_and_never_asked(demo
         answer = await _settled(page, demo.url("wiki", "/on-call"))
         assert answer.status == 403
         await expect(page.locator("h1")).to_have_text("Policy does not allow this.")
+        await expect(page.locator("main")).to_contain_text("The operations wiki is for administrators.")
         await expect(page.locator("footer code")).to_have_text(re.compile("^[0-9a-f]{32}$"))
         asked = await page.evaluate(
             """async () => { const answer = await fetch("/home", {headers: {Accept: "application/json"}});

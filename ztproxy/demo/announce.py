@@ -1,7 +1,10 @@
 """Tells programs (`demo.json`) and people (the terminal) that the demo is ready, and what is where."""
 
 import os
+import shutil
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.panel import Panel
@@ -56,6 +59,14 @@ def tell_people(console: Console, layout: Layout, ports: Ports, people: Sequence
     console.print("\nCtrl-C stops everything.", style="dim")
 
 
+def _command() -> str:
+    """How to call the command line that is running this, from the folder one is in."""
+    beside = Path(sys.executable).with_name("ztproxy")
+    if shutil.which("ztproxy") or not beside.exists():
+        return "ztproxy"
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
+
+
 def _addresses(layout: Layout, ports: Ports) -> Table:
     table = Table("what", "address", "who may", box=None, pad_edge=False, header_style="dim")
     who = {
@@ -77,7 +88,7 @@ def _logins(people: Sequence[Person]) -> Table:
 
 
 def _ideas(layout: Layout) -> list[str]:
-    root, config = layout.root, layout.config
+    root, config, ztproxy = layout.root, layout.config, _command()
     certificate = f"--cert {root}/workload/deployer.pem --key {root}/workload/deployer.key"
     return [
         f"1. Open {layout.url('support')} and sign in as carol. (The browser does not know the demo's",
@@ -85,15 +96,15 @@ def _ideas(layout: Layout) -> list[str]:
         "   a comment in one of them appears in the other.",
         f"2. Open {layout.url('wiki')}: refused, with the reason and what would change it.",
         "3. Let the device fail a check, and reload; then let it pass again:",
-        f"     ztproxy demo posture --dir {root} unhealthy",
-        f"     ztproxy demo posture --dir {root} healthy",
+        f"     {ztproxy} demo posture --dir {root} unhealthy",
+        f"     {ztproxy} demo posture --dir {root} healthy",
         f"   With `stop` it falls silent, and is refused after {POSTURE_MAX_AGE} seconds.",
         "4. Be the pipeline:",
         f"     curl --cacert {root}/tls/ca.pem {certificate} {layout.url('status')}/status",
         "5. See who did what, why it was allowed, and that nobody changed the record:",
-        f"     ztproxy recordings list --config {config}",
-        f"     ztproxy recordings verify --config {config}",
+        f"     {ztproxy} recordings list --config {config}",
+        f"     {ztproxy} recordings verify --config {config}",
         "6. End carol's session while a ticket is open:",
-        f"     ztproxy sessions list --config {config}",
-        f"     ztproxy sessions cut ID --config {config}",
+        f"     {ztproxy} sessions list --config {config}",
+        f"     {ztproxy} sessions cut ID --config {config}",
     ]

@@ -41,6 +41,7 @@ function onTicket(ticket) {
 
 function onComment(comment) {
   if (!comments || Number(comments.dataset.ticket) !== comment.ticket) return;
+  comments.querySelector(".none")?.remove();
   const shown = element("div", "", "comment fresh");
   shown.append(element("strong", comment.author), " ", element("span", comment.at, "quiet"), element("p", comment.text));
   comments.append(shown);
