@@ -7,10 +7,12 @@ import ssl
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from ztproxy.crypto.certificates import check_svid, leaf_facts
 from ztproxy.demo import people, pki, ports
 from ztproxy.demo.errors import DemoProblem
-from ztproxy.demo.layout import WORKLOAD, Layout, write
+from ztproxy.demo.layout import TRUST_DOMAIN, WORKLOAD, Layout, write
 
 
 @pytest.fixture
@@ -60,6 +62,7 @@ def test_the_workload_has_one_spiffe_id_and_no_other_name(layout):
     leaf = x509.load_pem_x509_certificate(layout.path("workload", "deployer.pem").read_bytes())
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert [name.value for name in names] == [WORKLOAD]
+    assert check_svid(leaf_facts(leaf.public_bytes(Encoding.DER)), TRUST_DOMAIN).path == "/ci/deployer"
 
 
 def test_another_authority_means_other_leaves(layout):

@@ -65,8 +65,8 @@ async def test_signing_out_ends_it_everywhere(demo, sign_in):
         cookie = await carol.cookie("support")
         assert demo.curl("--header", f"Cookie: {cookie}", demo.url("support")).status == 200
         await page.goto(demo.facts["portal"] + "/.ztproxy/sign-out")
-        await page.get_by_role("button", name=re.compile("sign out", re.I)).first.click()
-        await page.wait_for_load_state()
+        async with page.expect_navigation():
+            await page.get_by_role("button", name=re.compile("sign out", re.I)).first.click()
         before = demo.arrived("support")
         refused = demo.curl(
             "--header", f"Cookie: {cookie}", "--header", "Accept: application/json", demo.url("support")

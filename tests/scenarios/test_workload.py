@@ -61,7 +61,7 @@ def test_the_handshake_of_another_authority_fails(demo, other, version):
     words = version.replace("=", " ").split()
     answer = demo.curl(*words, "--cert", other[0], "--key", other[1], demo.url("status", "/status"))
     assert answer.status == 0
-    assert answer.code in (35, 56)  # curl: handshake failed; 1.3: an alert at the first read
+    assert answer.code in (35, 52, 56)  # curl: no handshake; in 1.3 the client learns it at the first read
     assert demo.arrived("status") == before
 
 

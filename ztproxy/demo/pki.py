@@ -29,7 +29,10 @@ AUTHORITY_LIFE: Final = timedelta(days=365)
 LEAF_LIFE: Final = timedelta(days=30)
 RENEW_BEFORE: Final = timedelta(days=2)
 SERVER: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-CLIENT: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+# X509-SVID section 4.4: a leaf that names its use names both
+WORKLOAD_USE: Final = x509.ExtendedKeyUsage(
+    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+)
 
 
 class Authority:
@@ -135,4 +138,4 @@ def prepare(layout: Layout) -> None:
         layout.path("tls", "workloads.pem"), "ztproxy demo workloads", f"spiffe://{TRUST_DOMAIN}"
     )
     spiffe = x509.UniformResourceIdentifier(WORKLOAD)
-    workloads.issue(layout.path("workload", "deployer.pem"), "deployer", [spiffe], CLIENT)
+    workloads.issue(layout.path("workload", "deployer.pem"), "deployer", [spiffe], WORKLOAD_USE)

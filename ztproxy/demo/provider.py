@@ -109,7 +109,6 @@ class Provider:
                 "[CANAILLE_HYPERCORN]",
                 f'BIND = ["127.0.0.1:{self._port}"]',
                 "WORKERS = 0  # in the process that is started, so that it ends with it",
-                'ACCESSLOG = "-"',
                 'ERRORLOG = "-"',
                 "",
             ]
