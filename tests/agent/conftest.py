@@ -26,7 +26,7 @@ class PortalUnderTest:
     def __init__(self, folder: Path, port: int) -> None:
         self.folder = folder
         self.port = port
-        self.origin = f"https://localhost:{port}"
+        self.origin = f"https://portal.example.localhost:{port}"
         self.ca = folder / "portal-ca.pem"
         self.clock = SystemClock()
         self.lifetime = 3_600_000
@@ -52,7 +52,7 @@ class PortalUnderTest:
         now, root_key, key = self.clock.now(), keyfiles.new_key(), keyfiles.new_key()
         root = issue.create_authority("Test", root_key, template.term(now, 3_600_000, os.urandom))
         term = template.term(now, 3_600_000, os.urandom)
-        leaf = issue.issue_server(root, key.public_key(), term, dns_names=("localhost",))
+        leaf = issue.issue_server(root, key.public_key(), term, dns_names=("portal.example.localhost",))
         self.ca.write_text(issue.pem(root.certificate))
         (self.folder / "server.pem").write_text(issue.pem(leaf))
         (self.folder / "server.key").write_bytes(keyfiles.key_pem(key))

@@ -226,7 +226,7 @@ async def test_addresses_that_are_refused(folder: Path, url: str) -> None:
 
 
 async def test_a_portal_of_another_name_is_refused(portal: Any, folder: Path) -> None:
-    portal.devices.origin = "https://localhost"  # what it calls itself
+    portal.devices.origin = "https://portal.example.localhost"  # what it calls itself
     code = await portal.devices.create_code("laptop")
     with pytest.raises(AgentError, match="calls itself"):
         await program.enrol(portal.origin, code, folder, ca=portal.ca)

@@ -183,7 +183,7 @@ async def test_nothing_is_signed_for_another_audience(desk: Desk, audience: Any)
 async def test_bad_wishes(desk: Desk, body: Any) -> None:
     answer = await desk.ask(body=body)
     assert answer.status == 400
-    assert not answer.body
+    assert json.loads(answer.body) == {"error": 400}
 
 
 async def test_types_and_sizes(desk: Desk) -> None:

@@ -71,7 +71,7 @@ class _Desk:
         try:
             response = await handler(request)
         except _Refused as refused:
-            response = _empty(refused.status)
+            response = _json({"error": refused.status}, refused.status)  # a page may tell it from silence
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Vary"] = "Origin"
         return response
@@ -107,8 +107,7 @@ class _Desk:
             raise _Refused(403)
         claims = device_statements.proof(self._identity.id, audience, nonce, self._clock.now())
         proof = sign(claims, self._signer, device_statements.PROOF)
-        body = msgspec.json.encode({"proof": proof})
-        return web.Response(body=body, content_type="application/json", headers=_HEADERS)
+        return _json({"proof": proof}, 200)
 
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -116,6 +115,11 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosni
 
 def _empty(status: int) -> web.Response:
     return web.Response(status=status, headers=_HEADERS)
+
+
+def _json(value: dict[str, Any], status: int) -> web.Response:
+    body = msgspec.json.encode(value)
+    return web.Response(body=body, status=status, content_type="application/json", headers=_HEADERS)
 
 
 async def _wish(request: web.Request) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ztproxy.agent.state import AgentError
+from ztproxy.net.names import Resolver
 
 ENROL: Final = "/.ztproxy/devices/enrol"
 POSTURE: Final = "/.ztproxy/devices/posture"
@@ -102,7 +103,7 @@ class Portal:
     ) -> T:
         headers = {"Content-Type": content_type, "Accept": "application/json"}
         try:
-            connector = aiohttp.TCPConnector(ssl=_tls(credentials))
+            connector = aiohttp.TCPConnector(ssl=_tls(credentials), resolver=Resolver())
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
                 session.post(
