@@ -1,0 +1,86 @@
+"""Snapshots as Prometheus text: a Collector over numbers that others counted.
+
+Called by `telemetry.http` for every scrape, in a thread. Holds no state between scrapes.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from ztproxy import __version__
+from ztproxy.telemetry import metrics
+from ztproxy.telemetry.metrics import BUCKETS, DURATION, HANDSHAKES, NUMBERS, REFUSALS, REQUESTS, Snapshot
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class SnapshotCollector(Collector):
+    """What prometheus_client asks for families."""
+
+    def __init__(self, snapshots: Iterable[Snapshot]) -> None:
+        self._snapshots = tuple(snapshots)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family with the numbers of every process."""
+        build = GaugeMetricFamily("ztproxy_build_info", "Version of the running program.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        yield self._requests()
+        yield self._durations()
+        yield self._labelled(REFUSALS, ((one.worker, one.refusals) for one in self._snapshots))
+        yield self._labelled(HANDSHAKES, ((one.worker, one.handshakes) for one in self._snapshots))
+        for name, metric in NUMBERS.items():
+            yield self._number(name, metric)
+
+    def _requests(self) -> Metric:
+        family = CounterMetricFamily(REQUESTS.name, REQUESTS.help, labels=["worker", "route", "class"])
+        for one in self._snapshots:
+            for route, classes in one.requests.items():
+                for name, count in classes.items():
+                    family.add_metric([one.worker, route, name], count)
+        return family
+
+    def _durations(self) -> Metric:
+        family = HistogramMetricFamily(DURATION.name, DURATION.help, labels=["worker", "route"])
+        for one in self._snapshots:
+            for route, durations in one.durations.items():
+                family.add_metric([one.worker, route], _cumulated(durations.counts), durations.total)
+        return family
+
+    def _labelled(self, metric: metrics.Metric, rows: Iterable[tuple[str, dict[str, int]]]) -> Metric:
+        family = CounterMetricFamily(metric.name, metric.help, labels=["worker", metric.label])
+        for worker, counts in rows:
+            for value, count in counts.items():
+                family.add_metric([worker, value], count)
+        return family
+
+    def _number(self, name: str, metric: metrics.Metric) -> Metric:
+        family: CounterMetricFamily | GaugeMetricFamily
+        if metric.kind == "counter":
+            family = CounterMetricFamily(metric.name, metric.help, labels=["worker"])
+        else:
+            family = GaugeMetricFamily(metric.name, metric.help, labels=["worker"])
+        for one in self._snapshots:
+            if name in one.numbers:
+                family.add_metric([one.worker], one.numbers[name])
+        return family
+
+
+def _cumulated(counts: tuple[int, ...]) -> list[tuple[str, float]]:
+    """Prometheus counts in each bucket everything below it, too."""
+    bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
+    total, rows = 0, []
+    for bound, count in zip(bounds, counts, strict=True):
+        total += count
+        rows.append((bound, float(total)))
+    return rows
+
+
+def exposition(snapshots: Iterable[Snapshot]) -> bytes:
+    """Return the text that answers a scrape."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(SnapshotCollector(snapshots))
+    return generate_latest(registry)

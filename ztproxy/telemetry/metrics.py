@@ -1,0 +1,206 @@
+"""Every metric there is: its name, its unit, and the plain integers behind it.
+
+Workers and the control process count in a `Counters` of their own (an increment costs a tenth of a
+microsecond), hand over a `Snapshot` now and then, and `exposition` makes Prometheus text of the newest
+snapshot of each. Labels take values from the configuration or from our own closed lists, never from the
+wire: a caller can not make series.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+#: Upper bounds of the buckets of request durations, in seconds.
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+#: Classes of responses by the first digit of the status; "none" is an exchange without a response.
+CLASSES: Final = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+class Metric(NamedTuple):
+    """One metric family. Counters get "_total" when they are exposed."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    label: str = ""  # besides `worker`
+
+
+REQUESTS: Final = Metric("ztproxy_requests", "counter", "Permitted requests by response class.", "route")
+DURATION: Final = Metric(
+    "ztproxy_request_duration_seconds", "histogram", "Time from decision to end of the exchange.", "route"
+)
+REFUSALS: Final = Metric("ztproxy_refusals", "counter", "Refused requests by code.", "code")
+HANDSHAKES: Final = Metric(
+    "ztproxy_handshake_failures", "counter", "Connections that ended before a request.", "reason"
+)
+
+#: Metrics that are one number: attribute of `Counters` -> metric.
+NUMBERS: Final[dict[str, Metric]] = {
+    "opened": Metric("ztproxy_connections_opened", "counter", "Connections accepted."),
+    "connections": Metric("ztproxy_connections", "gauge", "Connections that are open now."),
+    "paths": Metric("ztproxy_paths", "gauge", "Live paths: exchanges and streams under way."),
+    "cuts": Metric("ztproxy_paths_cut", "counter", "Live paths that were cut."),
+    "journal_bytes": Metric("ztproxy_journal_bytes", "counter", "Bytes of records handed to the journal."),
+    "journal_failures": Metric("ztproxy_journal_failures", "counter", "Records that could not be kept."),
+    "feed_age_seconds": Metric("ztproxy_feed_age_seconds", "gauge", "Time since facts were confirmed."),
+    "sessions": Metric("ztproxy_sessions", "gauge", "Sessions that are alive."),
+    "devices": Metric("ztproxy_devices", "gauge", "Devices that are enrolled."),
+    "sealed_records": Metric("ztproxy_sealed_records", "counter", "Records in the sealed log since start."),
+    "reloads": Metric("ztproxy_reloads", "counter", "Configurations put in force since start."),
+    "reload_failures": Metric("ztproxy_reload_failures", "counter", "Configurations refused at a reload."),
+}
+
+
+class Durations(Struct, frozen=True):
+    """A histogram: counts of each bucket (the last is above all bounds) and the sum of seconds."""
+
+    counts: tuple[int, ...]
+    total: float
+
+
+class Snapshot(Struct, frozen=True):
+    """All numbers of one process at one moment."""
+
+    worker: str
+    requests: dict[str, dict[str, int]] = {}  # route -> "2xx" -> count
+    durations: dict[str, Durations] = {}
+    refusals: dict[str, int] = {}
+    handshakes: dict[str, int] = {}
+    numbers: dict[str, float] = {}
+
+
+class _Row:
+    """What is counted for one route."""
+
+    __slots__ = ("classes", "counts", "total")
+
+    def __init__(self) -> None:
+        self.classes = [0] * len(CLASSES)
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def by_class(self) -> dict[str, int]:
+        return {name: count for name, count in zip(CLASSES, self.classes, strict=True) if count}
+
+
+class Counters:
+    """The numbers of one process. Attributes named in NUMBERS may be set and added to directly."""
+
+    __slots__ = (*NUMBERS, "_handshakes", "_refusals", "_rows", "worker")
+
+    connections: int
+    opened: int
+    paths: int
+    cuts: int
+    journal_bytes: int
+    journal_failures: int
+    feed_age_seconds: float
+    sessions: int
+    devices: int
+    sealed_records: int
+    reloads: int
+    reload_failures: int
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+        self._rows: dict[str, _Row] = {}
+        self._refusals: dict[str, int] = {}
+        self._handshakes: dict[str, int] = {}
+        for name in NUMBERS:
+            setattr(self, name, 0)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count a permitted exchange that is over."""
+        row = self._rows.get(route)
+        if row is None:
+            row = self._rows[route] = _Row()
+        row.classes[status // 100 if status < 600 else 0] += 1
+        row.counts[bisect_left(BUCKETS, seconds)] += 1
+        row.total += seconds
+
+    def refused(self, code: str) -> None:
+        """Count a refusal by its code (model.codes)."""
+        self._refusals[code] = self._refusals.get(code, 0) + 1
+
+    def connections_opened(self) -> None:
+        """Count an accepted connection."""
+        self.opened += 1
+        self.connections += 1
+
+    def connections_closed(self) -> None:
+        """Count an accepted connection that is gone."""
+        self.connections -= 1
+
+    def handshake_failed(self, reason: str) -> None:
+        """Count a connection that ended before a request; `reason` is one of a few words."""
+        self._handshakes[reason] = self._handshakes.get(reason, 0) + 1
+
+    def path_opened(self) -> None:
+        """Count a live path."""
+        self.paths += 1
+
+    def path_closed(self, *, cut: bool = False) -> None:
+        """Count a path that is over."""
+        self.paths -= 1
+        self.cuts += cut
+
+    def journaled(self, size: int) -> None:
+        """Count bytes of a record that was handed to the journal."""
+        self.journal_bytes += size
+
+    def snapshot(self) -> Snapshot:
+        """Return all numbers as they are now."""
+        return Snapshot(
+            worker=self.worker,
+            requests={route: row.by_class() for route, row in self._rows.items()},
+            durations={route: Durations(tuple(row.counts), row.total) for route, row in self._rows.items()},
+            refusals=dict(self._refusals),
+            handshakes=dict(self._handshakes),
+            numbers={name: getattr(self, name) for name in NUMBERS},
+        )
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Snapshot).decode
+
+
+def pack(snapshot: Snapshot) -> bytes:
+    """Encode a snapshot for the way to the control process."""
+    return _encode(snapshot)
+
+
+def unpack(data: bytes | msgspec.Raw) -> Snapshot:
+    """Decode what `pack` made. Raises msgspec.MsgspecError."""
+    return _decode(data)
+
+
+def merge(snapshots: Iterable[Snapshot], worker: str = "all") -> Snapshot:
+    """Add snapshots up. Gauges add up too: what is open on all workers together; ages take the oldest."""
+    merged = Snapshot(worker, {}, {}, {}, {}, dict.fromkeys(NUMBERS, 0.0))
+    for one in snapshots:
+        for route, classes in one.requests.items():
+            _add(merged.requests.setdefault(route, {}), classes)
+        for route, durations in one.durations.items():
+            merged.durations[route] = _sum(merged.durations.get(route), durations)
+        _add(merged.refusals, one.refusals)
+        _add(merged.handshakes, one.handshakes)
+        for name, value in one.numbers.items():
+            before = merged.numbers.get(name, 0.0)
+            merged.numbers[name] = max(before, value) if name.endswith("_age_seconds") else before + value
+    return merged
+
+
+def _add(into: dict[str, int], more: dict[str, int]) -> None:
+    for name, count in more.items():
+        into[name] = into.get(name, 0) + count
+
+
+def _sum(one: Durations | None, other: Durations) -> Durations:
+    if one is None:
+        return other
+    counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
+    return Durations(counts, one.total + other.total)
