@@ -16,7 +16,7 @@ from msgspec import Struct
 from ztproxy.crypto.certificates import CertificateError, LeafFacts, check_svid, leaf_facts
 from ztproxy.model.request import ClientCertificate
 
-_DER: Final = 1  # _ssl.ENCODING_DER
+_DER: Final = 2  # _ssl.ENCODING_DER
 
 
 class Bundle(Struct, frozen=True):
