@@ -14,6 +14,7 @@ from ztproxy.wire import fields
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 POLICY_VIOLATION: Final = 1008
 GOING_AWAY: Final = 1001
+_CLOSE: Final = 8  # opcode
 
 
 def is_handshake(method: str, body: int, notes: Mapping[int, bytes]) -> bool:
@@ -44,14 +45,15 @@ def close_frame(code: int, reason: str) -> bytes:
 
 
 class FrameTracker:
-    """Knows whether the bytes that passed so far end on a frame boundary."""
+    """Knows whether the bytes so far end on a frame boundary, and whether a close frame was among them."""
 
-    __slots__ = ("_head", "_left", "_lost")
+    __slots__ = ("_head", "_left", "_lost", "closing")
 
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
         self._lost = False
+        self.closing = False
 
     @property
     def at_boundary(self) -> bool:
@@ -78,6 +80,7 @@ class FrameTracker:
             return len(data)
         self._head = b""
         self._left = _payload_size(head)
+        self.closing = self.closing or head[0] & 0x0F == _CLOSE
         self._lost = self._left >= 1 << 63
         return at + size - have
 

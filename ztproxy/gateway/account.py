@@ -1,0 +1,72 @@
+"""The bookkeeping of one live path: registered, timed, and written down exactly once when it ends.
+
+`gateway.relay` opens one per permit and `gateway.upgrade` takes it over. Evidence comes first: whoever knows
+that a response is about to end settles before handing the last byte to the client.
+"""
+
+from typing import Protocol
+
+from ztproxy.gateway.world import World
+from ztproxy.model.permit import Permit
+from ztproxy.model.record import OutcomeRecord
+
+
+class Live(Protocol):
+    """Something that can be cut."""
+
+    def cut(self, reason: str) -> None:
+        """End now."""
+
+
+class Account:
+    """One path from permit to outcome."""
+
+    __slots__ = ("_began", "_number", "_permit", "_world", "first_byte", "live", "status")
+
+    def __init__(self, world: World, permit: Permit, live: Live) -> None:
+        self.live = live  # whom a cut ends
+        self.status = 0  # sent to the client
+        self.first_byte = -1  # ms until the upstream answered
+        self._world = world
+        self._permit = permit
+        self._began = world.clock.monotonic()
+        self._number: int | None = world.paths.open(permit, self._cut)
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether the end has been written down."""
+        return self._number is None
+
+    def answered(self, status: int) -> None:
+        """The upstream's response head is here."""
+        self.status = status
+        self.first_byte = int((self._world.clock.monotonic() - self._began) * 1000)
+
+    def settle(self, end: str, received: int, sent: int) -> bool:
+        """Write down how it ended, once; False when that is impossible: then nothing may seem complete."""
+        number, self._number = self._number, None
+        if number is None:
+            return True
+        world = self._world
+        world.paths.close(number)
+        seconds = world.clock.monotonic() - self._began
+        world.counters.request(self._permit.route.name, self.status, seconds)
+        record = OutcomeRecord(
+            id=self._permit.decision_id,
+            at=world.clock.now(),
+            session=self._permit.session_id,
+            status=self.status,
+            received=received,
+            sent=sent,
+            duration=int(seconds * 1000),
+            first_byte=self.first_byte,
+            end=end,
+        )
+        try:
+            world.ledger.outcome(record)
+        except Exception:  # noqa: BLE001  whatever went wrong, there is no evidence
+            return False
+        return True
+
+    def _cut(self, reason: str) -> None:
+        self.live.cut(reason)

@@ -1,0 +1,387 @@
+"""One client's connection: reads requests one after the other and keeps the bytes in order.
+
+`net.listener` makes one per accepted connection, through a factory of `service`. Plain callbacks: no task or
+future per request. It knows bytes, body framing, back-pressure and time; what a request may do is
+`gateway.http`'s business, and no identity is remembered here besides the TLS facts in `peer`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
+
+from ztproxy.gateway import forward, http, refusals
+from ztproxy.gateway.ports import Answer
+from ztproxy.gateway.refuse import refusal_of
+from ztproxy.gateway.relay import Relay
+from ztproxy.gateway.upgrade import Tunnel
+from ztproxy.gateway.world import World
+from ztproxy.model.decision import Refusal
+from ztproxy.model.request import Peer
+from ztproxy.net.listener import Arrival, PeerUnusable
+from ztproxy.wire.body import BadBody, ChunkedBody, LengthBody
+from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, read_request, request_reader
+
+#: What is left of a refused request's body is read and thrown away up to this, so that the answer arrives.
+DRAIN_BYTES: Final = 64 << 10
+DRAIN_SECONDS: Final = 2.0
+#: How long the last bytes of a closing connection may take.
+FLUSH_SECONDS: Final = 10.0
+#: How long the door may think about cold facts.
+DECIDE_SECONDS: Final = 15.0
+
+# Reasons for not reading, as bits.
+_HELD: Final = 1  # bytes of the next request are waiting
+_FULL: Final = 2  # the upstream takes no more
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one client. `current` gives the world each request is served in."""
+
+    __slots__ = (
+        "_arrival",
+        "_body",
+        "_current",
+        "_deciding",
+        "_head",
+        "_keep_after",
+        "_not_reading",
+        "_read",
+        "_reader",
+        "_rest",
+        "_retiring",
+        "_running",
+        "_spare",
+        "_wheel",
+        "deadline",
+        "full",
+        "peer",
+        "peer_lines",
+        "transport",
+        "world",
+    )
+
+    def __init__(self, current: Callable[[], World], arrival: Arrival) -> None:
+        self.world = current()
+        self.full = False  # the client takes no more bytes for now
+        self._current = current
+        self._arrival = arrival
+        self._wheel = self.world.wheel
+        self._reader = request_reader(self.world.limits.head)
+        self._read: Callable[[bytes], None] = self._read_head
+        self._head: RequestHead | None = None
+        self._body: LengthBody | ChunkedBody | None = None
+        self._rest = b""  # read, and not yet taken by anybody
+        self._running: Relay | Tunnel | None = None
+        self._deciding: asyncio.Task[None] | None = None
+        self._not_reading = 0
+        self._retiring = False
+        self._spare = 0
+        self._keep_after = False
+        self.deadline = 0.0
+
+    # ------------------------------------------------------------------ asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is done: see who is there, and wait for a request."""
+        self.transport = cast("asyncio.Transport", transport)
+        try:
+            self.peer: Peer = self._arrival.peer(transport.get_extra_info("ssl_object"))
+        except PeerUnusable:
+            self._read = _ignore
+            self.transport.abort()
+            return
+        self.peer_lines = forward.peer_lines(self.peer)
+        self.wait_until(self.world.limits.head_timeout)
+        self._wheel.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        try:
+            self._read(data)
+        except Exception as bug:  # noqa: BLE001  the edge: one connection's bug ends that connection
+            self._broken(bug)
+
+    def eof_received(self) -> bool:
+        """The client is done; TLS has no half-closed connections."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: so is everything that was running for it."""
+        self._wheel.discard(self)
+        self._arrival.gone()
+        self._read = _ignore
+        if self._deciding is not None:
+            self._deciding.cancel()
+        running, self._running = self._running, None
+        if running is not None:
+            running.client_gone()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than the upstream writes."""
+        self.full = True
+        if self._running is not None:
+            self._running.client_flow(full=True)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.full = False
+        if self._running is not None:
+            self._running.client_flow(full=False)
+
+    def timed_out(self) -> None:
+        """The deadline has passed (net.wheel)."""
+        if self._running is not None:
+            self._running.timed_out()
+        elif self._deciding is not None:
+            self._deciding.cancel()
+            self._undecided("facts-unavailable")
+        elif self._read == self._read_head and self._reader.started:
+            http.reject(self, BadHead("request-timeout", "incomplete head"))
+        elif self._read == self._read_head:
+            self.close()
+        else:
+            self.transport.abort()
+
+    def retire(self) -> None:
+        """Take no further request; close as soon as nothing is running."""
+        self._retiring = True
+        if self._read == self._read_head and not self._reader.started:
+            self.close()
+
+    # ------------------------------------------------------------------ reading, one method per state
+
+    def _read_head(self, data: bytes) -> None:
+        began = self._reader.started
+        try:
+            found = self._reader.feed(data)
+            if found is None:
+                if not began:
+                    self.wait_until(self.world.limits.head_timeout)
+                return
+            self.world = self._current()
+            head = read_request(found[0])
+        except BadHead as bad:
+            http.reject(self, bad)
+            return
+        self._head = head
+        self._rest = found[1]
+        self._read = self._hold
+        if head.body:
+            self._body = ChunkedBody() if head.body == CHUNKED else LengthBody(head.body)
+        http.serve(self, head)
+
+    def _read_body(self, data: bytes) -> None:
+        running, body = self._running, self._body
+        if not isinstance(running, Relay) or body is None:
+            self._hold(data)
+            return
+        try:
+            out, rest = body.feed(data)
+        except BadBody:
+            running.client_broke()
+            return
+        if body.done:
+            self._read = self._hold
+            if rest:
+                self._hold(rest)
+        running.send(out, body.done)
+
+    def _hold(self, data: bytes) -> None:
+        """Bytes before their time: the next request, pipelined, or a body nobody has asked for yet."""
+        self._rest += data
+        self._stop_reading(_HELD)
+
+    def _discard(self, data: bytes) -> None:
+        """The rest of a refused request."""
+        self._spare -= len(data)
+        body = self._body
+        try:
+            rest = body.feed(data)[1] if body is not None else b""
+        except BadBody:
+            self.close()
+            return
+        if body is not None and body.done and self._keep_after:
+            self._rest = rest
+            self._next()
+        elif self._spare < 0 or (body is not None and body.done):
+            self.close()
+
+    # ------------------------------------------------------------------ what http, relay and tunnel call
+
+    @property
+    def body_received(self) -> int:
+        """Bytes of request content so far."""
+        return self._body.received if self._body is not None else 0
+
+    @property
+    def may_keep(self) -> bool:
+        """Tell whether another request could follow: this one has been read to its end."""
+        return not self._retiring and (self._body is None or self._body.done)
+
+    def run(self, relay: Relay) -> None:
+        """Let a relay have the connection."""
+        if self.transport.is_closing():
+            relay.client_gone()
+            return
+        self._running = relay
+        relay.start()
+
+    def take_body(self) -> tuple[bytes, bool]:
+        """Return the body bytes that are there, and whether they are all; later ones go to the relay."""
+        body = self._body
+        if body is None:
+            return b"", True
+        out = b""
+        if self._rest:
+            out, self._rest = body.feed(self._rest)
+        if not body.done:
+            self._read = self._read_body
+        return out, body.done
+
+    def switch(self, tunnel: Tunnel) -> None:
+        """Let a tunnel have the connection, from the next byte on."""
+        self._running = tunnel
+        self._read = tunnel.from_client
+        rest, self._rest = self._rest, b""
+        if rest:
+            tunnel.from_client(rest)
+        self._go_on_reading(_HELD)
+
+    def wait_for(self, head: RequestHead, answer: Awaitable[Answer]) -> None:
+        """Wait for a cold decision, reading nothing meanwhile."""
+        self._stop_reading(_HELD)
+        self.wait_until(DECIDE_SECONDS)
+        self._deciding = asyncio.get_running_loop().create_task(self._decided(head, answer))
+
+    def refuse(self, head: RequestHead | None, refusal: Refusal) -> None:
+        """Answer with a refusal; go on with the next request if the bytes allow it."""
+        keep = head is not None and head.keep_alive and not refusal.close and self._can_skip_body(head)
+        self.world.counters.refused(refusal.code)
+        self.transport.write(
+            refusals.render(
+                refusal,
+                navigation=head is not None and head.navigation,
+                method=head.method if head is not None else "",
+                host=head.authority if head is not None else "",
+                target=head.target if head is not None else "",
+                head_only=head is not None and head.method == "HEAD",
+                keep_alive=keep,
+            )
+        )
+        if refusal.code == "head-too-large":
+            self._drain(keep=False)
+        else:
+            self.finished(keep)
+
+    def finished(self, keep: bool) -> None:
+        """The answer has been written: on to the next request, or close."""
+        self._running = None
+        if self._body is not None and not self._body.done:
+            self._drain(keep)
+        elif keep and not self._retiring:
+            self._next()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Close once everything written has been sent, or has had its time."""
+        self._running = None
+        self._read = _ignore
+        self._go_on_reading(_HELD | _FULL)
+        self.wait_until(FLUSH_SECONDS)
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what was written may not arrive."""
+        self._running = None
+        self._read = _ignore
+        self.transport.abort()
+
+    def upstream_flow(self, full: bool) -> None:
+        """The upstream takes no more bytes for now, or takes bytes again."""
+        if full:
+            self._stop_reading(_FULL)
+        else:
+            self._go_on_reading(_FULL)
+
+    def wait_until(self, seconds: float) -> None:
+        """Have `timed_out` called unless something happens within so many seconds."""
+        self.deadline = self.world.clock.monotonic() + seconds
+
+    # ------------------------------------------------------------------ steps
+
+    async def _decided(self, head: RequestHead, waiting: Awaitable[Answer]) -> None:
+        try:
+            answer = await waiting
+            self._deciding = None
+            self._go_on_reading(_HELD)
+            http.act(self, head, answer)
+        except Exception as bug:  # noqa: BLE001  the edge, like data_received
+            self._deciding = None
+            self._broken(bug)
+
+    def _undecided(self, code: str) -> None:
+        """The door did not answer."""
+        self._deciding = None
+        self._go_on_reading(_HELD)
+        refusal = refusal_of(code, self.world.new_request_id())
+        self.refuse(self._head, http.recorded(self, None, refusal))
+
+    def _next(self) -> None:
+        """Wait for the next request, or take it from what has been read already."""
+        self._head = None
+        self._body = None
+        self.wait_until(self.world.limits.keepalive_timeout)
+        self._read = self._hold if self._rest else self._read_head
+        if self._rest:
+            asyncio.get_running_loop().call_soon(self._replay)
+        elif self._not_reading:
+            self._go_on_reading(_HELD | _FULL)
+
+    def _replay(self) -> None:
+        if self._read == self._hold:  # and not closed meanwhile
+            rest, self._rest = self._rest, b""
+            self._read = self._read_head
+            self._go_on_reading(_HELD | _FULL)
+            self.data_received(rest)
+
+    def _can_skip_body(self, head: RequestHead) -> bool:
+        body = self._body
+        if body is None or body.done:
+            return True
+        return 0 < head.body <= DRAIN_BYTES and not head.expects_continue
+
+    def _drain(self, keep: bool) -> None:
+        self._keep_after = keep
+        self._spare = DRAIN_BYTES
+        self._read = self._discard
+        self.wait_until(DRAIN_SECONDS)
+        self._go_on_reading(_HELD | _FULL)
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._discard(rest)
+
+    def _broken(self, bug: Exception) -> None:
+        """Report a bug and end this connection."""
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "a connection ended by an error of ours", "exception": bug}
+        )
+        running, self._running = self._running, None
+        if running is not None:
+            running.cut("internal-error")
+        self.abort()
+
+    def _stop_reading(self, why: int) -> None:
+        if not self._not_reading:
+            self.transport.pause_reading()
+        self._not_reading |= why
+
+    def _go_on_reading(self, why: int) -> None:
+        if self._not_reading:
+            self._not_reading &= ~why
+            if not self._not_reading and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+
+def _ignore(data: bytes) -> None:
+    """Nobody listens any more."""

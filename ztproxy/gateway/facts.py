@@ -1,0 +1,21 @@
+"""From an HTTP request to the one shape that every protocol reduces to. Pure; called by `gateway.http`."""
+
+from ztproxy.model.request import AccessRequest, Context, Evidence, Peer
+from ztproxy.model.resource import Resource
+from ztproxy.wire.http1 import RequestHead
+
+
+def of_http(head: RequestHead, resource: Resource, peer: Peer, request_id: str) -> AccessRequest:
+    """Return what the door is asked."""
+    return AccessRequest(
+        Evidence(head.handle, peer.tls.certificate),
+        resource,
+        head.method,
+        Context(
+            request_id,
+            peer.ip,
+            head.host,
+            head.path,
+            "websocket" if head.upgrade == "websocket" else "http",
+        ),
+    )

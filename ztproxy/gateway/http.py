@@ -1,0 +1,95 @@
+"""The story of one request. Start reading here.
+
+`gateway.connection` calls `serve` for every complete head. Objections that need no policy come first and
+leave their record too; then the one door answers; then the relay runs, or the refusal is rendered.
+"""
+
+from typing import TYPE_CHECKING
+
+from ztproxy.gateway import facts
+from ztproxy.gateway.ports import Answer
+from ztproxy.gateway.refuse import refusal_of
+from ztproxy.gateway.relay import Relay
+from ztproxy.model.decision import Refusal
+from ztproxy.model.permit import Permit
+from ztproxy.model.request import AccessRequest, Peer
+from ztproxy.model.resource import NOWHERE, Route
+from ztproxy.wire import fields, websocket
+from ztproxy.wire.http1 import BadHead, RequestHead
+
+if TYPE_CHECKING:
+    from ztproxy.gateway.connection import Connection
+
+
+def serve(client: "Connection", head: RequestHead) -> None:
+    """Serve one request: find what it is for, ask the door, relay or refuse."""
+    world = client.world
+    resource = NOWHERE if head.problem else world.routes.match(head.host, head.path)
+    request = facts.of_http(head, resource, client.peer, world.new_request_id())
+    code = objection(head, request, client.peer)
+    if code:
+        turn_away(client, head, request, code)
+        return
+    answer = world.door.authorize(request)
+    if isinstance(answer, Permit | Refusal):
+        act(client, head, answer)
+    else:
+        client.wait_for(head, answer)
+
+
+def act(client: "Connection", head: RequestHead, answer: Answer) -> None:
+    """Do what the door said."""
+    if isinstance(answer, Permit):
+        client.run(Relay(client, head, answer))
+    else:
+        client.refuse(head, answer)
+
+
+def objection(head: RequestHead, request: AccessRequest, peer: Peer) -> str:
+    """Return the code of what is wrong with a request, whatever policy says; "" when nothing is."""
+    if head.problem:
+        return head.problem
+    if head.host != peer.tls.sni:
+        return "misdirected"  # its certificate rules were those of another host (RFC 9110 section 15.5.20)
+    route = request.resource.route
+    if route is None:
+        return ""  # the door refuses it like a forbidden one
+    if route.client_certificate == "required" and peer.tls.certificate is None:
+        return "client-certificate-required"
+    return _upgrade_objection(head, route) if head.upgrade == "websocket" else ""
+
+
+def _upgrade_objection(head: RequestHead, route: Route) -> str:
+    if not route.websocket or route.portal:
+        return "upgrade-not-allowed"
+    if not websocket.is_handshake(head.method, head.body, head.notes):
+        return "bad-request"
+    if head.handle is not None and not _own_origin(head, route):
+        return "origin-not-allowed"  # cross-site WebSocket hijacking: browsers send the cookie from anywhere
+    return ""
+
+
+def _own_origin(head: RequestHead, route: Route) -> bool:
+    origin = head.notes.get(fields.ORIGIN, b"").decode("latin-1").lower()
+    return origin == f"https://{head.authority}" or origin in route.origins
+
+
+def turn_away(client: "Connection", head: RequestHead, request: AccessRequest, code: str) -> None:
+    """Refuse a request before policy is asked, and have that recorded."""
+    refusal = refusal_of(code, request.context.request_id, close=bool(head.problem))
+    client.refuse(head, recorded(client, request, refusal))
+
+
+def reject(client: "Connection", bad: BadHead) -> None:
+    """Refuse what is no request."""
+    refusal = refusal_of(bad.code, client.world.new_request_id(), close=True)
+    client.refuse(None, recorded(client, None, refusal))
+
+
+def recorded(client: "Connection", request: AccessRequest | None, refusal: Refusal) -> Refusal:
+    """Return the refusal once it is on record, another one when it can not be."""
+    try:
+        client.world.door.refuse(request, client.peer, refusal)
+    except Exception:  # noqa: BLE001  it is a refusal either way
+        return refusal_of("audit-unavailable", refusal.decision_id, close=True)
+    return refusal

@@ -1,0 +1,14 @@
+"""The bounds of the data plane, as one frozen value. Made by `service` from settings."""
+
+from msgspec import Struct
+
+
+class Limits(Struct, frozen=True):
+    """Sizes in bytes, times in seconds."""
+
+    head: int = 32 << 10
+    head_timeout: float = 10.0
+    handshake_timeout: float = 10.0
+    keepalive_timeout: float = 75.0
+    connections: int = 10_000
+    connections_per_ip: int = 512

@@ -1,0 +1,208 @@
+"""One permitted exchange: the client's request to the upstream, the response back, both with back-pressure.
+
+Made by `gateway.http` from a Permit; is told of the client by `gateway.connection` and of the upstream by
+`upstream.exchange`. It ends in exactly one way and never decides who may do what.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from ztproxy.gateway import forward
+from ztproxy.gateway.account import Account
+from ztproxy.gateway.refuse import refusal_of
+from ztproxy.gateway.upgrade import Tunnel
+from ztproxy.model.permit import Permit
+from ztproxy.upstream.exchange import Exchange, Request
+from ztproxy.wire import fields, websocket
+from ztproxy.wire.body import BadBody
+from ztproxy.wire.http1 import RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from ztproxy.gateway.connection import Connection
+
+#: Methods that may be sent again when an idle connection turns out to be dead (RFC 9110 section 9.2.2).
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+
+class Relay:
+    """A running exchange between one client and one upstream. Implements `upstream.Receiver`."""
+
+    __slots__ = ("_account", "_client", "_exchange", "_head", "_keep", "_permit", "_started", "_websocket")
+
+    def __init__(self, client: "Connection", head: RequestHead, permit: Permit) -> None:
+        self._client = client
+        self._head = head
+        self._permit = permit
+        self._websocket = head.upgrade == "websocket"
+        self._exchange: Exchange | None = None
+        self._keep = False  # the client's connection is good for another request
+        self._started = False  # a response head went to the client
+        self._account = Account(client.world, permit, self)
+
+    def start(self) -> None:
+        """Send the request, with what is there of its body."""
+        head, client = self._head, self._client
+        if head.body > self._permit.route.max_body:
+            self._refuse("body-too-large")
+            return
+        try:
+            body, complete = client.take_body()
+        except BadBody:
+            self._refuse("bad-request")
+            return
+        if self._is_too_large():
+            self._refuse("body-too-large")
+            return
+        if head.expects_continue and not (complete or body or head.http10):
+            client.transport.write(forward.CONTINUE)
+        self._open(body, complete)
+
+    def _open(self, body: bytes, complete: bool) -> None:
+        head, client = self._head, self._client
+        data = forward.request_bytes(
+            head, self._permit, client.peer, client.peer_lines, upgrade=self._websocket
+        )
+        request = Request(
+            data + body if body else data,
+            complete,
+            complete and head.body == 0 and head.method in _IDEMPOTENT,
+            head.method == "HEAD",
+            not head.http10,
+            self._websocket,
+            head.bound,
+        )
+        client.wait_until(self._permit.route.response_timeout)
+        self._exchange = client.world.upstreams.open(self._permit, request, self)
+
+    # ------------------------------------------------------------------ from the client
+
+    def send(self, body: bytes, complete: bool) -> None:
+        """More of the request body."""
+        if self._is_too_large():
+            self._refuse("body-too-large")
+            return
+        if self._exchange is None:
+            return
+        if complete:
+            self._exchange.finish()
+        if body:
+            self._exchange.send(body)
+        self._touch()
+
+    def client_broke(self) -> None:
+        """The request body's framing is broken: the upstream must not take it for complete."""
+        self._refuse("bad-request")
+
+    def client_flow(self, full: bool) -> None:
+        """The client takes no more bytes for now, or takes bytes again."""
+        if self._exchange is None:
+            return
+        if full:
+            self._exchange.pause()
+        else:
+            self._exchange.resume()
+
+    def client_gone(self) -> None:
+        """The client's connection is lost."""
+        self._drop()
+        self._settle("client-gone")
+
+    def timed_out(self) -> None:
+        """No byte for too long."""
+        if self._started:
+            self._abort("upstream-timeout")
+        else:
+            self._refuse("upstream-timeout")
+
+    def cut(self, reason: str) -> None:
+        """End now: the door has changed its mind."""
+        self._abort(f"cut: {reason}")
+
+    # ------------------------------------------------------------------ from the upstream
+
+    def responded(self, head: ResponseHead, body: bytes, ended: bool) -> None:
+        """A response head; interim ones pass."""
+        if head.status == 101:
+            self._upgrade(head, body)
+            return
+        if head.status < 200:
+            if not self._head.http10:
+                self._client.transport.write(forward.interim_bytes(head))
+            return
+        self._started = True
+        self._account.answered(head.status)
+        # A client that still sends could not be told later that nobody listens any more.
+        self._keep = self._head.keep_alive and not self._websocket and self._client.may_keep
+        framing = forward.framing_of(head, head_only=self._head.method == "HEAD", http10=self._head.http10)
+        self._pass_on(forward.response_bytes(head, framing, close=not self._keep) + body, ended)
+
+    def received(self, body: bytes, ended: bool) -> None:
+        """More of the response body."""
+        self._pass_on(body, ended)
+
+    def failed(self, code: str) -> None:
+        """The upstream failed. A truncated response must look truncated."""
+        if self._started:
+            self._abort("upstream-failed")
+        else:
+            self._refuse(code)
+
+    def flow(self, full: bool) -> None:
+        """The upstream takes no more bytes for now, or takes bytes again."""
+        self._client.upstream_flow(full)
+
+    # ------------------------------------------------------------------ steps
+
+    def _pass_on(self, data: bytes, ended: bool) -> None:
+        client = self._client
+        if not ended:
+            client.transport.write(data)
+            self._touch()
+        elif self._settle("complete"):
+            client.transport.write(data)
+            client.finished(self._keep)
+        else:
+            client.abort()
+
+    def _upgrade(self, head: ResponseHead, data: bytes) -> None:
+        exchange = self._exchange
+        key = self._head.notes.get(fields.WEBSOCKET_KEY, b"")
+        if exchange is None or head.upgrade != "websocket" or not websocket.accepts(key, head.notes):
+            self._refuse("upstream-invalid")
+            return
+        self._account.answered(101)
+        tunnel = Tunnel(self._client, self._account, exchange, self._permit.route.idle_timeout)
+        tunnel.begin(head, data)
+
+    def _touch(self) -> None:
+        route = self._permit.route
+        self._client.wait_until(route.idle_timeout if self._started else route.response_timeout)
+
+    def _is_too_large(self) -> bool:
+        return self._client.body_received > self._permit.route.max_body
+
+    def _refuse(self, code: str) -> None:
+        """Answer with a refusal, if nothing else has been said yet."""
+        if self._started:
+            self._abort(code)
+            return
+        refusal = refusal_of(code, self._permit.decision_id, close=code == "bad-request")
+        self._account.status = refusal.status
+        self._drop()
+        if self._settle(code):
+            self._client.refuse(self._head, refusal)
+        else:
+            self._client.abort()
+
+    def _abort(self, end: str) -> None:
+        """Leave both sides with a broken connection."""
+        self._drop()
+        self._settle(end)
+        self._client.abort()
+
+    def _drop(self) -> None:
+        if self._exchange is not None:
+            self._exchange.abort()
+
+    def _settle(self, end: str) -> bool:
+        sent = self._exchange.received if self._exchange is not None else 0
+        return self._account.settle(end, self._client.body_received, sent)

@@ -1,0 +1,110 @@
+"""A WebSocket after its handshake: bytes both ways until one side ends it, or the door does.
+
+`gateway.relay` makes one when the upstream switches protocols. Messages are not looked into; frame
+boundaries are followed, so that a cut ends with a close frame the browser understands.
+"""
+
+from typing import TYPE_CHECKING
+
+from ztproxy.gateway import forward
+from ztproxy.gateway.account import Account
+from ztproxy.upstream.exchange import Exchange
+from ztproxy.wire.http1 import ResponseHead
+from ztproxy.wire.websocket import GOING_AWAY, POLICY_VIOLATION, FrameTracker, close_frame
+
+if TYPE_CHECKING:
+    from ztproxy.gateway.connection import Connection
+
+
+class Tunnel:
+    """A live WebSocket. Implements `upstream.Receiver`."""
+
+    __slots__ = ("_account", "_client", "_exchange", "_frames", "_from_client", "_idle", "_to_client")
+
+    def __init__(self, client: "Connection", account: Account, exchange: Exchange, idle: float) -> None:
+        self._client = client
+        self._account = account
+        self._exchange = exchange
+        self._idle = idle
+        self._frames = FrameTracker()  # of the upstream's bytes
+        self._from_client = 0
+        self._to_client = 0
+        account.live = self
+        exchange.receiver = self
+
+    def begin(self, head: ResponseHead, data: bytes) -> None:
+        """Tell the client, pass on what came along, and take over both directions."""
+        self._client.transport.write(forward.switching_bytes(head))
+        if data:
+            self.received(data, ended=False)
+        self._client.switch(self)
+        self._client.wait_until(self._idle)
+
+    # ------------------------------------------------------------------ from the client
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes for the upstream."""
+        self._from_client += len(data)
+        self._exchange.send(data)
+        self._client.wait_until(self._idle)
+
+    def client_flow(self, full: bool) -> None:
+        """The client takes no more bytes for now, or takes bytes again."""
+        if full:
+            self._exchange.pause()
+        else:
+            self._exchange.resume()
+
+    def client_gone(self) -> None:
+        """The client's connection is lost."""
+        self._exchange.abort(flush=True)
+        self._settle("complete" if self._frames.closing else "client-gone")
+
+    def timed_out(self) -> None:
+        """Idle for too long."""
+        self._finish("idle", GOING_AWAY, "idle")
+
+    def cut(self, reason: str) -> None:
+        """End now: the door has changed its mind."""
+        self._finish(f"cut: {reason}", POLICY_VIOLATION, reason)
+
+    # ------------------------------------------------------------------ from the upstream
+
+    def responded(self, head: ResponseHead, body: bytes, ended: bool) -> None:
+        """There is no second response."""
+        raise AssertionError("a response inside a WebSocket")
+
+    def received(self, body: bytes, ended: bool) -> None:
+        """Bytes for the client."""
+        self._to_client += len(body)
+        self._frames.feed(body)
+        self._client.transport.write(body)
+        self._client.wait_until(self._idle)
+
+    def failed(self, code: str) -> None:
+        """The upstream's connection is gone; without its close frame that is a failure."""
+        if not self._frames.closing:
+            self._finish("upstream-failed", GOING_AWAY, "")
+        elif self._settle("complete"):
+            self._client.close()
+        else:
+            self._client.abort()
+
+    def flow(self, full: bool) -> None:
+        """The upstream takes no more bytes for now, or takes bytes again."""
+        self._client.upstream_flow(full)
+
+    # ------------------------------------------------------------------ ending
+
+    def _finish(self, end: str, code: int, reason: str) -> None:
+        """End both sides now, with a close frame if one can be said and would arrive."""
+        self._exchange.abort()
+        noted = self._settle(end)
+        if noted and self._frames.at_boundary and not self._client.full:
+            self._client.transport.write(close_frame(code, reason))
+            self._client.close()
+        else:
+            self._client.abort()
+
+    def _settle(self, end: str) -> bool:
+        return self._account.settle(end, self._from_client, self._to_client)

@@ -1,0 +1,29 @@
+"""Everything one request is served with, as one frozen value.
+
+`service` makes a new one on every reload and swaps the reference that connections read for each request.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ztproxy.gateway.limits import Limits
+from ztproxy.gateway.ports import Counters, Door, Ledger, Paths, Router
+from ztproxy.net.clock import Clock
+from ztproxy.net.wheel import Wheel
+from ztproxy.upstream.upstreams import Upstreams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What `gateway.connection` and everything below it may reach."""
+
+    door: Door
+    paths: Paths
+    ledger: Ledger
+    routes: Router
+    upstreams: Upstreams
+    counters: Counters
+    clock: Clock
+    wheel: Wheel
+    limits: Limits
+    new_request_id: Callable[[], str]  # 32 hex digits
