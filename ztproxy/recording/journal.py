@@ -165,14 +165,19 @@ def read(directory: Path, name: str, position: Position, *, limit: int = 4096) -
     entries: list[bytes] = []
     while True:
         following = segment_path(directory, name, position.segment + 1).exists()  # asked first: after
-        position, torn = _read_segment(directory, name, position, limit, entries)  # a roll all is there
+        try:  # a roll everything is there
+            position, torn = _read_segment(directory, name, position, limit, entries)
+            if following and not torn and len(entries) < limit:
+                first = first_entry(directory, name, position.segment + 1)
+                torn = first != position.entry
+        except FileNotFoundError:
+            if entries:
+                return Batch(entries, position)
+            raise
         if torn or len(entries) >= limit:
             return Batch(entries, position, more=not torn, torn=torn)
         if not following:
             return Batch(entries, position)
-        first = first_entry(directory, name, position.segment + 1)
-        if first != position.entry:
-            return Batch(entries, position, torn=True)
         position = Position(position.segment + 1, _HEADER.size, position.entry)
 
 

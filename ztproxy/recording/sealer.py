@@ -1,0 +1,268 @@
+"""The sealer: moves records from the journals of all processes into the sealed log, each exactly once.
+
+Run by `service` in a thread of the control process, every tenth of a second or so. Order of a step:
+read journals, write lines, sign the checkpoint (which also says how far each journal is sealed), only
+then remove what is sealed. So a stop at any point repeats nothing and loses nothing. Never drops an
+unreadable entry silently: a gap record takes its place.
+"""
+
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from ztproxy.recording import journal as journals
+from ztproxy.recording.catalog import Catalog
+from ztproxy.recording.journal import Position
+from ztproxy.recording.line import Entry, GapRecord, Malformed, encode_record, parse_record
+from ztproxy.recording.log import FILE_SIZE, Log, LogUnavailable, Place, sync_directory
+from ztproxy.store.interface import StoreUnavailable
+
+BATCH: Final = 4096  # entries read at once
+STEP: Final = 16_384  # entries of one journal sealed in one step
+PATIENCE: Final = 50  # steps a living process may show an unreadable entry before it counts as lost
+
+
+class Sealer:
+    """Holds the log of one node. Used from one thread at a time."""
+
+    def __init__(
+        self,
+        directory: Path,
+        journal_directory: Path,
+        key_file: Path,
+        *,
+        origin: str,
+        now: Callable[[], int],
+        alive: Callable[[], Collection[str]],
+        file_size: int = FILE_SIZE,
+    ) -> None:
+        """Open or found the log in `directory` (see `Log.open`).
+
+        `alive` tells the names of journals whose processes still run. A process must be known to it
+        before it makes its journal. Raises LogDamaged, LogUnavailable.
+        """
+        self._directory = directory
+        self._journals = journal_directory
+        self._alive = alive
+        self._now = now
+        self._open_log = partial(Log.open, directory, key_file, origin=origin, now=now, file_size=file_size)
+        self._log: Log | None = self._open_log()
+        self._catalog: Catalog | None = None
+        self._positions: dict[str, Position] = {}
+        self._unreadable: dict[str, int] = {}  # steps in a row
+        self._given_up: set[str] = set()  # living, but unreadable for good
+        self._fresh: list[tuple[Place, Entry]] = []
+        self._dirty = False
+
+    @property
+    def count(self) -> int:
+        """Return how many records are sealed."""
+        return self._log.count if self._log else 0
+
+    def step(self) -> int:
+        """Seal what has been appended; return how many records. Raises LogDamaged, LogUnavailable.
+
+        After an error nothing is lost; the next step starts from the files again.
+        """
+        try:
+            log = self._log = self._log or self._reopen()
+            return self._step(log)
+        except OSError as error:
+            self._abandon()
+            raise LogUnavailable(f"{self._directory}: {error}") from error
+        except BaseException:
+            self._abandon()
+            raise
+
+    def close(self) -> None:
+        """Let go of the log. What was not sealed waits in the journals."""
+        self._abandon()
+        if self._catalog is not None:
+            self._catalog.close()
+            self._catalog = None
+
+    def _reopen(self) -> Log:
+        self._positions.clear()
+        self._unreadable.clear()
+        self._given_up.clear()
+        return self._open_log()
+
+    def _abandon(self) -> None:
+        if self._log is not None:
+            self._log.close()
+        self._log = None
+        self._fresh = []
+        self._dirty = False
+
+    def _step(self, log: Log) -> int:
+        before = log.count
+        found = journals.names(self._journals)
+        alive = frozenset(self._alive())
+        finished = [name for name in sorted(found) if self._drain(log, name, found[name], alive)]
+        self._miss(log, found, alive)
+        self._flush(log)
+        self._clean(log, found, finished, alive)
+        return log.count - before
+
+    # reading journals
+
+    def _drain(self, log: Log, name: str, segments: list[int], alive: frozenset[str]) -> bool:
+        """Seal what a journal has; return True when nothing more can come from it."""
+        if name in self._given_up:
+            return name not in alive
+        position = self._position(log, name, segments)
+        for _ in range(STEP // BATCH):
+            if position is None:
+                return name not in alive
+            position, more = self._read(log, name, position, segments, name in alive)
+            if position is not None:
+                self._positions[name] = position
+            if not more:
+                break
+        return position is None and name not in alive
+
+    def _position(self, log: Log, name: str, segments: list[int]) -> Position | None:
+        """Return where to go on; None when the journal ends before that (all of it is sealed)."""
+        if name in self._positions:
+            return self._positions[name]
+        entry = log.journals.get(name, 0) + 1
+        try:
+            position: Position | None = journals.locate(self._journals, name, entry)
+        except LookupError:
+            position = self._resume(name, Position(0, 0, entry), segments)
+            if position is None:
+                self._given_up.add(name)
+            else:
+                self._gap(log, name, entry, position.entry - 1, "a journal segment was removed")
+        if position is not None:
+            self._positions[name] = position
+        return position
+
+    def _read(
+        self, log: Log, name: str, position: Position, segments: list[int], alive: bool
+    ) -> tuple[Position | None, bool]:
+        """Seal one batch; return the next position (None: the end for good) and whether to go on."""
+        try:
+            batch = journals.read(self._journals, name, position, limit=BATCH)
+        except FileNotFoundError:
+            return self._skip(log, name, position, segments, "a journal segment was removed"), True
+        for number, payload in enumerate(batch.entries, position.entry):
+            self._seal(log, name, number, payload)
+        position = batch.position
+        if batch.torn:
+            return self._torn(log, name, position, segments, alive)
+        self._unreadable.pop(name, None)
+        if not batch.more and segments[-1] > position.segment:
+            return self._skip(log, name, position, segments, "a journal segment was removed"), True
+        if batch.more or alive:
+            return position, batch.more
+        if journals.leftover(self._journals, name, position):
+            return self._skip(log, name, position, segments, "the process ended within an entry"), True
+        return None, False
+
+    def _torn(
+        self, log: Log, name: str, position: Position, segments: list[int], alive: bool
+    ) -> tuple[Position | None, bool]:
+        self._unreadable[name] = self._unreadable.get(name, 0) + 1
+        if alive and self._unreadable[name] < PATIENCE:
+            return position, False  # it may be in the middle of a store
+        return self._skip(log, name, position, segments, "an entry is damaged"), True
+
+    def _skip(
+        self, log: Log, name: str, position: Position, segments: list[int], reason: str
+    ) -> Position | None:
+        """Put a gap in the place of what can not be read; return where the journal is readable again."""
+        resumed = self._resume(name, position, segments)
+        if resumed is None:
+            self._gap(log, name, position.entry, position.entry, reason)
+            self._given_up.add(name)
+        elif resumed.entry > position.entry:
+            self._gap(log, name, position.entry, resumed.entry - 1, reason)
+        return resumed
+
+    def _resume(self, name: str, position: Position, segments: list[int]) -> Position | None:
+        """Return the beginning of the next readable segment that repeats nothing."""
+        for segment in segments:
+            first = self._first(name, segment) if segment > position.segment else None
+            if first is not None and first >= position.entry:
+                return Position(segment, entry=first)
+        return None
+
+    def _first(self, name: str, segment: int) -> int | None:
+        try:
+            return journals.first_entry(self._journals, name, segment)
+        except FileNotFoundError:
+            return None
+
+    def _miss(self, log: Log, found: Collection[str], alive: frozenset[str]) -> None:
+        """Say so when a journal disappeared that was not finished: what was in it is lost."""
+        known = log.journals.keys() & (alive | self._positions.keys())
+        for name in sorted(known - set(found) - self._given_up):
+            entry = log.journals[name] + 1
+            self._gap(log, name, entry, entry, "the journal was removed")
+            self._given_up.add(name)
+
+    # writing the log
+
+    def _seal(self, log: Log, name: str, number: int, payload: bytes) -> None:
+        try:
+            entry = parse_record(payload)
+        except Malformed:
+            self._gap(log, name, number, number, "an entry is not a record")
+            return
+        record = encode_record(entry) if b"\n" in payload or b"\r" in payload else payload
+        self._fresh.append((log.append(f"{name}:{number}", record), entry))
+        self._dirty = True
+
+    def _gap(self, log: Log, name: str, first: int, last: int, reason: str) -> None:
+        gap = GapRecord(self._now(), reason, name, first, last)
+        source = f"{name}:{first}" if first == last else f"{name}:{first}-{last}"
+        self._fresh.append((log.append(source, encode_record(gap)), gap))
+        self._dirty = True
+
+    def _flush(self, log: Log) -> None:
+        if self._dirty:
+            log.flush()
+            self._dirty = False
+        fresh, self._fresh = self._fresh, []
+        try:
+            self._list(log, fresh)
+        except (StoreUnavailable, OSError):  # derived: it catches up when it can be written again
+            if self._catalog is not None:
+                self._catalog.close()
+            self._catalog = None
+
+    def _list(self, log: Log, fresh: list[tuple[Place, Entry]]) -> None:
+        if self._catalog is None:
+            self._catalog = Catalog.open(self._directory)
+        if self._catalog.reached.count + len(fresh) == log.count:
+            self._catalog.add(fresh)
+        else:
+            self._catalog.catch_up(self._directory, STEP)
+
+    def _clean(
+        self, log: Log, found: dict[str, list[int]], finished: list[str], alive: frozenset[str]
+    ) -> None:
+        """Remove what is sealed. A journal is forgotten only when its files are gone for good."""
+        for name, segments in found.items():
+            position = self._positions.get(name)
+            for segment in segments:
+                if name in finished or (position is not None and segment < position.segment):
+                    journals.segment_path(self._journals, name, segment).unlink(missing_ok=True)
+        for unfinished in self._journals.glob("*.new") if finished else ():
+            if unfinished.name.partition(".")[0] not in alive:
+                unfinished.unlink(missing_ok=True)
+        gone = [
+            name for name in log.journals if name not in alive and (name in finished or name not in found)
+        ]
+        if gone:
+            sync_directory(self._journals)
+            for name in gone:
+                self._forget(log, name)
+
+    def _forget(self, log: Log, name: str) -> None:
+        del log.journals[name]
+        self._positions.pop(name, None)
+        self._unreadable.pop(name, None)
+        self._given_up.discard(name)
