@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ztproxy.crypto import checker, issue, signing, template
@@ -141,6 +142,48 @@ def test_the_checker_notices_a_wrong_template(
     bad = signing.sign(msgspec.structs.replace(good, **{field: WRONG[field]}), root)
     with pytest.raises(CertificateError):
         checker.check_identity(bad, root.certificate, ID, bounds)
+
+
+def test_the_checker_notices_what_nobody_asked_for(
+    root: Issuer, stranger: ec.EllipticCurvePrivateKey
+) -> None:
+    bounds = checker.Bounds(spki=spki_digest(stranger), now=now(), lifetime=HOUR + 2000)
+    builder = signing._builder(template.identity(ID, stranger.public_key(), term()))
+    odd = builder.issuer_name(root.certificate.subject).add_extension(
+        x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), critical=False
+    )
+    with pytest.raises(CertificateError, match="nobody asked for"):
+        checker.check_identity(odd.sign(root.key, SHA256()), root.certificate, ID, bounds)
+
+
+def test_the_checker_notices_a_leaf_that_outlives_its_root(
+    private: ec.EllipticCurvePrivateKey, stranger: ec.EllipticCurvePrivateKey
+) -> None:
+    short = issue.create_authority("Short", private, term(HOUR // 2))
+    leaf = signing.sign(template.identity(ID, stranger.public_key(), term()), short)
+    bounds = checker.Bounds(spki=spki_digest(stranger), now=now(), lifetime=HOUR + 2000)
+    with pytest.raises(CertificateError, match="outlives"):
+        checker.check_identity(leaf, short.certificate, ID, bounds)
+
+
+@pytest.mark.parametrize(
+    ("uris", "reason"),
+    [
+        (("spiffe://corp.example/a", "spiffe://corp.example/b"), "2 URI names"),
+        (("spiffe://corp.example/a", "https://corp.example/"), "2 URI names"),
+        (("spiffe://corp.example",), "no path"),
+        (("https://corp.example/a",), "no SPIFFE ID"),
+        ((), "0 URI names"),
+    ],
+)
+def test_one_spiffe_id_with_a_path_and_no_other_name(
+    root: Issuer, stranger: ec.EllipticCurvePrivateKey, uris: tuple[str, ...], reason: str
+) -> None:
+    odd = msgspec.structs.replace(template.identity(ID, stranger.public_key(), term()), uris=uris)
+    facts = leaf_facts(signing.sign(odd, root).public_bytes(Encoding.DER))
+    assert (facts.spiffe_id is None) is (reason != "no path")
+    with pytest.raises(CertificateError, match=reason):
+        check_svid(facts, "corp.example")
 
 
 def test_the_checker_notices_a_foreign_signature_and_key(

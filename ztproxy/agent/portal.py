@@ -6,7 +6,7 @@ one uses the newest certificate. Follows no redirect, reads a bounded answer, ne
 
 import ssl
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from ztproxy.agent.state import AgentError
+from ztproxy.crypto.encoding import EncodingError, read_object
 from ztproxy.net.names import Resolver
 
 ENROL: Final = "/.ztproxy/devices/enrol"
@@ -133,13 +134,13 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 
 def _read(status: int, data: bytes, into: type[T]) -> T:
     try:
+        answer = read_object(data)
         if status in (200, 201):
-            return msgspec.json.decode(data, type=into)
-        problem = msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+            return msgspec.convert(answer, into)
+    except (EncodingError, msgspec.ValidationError) as error:
         raise PortalUnreachable(f"HTTP {status}, but not as the portal answers") from error
-    detail = problem.get("detail") or problem.get("title")
-    raise PortalRefused(status, str(problem.get("code", ""))[:64], str(detail or "")[:200])
+    detail = answer.get("detail") or answer.get("title")
+    raise PortalRefused(status, str(answer.get("code", ""))[:64], str(detail or "")[:200])
 
 
 def _reason(error: Exception) -> str:
