@@ -1,0 +1,337 @@
+"""A stage for the gateway without sockets: the real connection, relay and pool between fake transports.
+
+Everything observable is one ordered list of events, so a script also proves the order: authorize before dial,
+the outcome's record before the last byte.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ztproxy.gateway.connection import Connection
+from ztproxy.gateway.limits import Limits
+from ztproxy.gateway.world import World
+from ztproxy.model._seal import SEAL
+from ztproxy.model.codes import CODES
+from ztproxy.model.decision import Refusal
+from ztproxy.model.permit import Permit
+from ztproxy.model.request import AccessRequest, ClientCertificate, Peer, TlsFacts
+from ztproxy.model.resource import NOWHERE, Resource, Route, Upstream
+from ztproxy.net.clock import FixedClock
+from ztproxy.net.dial import Unreachable
+from ztproxy.net.wheel import SPOKES, Wheel
+from ztproxy.upstream.upstreams import Upstreams
+
+HOST = "app.example"
+APP = Upstream(scheme="http", host="127.0.0.1", port=9001)
+ROUTE = Route(name="app", app="app", host=HOST, prefix="/", upstream=APP, max_body=1 << 20)
+PORTAL = Route(
+    name="portal",
+    app="portal",
+    host=HOST,
+    prefix="/.ztproxy/",
+    upstream=Upstream(scheme="unix", host="/run/portal.sock", port=0),
+    portal=True,
+)
+CERTIFICATE = ClientCertificate(
+    kind="device",
+    bundle="devices",
+    subject="spiffe://corp.example/device/dev_a",
+    fingerprint="ab" * 32,
+    spki="cd" * 32,
+    not_before=0,
+    not_after=1 << 62,
+    serial="1f",
+)
+HANDLE = "h" * 43
+
+
+def permit_of(request: AccessRequest, route: Route, **changes: Any) -> Permit:
+    values = {
+        "decision_id": request.context.request_id,
+        "request": request,
+        "route": route,
+        "principal_id": "demo:carol",
+        "session_id": "ses_a",
+        "device_id": "",
+        "handle": "",
+        "expires_at": 1 << 62,
+        "identity": (b"Zt-Principal: demo:carol", b"Zt-Assertion: e.y.J"),
+        "obligations": (),
+        **changes,
+    }
+    return Permit(**values, seal=SEAL)
+
+
+def refusal(code: str, **changes: Any) -> Refusal:
+    return Refusal(code=code, status=CODES[code][0], decision_id="0" * 32, **changes)
+
+
+class Routes:
+    def __init__(self, *routes: Route) -> None:
+        self.routes = sorted(routes, key=lambda route: -len(route.prefix))
+
+    def match(self, host: str, path: str) -> Resource:
+        for route in self.routes:
+            if route.host == host and path.startswith(route.prefix):
+                return Resource("Route", route.name, route)
+        return NOWHERE
+
+
+class Door:
+    """Permits everything that leads somewhere, unless `answer` says otherwise."""
+
+    def __init__(self, events: list[Any]) -> None:
+        self.events = events
+        self.answer: Callable[[AccessRequest], Any] | None = None
+        self.requests: list[AccessRequest] = []
+        self.broken = False
+
+    def authorize(self, request: AccessRequest) -> Any:
+        self.requests.append(request)
+        self.events.append(("authorize", request.action, request.context.path))
+        if self.answer is not None:
+            return self.answer(request)
+        route = request.resource.route
+        return permit_of(request, route) if route is not None else refusal("access-denied")
+
+    def refuse(self, request: AccessRequest | None, peer: Peer, refusal: Refusal) -> None:
+        self.events.append(("refuse", refusal.code))
+        if self.broken:
+            raise OSError("journal full")
+
+
+class Paths:
+    def __init__(self) -> None:
+        self.live: dict[int, tuple[Permit, Callable[[str], None]]] = {}
+        self.opened = 0
+
+    def open(self, permit: Permit, cut: Callable[[str], None]) -> int:
+        self.opened += 1
+        self.live[self.opened] = (permit, cut)
+        return self.opened
+
+    def close(self, number: int) -> None:
+        self.live.pop(number, None)
+
+    def cut(self, reason: str) -> None:
+        for number, (_, cut) in list(self.live.items()):
+            self.close(number)
+            cut(reason)
+
+
+class Ledger:
+    def __init__(self, events: list[Any]) -> None:
+        self.events = events
+        self.records: list[Any] = []
+        self.broken = False
+
+    def outcome(self, record: Any) -> None:
+        if self.broken:
+            raise OSError("journal full")
+        self.records.append(record)
+        self.events.append(("outcome", record.status, record.end))
+
+
+class Counters:
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, int]] = []
+        self.refusals: list[str] = []
+        self.handshakes: list[str] = []
+        self.open = 0
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        self.requests.append((route, status))
+
+    def refused(self, code: str) -> None:
+        self.refusals.append(code)
+
+    def connections_opened(self) -> None:
+        self.open += 1
+
+    def connections_closed(self) -> None:
+        self.open -= 1
+
+    def handshake_failed(self, reason: str) -> None:
+        self.handshakes.append(reason)
+
+
+class Transport(asyncio.Transport):
+    """Notes what is written; loses the connection one turn of the loop after it was closed."""
+
+    def __init__(self, name: str, events: list[Any], protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.name = name
+        self.events = events
+        self.protocol = protocol
+        self.written = b""
+        self.ended = ""
+        self.reading = True
+        self.unsent = 0
+
+    def write(self, data: Any) -> None:
+        if self.ended:
+            return
+        self.written += bytes(data)
+        self.events.append((self.name, bytes(data)))
+
+    def take(self) -> bytes:
+        data, self.written = self.written, b""
+        return data
+
+    def close(self) -> None:
+        self._end("close")
+
+    def abort(self) -> None:
+        self._end("abort")
+
+    def _end(self, how: str, exc: Exception | None = None) -> None:
+        if not self.ended:
+            self.ended = how
+            self.events.append((self.name, how))
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, exc)
+
+    def lose(self, exc: Exception | None = None) -> None:
+        """The other end goes away."""
+        if not self.ended:
+            self.ended = "lost"
+            self.protocol.connection_lost(exc)
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+class Dialler:
+    def __init__(self, events: list[Any]) -> None:
+        self.events = events
+        self.refusing = False
+        self.made: list[Transport] = []
+        self.gate: asyncio.Event | None = None
+
+    async def dial(self, upstream: Upstream, factory: Callable[[], Any]) -> Any:
+        self.events.append(("dial", upstream.host))
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.refusing:
+            raise Unreachable("refused")
+        protocol = factory()
+        transport = Transport("upstream", self.events, protocol)
+        protocol.connection_made(transport)
+        self.made.append(transport)
+        return protocol
+
+
+class Arrival:
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self.left = False
+
+    def peer(self, tls: object) -> Peer:
+        return self._peer
+
+    def gone(self) -> None:
+        self.left = True
+
+
+class Stage:
+    """One client connection and everything around it."""
+
+    def __init__(self, *routes: Route, sni: str = HOST, certificate: ClientCertificate | None = None) -> None:
+        self.events: list[Any] = []
+        self.clock = FixedClock()
+        self.wheel = Wheel(self.clock)
+        self.door = Door(self.events)
+        self.paths = Paths()
+        self.ledger = Ledger(self.events)
+        self.counters = Counters()
+        self.dialler = Dialler(self.events)
+        self.upstreams = Upstreams(self.dialler, wheel=self.wheel, clock=self.clock)  # type: ignore[arg-type]
+        self.ids = 0
+        self.world = World(
+            door=self.door,
+            paths=self.paths,
+            ledger=self.ledger,
+            routes=Routes(*(routes or (ROUTE, PORTAL))),
+            upstreams=self.upstreams,
+            counters=self.counters,
+            clock=self.clock,
+            wheel=self.wheel,
+            limits=Limits(),
+            new_request_id=self._id,
+        )
+        self.peer = Peer(ip="192.0.2.7", port=4711, tls=TlsFacts("TLSv1.3", sni, certificate))
+        self.client, self.connection, self.arrival = self.connect()
+
+    def connect(self) -> tuple[Transport, Connection, Arrival]:
+        arrival = Arrival(self.peer)
+        connection = Connection(lambda: self.world, arrival)  # type: ignore[arg-type]
+        transport = Transport("client", self.events, connection)
+        connection.connection_made(transport)
+        return transport, connection, arrival
+
+    def _id(self) -> str:
+        self.ids += 1
+        return f"{self.ids:032x}"
+
+    @property
+    def upstream(self) -> Transport:
+        """The newest upstream connection."""
+        return self.dialler.made[-1]
+
+    async def says(self, data: bytes) -> None:
+        """The client sends bytes."""
+        self.connection.data_received(data)
+        await self.turn()
+
+    async def answers(self, data: bytes) -> None:
+        """The upstream sends bytes."""
+        self.upstream.protocol.data_received(data)  # type: ignore[attr-defined]
+        await self.turn()
+
+    async def turn(self) -> None:
+        for _ in range(6):
+            await asyncio.sleep(0)
+
+    async def later(self, seconds: float) -> None:
+        """Time passes, and the wheel turns once."""
+        self.clock.advance(seconds)
+        for _ in range(SPOKES):
+            self.wheel.look()
+        await self.turn()
+
+    def happened(self) -> list[Any]:
+        """What happened since the last call."""
+        events = self.events[:]
+        self.events.clear()
+        return events
+
+
+def head_of(data: bytes) -> tuple[bytes, dict[bytes, list[bytes]], bytes]:
+    """Split a message into (first line, lower-case header names with their values, body)."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    fields: dict[bytes, list[bytes]] = {}
+    for line in lines:
+        name, _, value = line.partition(b":")
+        fields.setdefault(name.lower(), []).append(value.strip())
+    return first, fields, body
+
+
+async def soon(value: Any, gate: asyncio.Event) -> Any:
+    await gate.wait()
+    return value
+
+
+Cold = Awaitable[Any]
