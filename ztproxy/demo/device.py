@@ -48,7 +48,7 @@ class Device:
         if known and known["portal"] == self._layout.portal:
             return
         code = await self._ztproxy("devices", "code", "--config", str(self._layout.config), NAME)
-        where = ["--portal", self._layout.portal, "--ca", str(self._layout.path("tls", "ca.pem"))]
+        where = [self._layout.portal, "--ca", str(self._layout.path("tls", "ca.pem"))]
         own = ["--dir", str(self._folder), "--name", NAME, "--port", str(self._port), "--replace"]
         await self._ztproxy("agent", "enrol", *where, *own, "--code", code.split()[-1])
 
