@@ -126,9 +126,11 @@ def _operator(node: pst.UnaryOp | pst.BinaryOp) -> tuple[str, int]:
         left = _within(node.left, strength + (strength == _RELATION))
         return f"{left} {sign} {_within(node.right, strength + 1)}", strength
     if node.op == "not":
-        return f"!{_within(node.arg, _UNARY)}", _UNARY
+        again = isinstance(node.arg, pst.UnaryOp) and node.arg.op == "not"
+        return f"!{_within(node.arg, _UNARY if again else _CLOSED)}", _UNARY
     if node.op == "neg":
-        return f"-{_within(node.arg, _CLOSED)}", _UNARY
+        literal = isinstance(node.arg, pst.LongLit)  # -5 is a literal, -(5) a negation
+        return f"-{f'({expression(node.arg)})' if literal else _within(node.arg, _CLOSED)}", _UNARY
     if node.op in _METHODS:
         return f"{_within(node.arg, _CLOSED)}.{_METHODS[node.op]}()", _CLOSED
     return f"{node.op}({expression(node.arg)})", _CLOSED
