@@ -16,6 +16,7 @@ from ztproxy.administrator.sessions import OtherDevice
 from ztproxy.model.subject import Device, Session
 from ztproxy.portal.desk import Desk, at_portal, enter, go
 from ztproxy.portal.holdings import holding_of
+from ztproxy.portal.journey import journey_of
 from ztproxy.portal.pages import problem
 from ztproxy.portal.site import own
 from ztproxy.portal.visitor import Visitor, same_origin
@@ -38,24 +39,22 @@ _decode_proof = msgspec.json.Decoder(Proof).decode
 async def page(request: web.Request) -> web.Response:
     """The page itself; on an app host, the way to it."""
     desk, visitor = enter(request)
-    query = request.query
-    back = desk.site.way_back(query.get("rd", "/"), visitor.host)
+    journey = journey_of(request.query, desk.site, visitor.host, default="/")
+    back = journey.back
     if elsewhere := at_portal(desk, visitor, "device", rd=str(back)):
         return elsewhere
     session = await desk.session_of(visitor)
     if session is None:  # signing in passes the device check anyway
-        return go(own(desk.site.origin, "start", rd=str(back), flow=query.get("flow", "")))
-    onward = str(back)
-    if back.host != desk.site.host and query.get("flow"):
-        onward = own(desk.site.origin, "start", rd=str(back), flow=query["flow"])
+        return go(journey.at(desk.site.origin, "start"))
+    at_app = back.host != desk.site.host and journey.flow  # in the middle of a sign-in there
     agents = [f"http://127.0.0.1:{port}" for port in desk.site.agent_ports]
     return desk.pages.page(
         "device.html",
         connect=" ".join(["'self'", *agents]),
         agents=agents,
-        onward=onward,
+        onward=journey.at(desk.site.origin, "start") if at_app else str(back),
         back=back,
-        first=bool(query.get("first")),
+        first=bool(request.query.get("first")),
         again=own(desk.site.origin, "login", rd=str(back), again="1"),
     )
 

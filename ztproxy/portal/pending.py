@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from ztproxy.crypto.ids import handle_digest, new_token
 from ztproxy.net.clock import Clock
+from ztproxy.portal.journey import Journey
 from ztproxy.store.interface import Conflict, Records
 from ztproxy.trust.identity.oidc import Attempt
 
@@ -24,9 +25,7 @@ class Login(Struct, frozen=True):
     provider: str
     attempt: Attempt
     flow: str  # digest of the flow cookie on the portal host
-    back: str  # address to go to afterwards
-    app_flow: str  # digest of the flow cookie on that address's host, "" unless it is an application
-    retry: bool  # it was started over once already
+    journey: Journey
 
 
 class Nonce(Struct, frozen=True):

@@ -1,114 +1,94 @@
 """Signing in: from a host to the portal, from the portal to the provider, and back with a session.
 
-    app host    /login   sets the flow cookie, goes to
-    portal      /start   signed in already? hands the session over; else goes to the provider
+    app host    /login     sets the flow cookie, goes to
+    portal      /start     signed in already? hands the session over; else goes to the provider
     portal      /callback  checks the answer, starts the session, goes on to the device check or /start
-    app host    /accept  takes the one-time code of its own browser, sets its cookie, goes back
+    app host    /accept    takes the one-time code of its own browser, sets its cookie, goes back
 
 Every step checks the way back anew. A code is worth nothing in a browser without the flow cookie it was made
 for, and a provider's answer nothing in a browser that did not ask (login CSRF).
 """
 
 import logging
-import re
 from hmac import compare_digest
 from typing import Final
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from ztproxy.administrator.sessions import OtherDevice
 from ztproxy.crypto.ids import new_token
 from ztproxy.model.subject import Device, Session
 from ztproxy.portal.desk import Desk, at_portal, enter, go
 from ztproxy.portal.holdings import proved_by
+from ztproxy.portal.journey import Journey, journey_of
 from ztproxy.portal.pending import Login
-from ztproxy.portal.site import Address, own
+from ztproxy.portal.site import own
 from ztproxy.portal.visitor import Visitor, digest_of, give_flow, give_handle
 from ztproxy.trust.identity.provider import REASONS, SignIn, SignInRefused, TemporaryProviderError
 
 log = logging.getLogger("ztproxy.portal")
 
 CALLBACK: Final = "callback"
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _LONGEST_ANSWER: Final = 4096
 
 
 async def login(request: web.Request) -> web.Response:
     """Start on any host: remember this browser here, then go to the portal."""
     desk, visitor = enter(request)
-    asked = request.query.get("rd", "/" if visitor.host != desk.site.host else "")
-    back = desk.site.way_back(asked, visitor.host)
+    at_app = visitor.host != desk.site.host
+    journey = journey_of(request.query, desk.site, visitor.host, default="/" if at_app else "")
+    again = request.query.get("again", "")[:1]
+    if journey.back.host != visitor.host or not at_app:
+        return go(replace(journey, flow="").at(desk.site.origin, "start", again=again))
     flow = visitor.flow or new_token(desk.entropy)
-    elsewhere = back.host == visitor.host != desk.site.host
-    response = go(
-        own(
-            desk.site.origin,
-            "start",
-            rd=str(back),
-            flow=digest_of(flow) if elsewhere else "",
-            again=request.query.get("again", "")[:1],
-            retry=request.query.get("retry", "")[:1],
-        )
-    )
-    if elsewhere:
-        give_flow(response, flow)
+    response = go(replace(journey, flow=digest_of(flow)).at(desk.site.origin, "start", again=again))
+    give_flow(response, flow)
     return response
 
 
 async def start(request: web.Request) -> web.Response:
     """On the portal: hand over the session there is, or have a provider make one."""
     desk, visitor = enter(request)
-    query = request.query
     if elsewhere := at_portal(desk, visitor, "home"):
         return elsewhere
-    back = desk.site.way_back(query.get("rd", ""), visitor.host)
-    flow = query.get("flow", "")
-    flow = flow if _DIGEST.fullmatch(flow) else ""
-    again, retry = bool(query.get("again")), bool(query.get("retry"))
+    journey = journey_of(request.query, desk.site, visitor.host)
+    again = bool(request.query.get("again"))
     session = None if again else await desk.session_of(visitor)
     if session is not None:
-        return await _hand_over(desk, session, back, flow, retry=retry)
-    chosen = query.get("provider", "")
+        return await _hand_over(desk, session, journey)
+    chosen = request.query.get("provider", "")
     if len(desk.clients) == 1:
         chosen = next(iter(desk.clients))
     if chosen not in desk.clients:
-        return _choice(desk, back, flow, again=again)
-    return await _ask_provider(desk, visitor, chosen, back, flow, fresh=again, retry=retry)
+        return _choice(desk, journey, "1" if again else "")
+    return await _ask_provider(desk, visitor, chosen, journey, fresh=again)
 
 
-def _choice(desk: Desk, back: Address, flow: str, *, again: bool) -> web.Response:
+def _choice(desk: Desk, journey: Journey, again: str) -> web.Response:
     """The page that asks which provider knows the person."""
     options = [
-        (
-            client.provider.title,
-            own(
-                desk.site.origin,
-                "start",
-                rd=str(back),
-                flow=flow,
-                again="1" if again else "",
-                provider=name,
-            ),
-        )
+        (client.provider.title, journey.at(desk.site.origin, "start", again=again, provider=name))
         for name, client in desk.clients.items()
     ]
-    return desk.pages.page("providers.html", options=options, back=back)
+    return desk.pages.page("providers.html", options=options, back=journey.back)
 
 
-async def _hand_over(desk: Desk, session: Session, back: Address, flow: str, *, retry: bool) -> web.Response:
+async def _hand_over(desk: Desk, session: Session, journey: Journey) -> web.Response:
     """Go back to where the person came from; to another host with a one-time code for its browser."""
+    back = journey.back
     if back.host == desk.site.host:
         return go(back)
-    if not flow:  # that host's own flow cookie first
-        return go(own(back.origin, "login", rd=back.path))
+    if not journey.flow:  # that host's own flow cookie first
+        return go(journey.at_app("login"))
     if not desk.handoffs.take(session.id):
         return _refused(desk, "too-many-attempts", status=503)
-    code = await desk.sessions.new_code(session.id, back.host, flow)
-    return go(own(back.origin, "accept", code=code, rd=back.path, retry="1" if retry else ""))
+    code = await desk.sessions.new_code(session.id, back.host, journey.flow)
+    return go(journey.at_app("accept", code=code))
 
 
 async def _ask_provider(
-    desk: Desk, visitor: Visitor, name: str, back: Address, app_flow: str, *, fresh: bool, retry: bool
+    desk: Desk, visitor: Visitor, name: str, journey: Journey, *, fresh: bool
 ) -> web.Response:
     """Keep the attempt, bound to this browser, and send the browser to the provider."""
     if not desk.sign_ins.take(visitor.network):
@@ -117,18 +97,9 @@ async def _ask_provider(
     try:
         url = await desk.clients[name].authorization_url(attempt)
     except (TemporaryProviderError, SignInRefused) as error:
-        return _failed(desk, visitor, error, back, app_flow)
+        return _failed(desk, visitor, error, journey)
     flow = visitor.flow or new_token(desk.entropy)
-    await desk.pending.put_login(
-        Login(
-            provider=name,
-            attempt=attempt,
-            flow=digest_of(flow),
-            back=str(back),
-            app_flow=app_flow,
-            retry=retry,
-        )
-    )
+    await desk.pending.put_login(Login(provider=name, attempt=attempt, flow=digest_of(flow), journey=journey))
     response = go(url)
     give_flow(response, flow)
     return response
@@ -145,14 +116,17 @@ async def callback(request: web.Request) -> web.Response:
     pending = await desk.pending.take_login(answer.get("state", ""))
     if pending is None:
         return await _nothing_pending(desk, visitor)
+    journey = pending.journey
+    journey = replace(journey, back=desk.site.way_back(str(journey.back), desk.site.host))
     if not compare_digest(pending.flow, visitor.flow_digest):
-        return _foreign(desk, pending)
-    back = desk.site.way_back(pending.back, desk.site.host)
+        return _foreign(desk, journey)
+    if pending.provider not in desk.clients:  # taken out of the configuration meanwhile
+        return _refused(desk, "attempt-unknown")
     try:
         sign_in = await desk.clients[pending.provider].sign_in(answer, pending.attempt)
     except (TemporaryProviderError, SignInRefused) as error:
-        return _failed(desk, visitor, error, back, pending.app_flow)
-    return await _settle(desk, visitor, pending, sign_in, back)
+        return _failed(desk, visitor, error, journey)
+    return await _settle(desk, visitor, pending, sign_in, journey)
 
 
 async def _nothing_pending(desk: Desk, visitor: Visitor) -> web.Response:
@@ -162,41 +136,31 @@ async def _nothing_pending(desk: Desk, visitor: Visitor) -> web.Response:
     return _refused(desk, "attempt-unknown")
 
 
-def _foreign(desk: Desk, pending: Login) -> web.Response:
-    """The answer came to a browser without the right cookie: start over there, once.
+def _foreign(desk: Desk, journey: Journey) -> web.Response:
+    """The answer came to a browser without the right cookie: start over there.
 
     Two tabs that started at the same moment end here, and so does a link that somebody else prepared. Nothing
     of the answer is used: whoever sits here proves to the provider who they are.
     """
-    if pending.retry:
-        return _refused(desk, "cookies-blocked")
-    back = desk.site.way_back(pending.back, desk.site.host)
-    return go(own(desk.site.origin, "start", rd=str(back), flow=pending.app_flow, retry="1"))
+    anew = journey.over_again()
+    return go(anew.at(desk.site.origin, "start")) if anew else _refused(desk, "cookies-blocked")
 
 
 async def _settle(
-    desk: Desk, visitor: Visitor, pending: Login, sign_in: SignIn, back: Address
+    desk: Desk, visitor: Visitor, pending: Login, sign_in: SignIn, journey: Journey
 ) -> web.Response:
     """Start the session under a new id, bind a device that is proved already, and go on."""
     session = await _session_for(desk, visitor, pending, sign_in)
     device = await proved_by(desk.devices, visitor.certificate)
     proved = device is not None and await _bind(desk, session, device)
-    onward = "device" if desk.site.agent_ports and not proved else "start"
-    first = "1" if onward == "device" else ""
-    response = go(own(desk.site.origin, onward, rd=str(back), flow=pending.app_flow, first=first))
+    check = bool(desk.site.agent_ports) and not proved
+    step = (
+        journey.at(desk.site.origin, "device", first="1") if check else journey.at(desk.site.origin, "start")
+    )
+    response = go(step)
     value = await desk.sessions.new_handle(session.id, desk.site.host, drops=visitor.handle)
     give_handle(response, value)
     return response
-
-
-async def _bind(desk: Desk, session: Session, device: Device) -> bool:
-    """Whether the device is the session's now. Somebody else's device never is."""
-    if device.owner not in ("", session.principal.id):
-        return False
-    try:
-        return await desk.sessions.bind_device(session.id, device.id, desk.clock.now()) is not None
-    except OtherDevice:
-        return False
 
 
 async def _session_for(desk: Desk, visitor: Visitor, pending: Login, sign_in: SignIn) -> Session:
@@ -217,19 +181,28 @@ async def _session_for(desk: Desk, visitor: Visitor, pending: Login, sign_in: Si
     )
 
 
+async def _bind(desk: Desk, session: Session, device: Device) -> bool:
+    """Whether the device is the session's now. Somebody else's device never is."""
+    if device.owner not in ("", session.principal.id):
+        return False
+    try:
+        return await desk.sessions.bind_device(session.id, device.id, desk.clock.now()) is not None
+    except OtherDevice:
+        return False
+
+
 async def accept(request: web.Request) -> web.Response:
     """On an app host: take over the session with the one-time code."""
     desk, visitor = enter(request)
-    back = desk.site.way_back(request.query.get("rd", "/"), visitor.host)
-    if visitor.host == desk.site.host or back.host != visitor.host:
+    journey = journey_of(request.query, desk.site, visitor.host, default="/")
+    if visitor.host == desk.site.host or journey.back.host != visitor.host:
         return go(desk.site.home)
     code = request.query.get("code", "")
     session = await desk.sessions.redeem(code, visitor.host, visitor.flow_digest) if visitor.flow else None
     if session is None:
-        if request.query.get("retry"):
-            return _refused(desk, "cookies-blocked")
-        return go(own(back.origin, "login", rd=back.path, retry="1"))
-    response = go(back)
+        anew = journey.over_again()
+        return go(anew.at_app("login")) if anew else _refused(desk, "cookies-blocked")
+    response = go(journey.back)
     give_handle(response, await desk.sessions.new_handle(session.id, visitor.host, drops=visitor.handle))
     return response
 
@@ -243,13 +216,17 @@ async def done(request: web.Request) -> web.Response:
 
 
 def _failed(
-    desk: Desk, visitor: Visitor, error: TemporaryProviderError | SignInRefused, back: Address, flow: str
+    desk: Desk, visitor: Visitor, error: TemporaryProviderError | SignInRefused, journey: Journey
 ) -> web.Response:
-    temporary = isinstance(error, TemporaryProviderError)
-    reason = error.reason if isinstance(error, SignInRefused) else "provider-unavailable"
     log.warning("sign-in failed: %s (request %s)", error, visitor.request_id)
-    again = own(desk.site.origin, "start", rd=str(back), flow=flow)
-    return _refused(desk, reason, status=503 if temporary else 403, again=again, reference=visitor.request_id)
+    temporary = isinstance(error, TemporaryProviderError)
+    return _refused(
+        desk,
+        error.reason if isinstance(error, SignInRefused) else "provider-unavailable",
+        status=503 if temporary else 403,
+        again=journey.at(desk.site.origin, "start"),
+        reference=visitor.request_id,
+    )
 
 
 def _refused(

@@ -13,9 +13,10 @@ from msgspec import Struct
 OWN: Final = "/.ztproxy/"
 _BACK_TO_OURS: Final = ("/.ztproxy/done",)
 
-# What a browser can have asked for: visible ASCII. No backslash: browsers read it as a slash.
-_PATH: Final = re.compile(r"/[!-\[\]-~]*")
-_ABSOLUTE: Final = re.compile(r"https://([a-z0-9.-]+)(?::([1-9][0-9]{0,4}))?(/[!-\[\]-~]*)?")
+# What a browser can have asked for: visible ASCII. No backslash, browsers read it as a slash, and no second
+# slash in front, which would be a host to them.
+_PATH: Final = re.compile(r"/(?!/)[!-\[\]-~]*")
+_ABSOLUTE: Final = re.compile(r"https://([a-z0-9.-]+)(?::([1-9][0-9]{0,4}))?(/(?!/)[!-\[\]-~]*)?")
 _LONGEST: Final = 4096
 
 
