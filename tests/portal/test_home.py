@@ -75,9 +75,7 @@ async def test_without_a_session_home_signs_in(world, browser):
     assert page.status == 303 and page.headers["Location"] == f"{ORIGIN}/.ztproxy/start"
 
 
-@pytest.mark.parametrize(
-    "path", ["/.ztproxy/", "/.ztproxy/home", "/.ztproxy/callback?code=x", "/.ztproxy/start"]
-)
+@pytest.mark.parametrize("path", ["", "home", "callback?code=x", "start"])
 async def test_portal_pages_of_an_app_host_lead_to_the_portal(world, browser, path):
     await browser.sign_in()
     assert (await browser.get(f"{APP}/.ztproxy/{path}")).url == f"{ORIGIN}/"
