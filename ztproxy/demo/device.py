@@ -5,6 +5,7 @@ share the folder: the file `wanted` says whether the agent shall run, and the ag
 """
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -50,7 +51,7 @@ class Device:
         code = await self._ztproxy("devices", "code", "--config", str(self._layout.config), NAME)
         where = [self._layout.portal, "--ca", str(self._layout.path("tls", "ca.pem"))]
         own = ["--dir", str(self._folder), "--name", NAME, "--port", str(self._port), "--replace"]
-        await self._ztproxy("agent", "enrol", *where, *own, "--code", code.split()[-1])
+        await self._ztproxy("agent", "enrol", *where, *own, ZTPROXY_ENROLMENT_CODE=code.strip())
 
     async def start(self, children: Children) -> None:
         """Start the agent with a healthy report, and wait until that is accepted."""
@@ -61,10 +62,16 @@ class Device:
         agent.wanted = lambda: wanted(self._layout.root)
         await until(lambda: accepted(self._layout.root), "The device's first report was not accepted.", agent)
 
-    async def _ztproxy(self, *arguments: str) -> str:
+    async def _ztproxy(self, *arguments: str, **environment: str) -> str:
         """Run the command line; what it printed."""
-        command = [*ZTPROXY, *arguments]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [*ZTPROXY, *arguments],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise DemoProblem(f"ztproxy {' '.join(arguments[:2])} failed: {done.stderr.strip()}")
         return done.stdout
