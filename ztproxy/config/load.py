@@ -51,10 +51,16 @@ def _read(
         return None, None, problems
     problems.extend(checks.find(read.settings, read.places, read.broken))
     compiled = None
-    if policies and not read.broken & {"routes", "workloads", "policy"}:
+    if policies and _policies_can_be_judged(read.broken, problems):
         compiled, found = find_policies(read.settings, read.places)
         problems.extend(found)
     return read.settings, compiled, problems
+
+
+def _policies_can_be_judged(broken: frozenset[str], problems: list[Problem]) -> bool:
+    """Policies speak of routes and groups by name: while those are wrong, everything about them would be."""
+    misnamed = any(problem.where.endswith((".name", ".app")) for problem in problems)
+    return not misnamed and not broken & {"routes", "workloads", "identity", "policy"}
 
 
 def _tree(path: Path) -> tuple[yaml.Node | None, list[Problem]]:

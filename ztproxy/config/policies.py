@@ -5,6 +5,7 @@ linting, compiling and running the set's own tests; what `policy` complains abou
 the configuration, so a shorthand's mistakes are found at its `allow`.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -150,7 +151,8 @@ def _placed(settings: Settings, places: Places, found: policy.Problem) -> Proble
     file, _, where = found.file.partition("#")
     if where and file == str(settings.file):
         index = int(where.removeprefix("routes[").partition("]")[0])
-        return places.problem(found.message, found.remedy, "routes", index, "allow")
+        message = re.sub(r"^policy [^ ]+: ", "", found.message)  # one `allow` makes several policies
+        return places.problem(message, found.remedy, "routes", index, "allow")
     if not Path(found.file).is_absolute():
         return places.problem(found.message, found.remedy, "policy", key=True)
     return Problem(found.file, max(found.line, 1), 1, "", found.message, found.remedy)

@@ -167,7 +167,9 @@ def parse(text: bytes, file: str) -> tuple[Node | None, list[Problem]]:
             Problem(file, 1, 1, "", f"the file is larger than {MAX_BYTES} bytes", "split the policies off")
         ]
     try:
-        raw = pyyaml.compose(text.decode("utf-8"), Loader=_Loader)
+        decoded = text.decode("utf-8")
+        _bound_depth(decoded)
+        raw = pyyaml.compose(decoded, Loader=_Loader)
         if raw is None:
             return None, [Problem(file, 1, 1, "", "the file is empty", "start from `ztproxy init DIRECTORY`")]
         return reading.node(raw), reading.problems
@@ -179,6 +181,18 @@ def parse(text: bytes, file: str) -> tuple[Node | None, list[Problem]]:
     except (pyyaml.YAMLError, RecursionError) as error:
         reading.problems.append(_syntax(error, file))
     return None, reading.problems
+
+
+def _bound_depth(text: str) -> None:
+    """Refuse deep nesting before it is composed: libyaml's composer recurses on the C stack."""
+    depth = 0
+    for event in pyyaml.parse(text, Loader=_Loader):
+        if isinstance(event, pyyaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _TooMuch(event.start_mark, f"nested more than {MAX_DEPTH} levels deep")
+        elif isinstance(event, pyyaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _syntax(error: Exception, file: str) -> Problem:

@@ -35,10 +35,10 @@ def _twice(places: Places, above: tuple[str, ...], key: str, names: Iterable[str
 def reserved(settings: Settings, places: Places) -> Iterator[Problem]:
     """Names and hosts that are ours."""
     for index, route in enumerate(settings.route_settings):
-        if route.name == PORTAL:
-            yield places.problem(
-                "'portal' is the name of the built-in route", "choose another name", "routes", index, "name"
-            )
+        for key, name in (("name", route.name), ("app", route.app)):
+            if name == PORTAL:
+                message = "'portal' is the name of the built-in route"
+                yield places.problem(message, "choose another name", "routes", index, key)
         if route.from_.host == settings.portal.host:
             yield places.problem(
                 "this host is the portal's", "give the route a host of its own", "routes", index, "from"

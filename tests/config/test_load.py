@@ -1,0 +1,267 @@
+"""A sound file becomes settings in values of the model; the surroundings of a file decide, too."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ztproxy.config.load import load, load_all
+from ztproxy.config.policies import load_policies
+from ztproxy.config.problems import ConfigProblems
+from ztproxy.config.settings import Settings
+from ztproxy.model.resource import Upstream
+
+GOOD = Path(__file__).parent / "good.yaml"
+
+
+@pytest.fixture
+def config(base: Path) -> Path:
+    path = base / "ztproxy.yaml"
+    shutil.copy(GOOD, path)
+    return path
+
+
+def edit(path: Path, old: str, new: str) -> Path:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def told(path: Path, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigProblems) as caught:
+        load_all(path, environ or {})
+    return str(caught.value)
+
+
+def test_a_sound_file(config: Path, base: Path) -> None:
+    settings = load(config)
+    assert settings.file == config
+    assert settings.listen == ("127.0.0.1", 8443)
+    assert settings.state_dir == base / "state"
+    assert settings.portal_origin == "https://portal.corp.example:8443"
+    assert settings.sessions.idle == 30 * 60_000
+    assert settings.policy.feed_limit == 10_000
+    assert settings.limits.body == 1 << 30
+    assert settings.hosts() == {"portal.corp.example", "app.corp.example"}
+    assert settings.identity.providers[0].client_secret.reveal() == "s3cr3t-in-a-file"
+
+
+def test_relative_paths_start_at_the_file_wherever_we_are(
+    config: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(base.parent)
+    settings = load(Path(base.name) / "ztproxy.yaml")
+    assert settings.tls.certificates[0].cert == base / "tls/server.pem"
+    assert settings.tls.certificates[0].key.path == base / "tls/server.key"
+
+
+def test_routes_are_values_of_the_model(config: Path) -> None:
+    edit(
+        config,
+        "    to: http://127.0.0.1:9001",
+        """\
+    app: office
+    to: https://10.0.0.7
+    tls: {ca: tls/root.pem, server_name: office.internal}
+    host_header: office.internal:8080
+    client_certificate: required
+    websocket: false
+    labels: [a, b]
+    timeouts: {response: 500ms, idle: 2m}
+    max_body: 3KiB
+    origins: ["https://chat.corp.example"]""",
+    )
+    route, portal, own = load(config).routes()
+    assert (route.name, route.app, route.host, route.prefix) == ("app", "office", "app.corp.example", "/")
+    assert route.upstream == Upstream(
+        scheme="https",
+        host="10.0.0.7",
+        port=443,
+        server_name="office.internal",
+        ca=str(config.parent / "tls/root.pem"),
+        host_header="office.internal:8080",
+    )
+    assert (route.client_certificate, route.websocket, route.max_body) == ("required", False, 3072)
+    assert (route.response_timeout, route.idle_timeout) == (0.5, 120.0)
+    assert (route.labels, route.title) == (frozenset("ab"), "app")
+    assert route.origins == {"https://chat.corp.example"}
+    assert (portal.name, portal.host, portal.prefix, portal.portal) == (
+        "portal",
+        "portal.corp.example",
+        "/",
+        True,
+    )
+    assert (own.name, own.host, own.prefix, own.portal) == ("portal", "app.corp.example", "/.ztproxy/", True)
+    assert own.upstream == Upstream(scheme="unix", host=str(config.parent / "state/run/portal.sock"), port=0)
+
+
+def test_off_is_a_word_and_no_boolean(config: Path) -> None:
+    edit(
+        config, "    to: http://127.0.0.1:9001", "    client_certificate: off\n    to: http://127.0.0.1:9001"
+    )
+    assert load(config).routes()[0].client_certificate == "off"
+
+
+def test_the_external_port_is_what_people_see(config: Path) -> None:
+    edit(config, "state: state", "state: state\nexternal_port: 443")
+    settings = load(config)
+    assert settings.portal_origin == "https://portal.corp.example"
+    assert settings.external("app.corp.example") == "https://app.corp.example"
+
+
+def test_policies_come_with_their_shorthands(config: Path) -> None:
+    config.write_text(config.read_text() + "    allow: {groups: [contractors], methods: [GET]}\n")
+    settings, policies = load_all(config, {})
+    assert policies.digest == load_policies(settings).digest
+    bare = load_all(edit(config, "    allow: {groups: [contractors], methods: [GET]}\n", ""), {})[1]
+    assert bare.digest != policies.digest
+
+
+def test_a_policy_problem_is_told_where_the_policy_stands(config: Path, base: Path) -> None:
+    edit(config, "policies/good.cedar", "policies/bad.cedar")
+    text = told(config)
+    assert f"{base}/policies/bad.cedar:4:1: " in text
+    assert "'apps'" in text and "app" in text
+
+
+def test_policies_whose_tests_fail_are_not_used(config: Path, base: Path) -> None:
+    edit(
+        config, "files: [policies/good.cedar]", "files: [policies/*.cedar]\n  tests: [policies/failing.yaml]"
+    )
+    (base / "policies/bad.cedar").unlink()
+    text = told(config)
+    assert f"{base}/policies/failing.yaml:5:1: " in text
+    assert "everybody is refused" in text and "staff gets in" not in text
+
+
+def test_problems_of_settings_and_policies_are_told_together(config: Path) -> None:
+    edit(config, "policies/good.cedar", "policies/bad.cedar")
+    edit(config, "host: portal.corp.example", "host: portal.corp.example\n  titel: x")
+    text = told(config)
+    assert "did you mean 'title'?" in text and "bad.cedar" in text
+
+
+def test_several_matching_certificates_and_wildcards(config: Path) -> None:
+    from ztproxy.config.checks.certificates import covers
+
+    names = {"a.example", "*.b.example"}
+    assert covers(names, "a.example") and covers(names, "x.b.example")
+    assert (
+        not covers(names, "b.example")
+        and not covers(names, "x.y.b.example")
+        and not covers(names, "xa.example")
+    )
+
+
+def test_what_settings_write_can_be_read_again(config: Path, base: Path) -> None:
+    import json
+
+    settings = load(config)
+    again = base / "again.yaml"
+    again.write_text(settings.model_dump_json(by_alias=True, exclude_none=True))
+    assert load(again) == settings
+    assert json.loads(again.read_text())["sessions"] == {"idle": "30m", "absolute": "10h"}
+
+
+@pytest.mark.parametrize("secret", ["file:secrets/client", "env:OIDC"])
+def test_secrets_are_never_shown(config: Path, secret: str) -> None:
+    edit(config, "file:secrets/client", secret)
+    settings = load(config, {"OIDC": "s3cr3t-in-a-file"})
+    shown = [
+        repr(settings),
+        str(settings),
+        str(settings.identity.providers[0].client_secret),
+        f"{settings.identity.providers[0].client_secret!r:>50}",
+        settings.model_dump_json(),
+        repr(settings.model_dump()),
+        repr(settings.providers()),
+    ]
+    assert not [text for text in shown if "s3cr3t" in text or "PRIVATE KEY" in text]
+    assert settings.identity.providers[0].client_secret.reveal() == "s3cr3t-in-a-file"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "client_secret: s3cr3t-value",
+        "client_secert: s3cr3t-value",
+        "client_secret: [s3cr3t-value]",
+        "client_secret: {s3cr3t-value: s3cr3t-value2}",
+        "client_secret: *s3cr3t-value",
+        "client_secret: 'x\n  s3cr3t-value",
+        "scopes: s3cr3t-value",
+        "issuer: https://u:s3cr3t-value@idp.corp.example",
+        "algorithms: [s3cr3t-value]",
+    ],
+)
+def test_problems_never_quote_what_could_be_a_secret(config: Path, line: str) -> None:
+    edit(config, "client_secret: file:secrets/client", line)
+    assert "s3cr3t-value" not in told(config)
+
+
+def test_one_newline_is_taken_off_a_secret_file(config: Path, base: Path) -> None:
+    path = base / "secrets/client"
+    for raw, value in (("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a ", " a ")):
+        path.write_text(raw)
+        assert load(config).identity.providers[0].client_secret.reveal() == value
+    path.write_text("\n")
+    assert "is empty" in told(config)
+
+
+def test_a_pipe_is_no_secret_file(config: Path, base: Path) -> None:
+    (base / "secrets/client").unlink()
+    os.mkfifo(base / "secrets/client", 0o600)
+    assert "not a regular file" in told(config)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
+def test_a_mounted_secret_of_root_may_be_read_by_its_group(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pydantic_core import PydanticCustomError
+
+    from ztproxy.config.secrets import resolve
+
+    path = base / "secrets/client"
+    monkeypatch.setattr(os, "geteuid", lambda: 10_001)
+    path.chmod(0o440)
+    assert resolve("file:secrets/client", base, {}).reveal() == "s3cr3t-in-a-file"
+    for mode in (0o444, 0o460, 0o450):
+        path.chmod(mode)
+        with pytest.raises(PydanticCustomError, match="others can read"):
+            resolve("file:secrets/client", base, {})
+    os.chown(path, 4242, 0)
+    path.chmod(0o600)
+    with pytest.raises(PydanticCustomError, match="another user"):
+        resolve("file:secrets/client", base, {})
+
+
+def test_the_file_itself(base: Path) -> None:
+    assert "no such file" in told(base / "none.yaml")
+    assert "is a directory" in told(base)
+    path = base / "ztproxy.yaml"
+    for raw, words in (
+        (b"", "the file is empty"),
+        (b"# nothing\n", "the file is empty"),
+        (b"[1]\n", "expected a section of keys"),
+        (b"just words\n", "expected a section of keys"),
+        (b"a: \xff\n", "not UTF-8"),
+        (b"a: 1\n---\nb: 2\n", "not valid YAML"),
+        (b"#" * (1 << 20) + b"#\n", "larger than"),
+    ):
+        path.write_bytes(raw)
+        assert words in told(path)
+
+
+def test_an_empty_environment_variable_is_not_a_secret(config: Path) -> None:
+    edit(config, "file:secrets/client", "env:OIDC")
+    assert "OIDC is not set" in told(config, {"OIDC": ""})
+    assert "not the name of an environment variable" in told(edit(config, "env:OIDC", "env:A B"))
+
+
+def test_settings_are_frozen(config: Path) -> None:
+    settings: Settings = load(config)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.workers = 3  # type: ignore[misc]
