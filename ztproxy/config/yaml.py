@@ -8,7 +8,7 @@ size, depth and the number of nodes (aliases expanded) are bounded.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import yaml as pyyaml
 
@@ -190,7 +190,9 @@ def _bound_depth(text: str) -> None:
         if isinstance(event, pyyaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise _TooMuch(event.start_mark, f"nested more than {MAX_DEPTH} levels deep")
+                raise _TooMuch(
+                    cast(pyyaml.Mark, event.start_mark), f"nested more than {MAX_DEPTH} levels deep"
+                )
         elif isinstance(event, pyyaml.CollectionEndEvent):
             depth -= 1
 
