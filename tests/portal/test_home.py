@@ -164,7 +164,7 @@ async def test_pages_are_private_strict_and_self_contained(world, browser, path)
     page = await browser.get(ORIGIN + path)
     assert page.headers["Cache-Control"] == "no-store"
     assert page.headers["X-Content-Type-Options"] == "nosniff"
-    assert page.headers["Referrer-Policy"] == "no-referrer"
+    assert page.headers["Referrer-Policy"] == "same-origin"
     policy = page.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'") and "frame-ancestors 'none'" in policy
     for address in re.findall(r'(?:src|<link[^>]* href)="([^"]+)"', page.text):
