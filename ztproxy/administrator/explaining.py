@@ -18,9 +18,11 @@ def refusal_of(decision: Decision, explanation: Explanation, facts: Facts, decis
     """Return what to tell the caller whom `decision` refused."""
     code = _code(decision, explanation, facts)
     status, sentence = CODES[code]
-    reason = " ".join((sentence, *explanation.reasons[:1])) if code != "facts-unavailable" else sentence
+    reason = explanation.reasons[0] if explanation.reasons else sentence
     remedies = explanation.remedies
-    if code == "login-required":
+    if code == "facts-unavailable":
+        reason = sentence
+    elif code == "login-required":
         reason, remedies = sentence, ("sign-in",)
     elif code.startswith("device-"):
         remedies = _DEVICE_REMEDY.get(code, ()) or remedies
