@@ -635,7 +635,7 @@ async def test_connection_nominates_only_what_the_client_sent(stage: Stage) -> N
 
 
 async def test_our_cookies_end_here_and_others_pass_untouched(stage: Stage) -> None:
-    cookie = f"a=1;  b=\"x y\"; __Host-ztproxy={HANDLE};c=;__Host-ztproxy-flow=f; __host-ztproxy=other".encode()
+    cookie = f'a=1;  b="x y"; __Host-ztproxy={HANDLE};c=;__Host-ztproxy-flow=f; __host-ztproxy=other'.encode()
     await stage.says(b"GET / HTTP/1.1\r\nHost: app.example\r\nCookie: " + cookie + b"\r\n\r\n")
     _, fields, _ = head_of(stage.upstream.written)
     assert fields[b"cookie"] == [b'a=1;  b="x y";c=; __host-ztproxy=other']
@@ -670,7 +670,9 @@ async def test_the_portal_is_told_more_and_applications_are_not() -> None:
     decoded = base64.urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4))
     assert msgspec.json.decode(decoded, type=type(CERTIFICATE)) == CERTIFICATE
     assert b"zt-principal" not in fields
-    await stage.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: __Host-ztproxy=new; Secure\r\n\r\n")
+    await stage.answers(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: __Host-ztproxy=new; Secure\r\n\r\n"
+    )
     assert b"Set-Cookie: __Host-ztproxy=new" in stage.client.take()
     await stage.says(GET)
     assert b"zt-certificate" not in head_of(stage.upstream.written)[1]
@@ -686,11 +688,11 @@ async def test_the_portal_is_told_more_and_applications_are_not() -> None:
         b"Set-Cookie: __Secure-ztproxy=evil; Domain=example",
         b"Set-Cookie: __Host-__Host-ztproxy=evil",
         b"Set-Cookie: ztproxy=evil",
-        b"Set-Cookie: \"__Host-ztproxy\"=evil",
+        b'Set-Cookie: "__Host-ztproxy"=evil',
         b"Set-Cookie: __Host-ztproxy-flow=evil",
         b"Zt-Request-Id: evil",
         b"Zt_Anything: evil",
-        b"Alt-Svc: h3=\"evil:443\"",
+        b'Alt-Svc: h3="evil:443"',
         b"Keep-Alive: evil",
         b"Connection: x-evil\r\nX-Evil: 1",
     ],

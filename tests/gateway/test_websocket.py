@@ -9,7 +9,9 @@ from ztproxy.wire.websocket import accept_of
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 HANDSHAKE = (
     b"GET /chat HTTP/1.1\r\nHost: app.example\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+    + KEY
+    + b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
     b"%s\r\n"
 )
 SWITCH = (
@@ -62,7 +64,9 @@ async def test_a_cut_says_why_and_closes_both_sides_at_once(open_stage: Stage) -
     assert len(stage.upstreams) == 0
 
 
-@pytest.mark.parametrize("partial", [HELLO[:1], HELLO[:4], b"\x82\x7e\x01", b"\x82\x7f" + bytes(7) + b"\x09abc"])
+@pytest.mark.parametrize(
+    "partial", [HELLO[:1], HELLO[:4], b"\x82\x7e\x01", b"\x82\x7f" + bytes(7) + b"\x09abc"]
+)
 async def test_a_cut_inside_a_frame_just_closes(open_stage: Stage, partial: bytes) -> None:
     stage = open_stage
     await stage.answers(partial)

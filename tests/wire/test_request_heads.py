@@ -1,0 +1,217 @@
+"""Request heads: what is read, equality whole, byte by byte and re-chunked, and h11 as a second opinion."""
+
+import h11
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ztproxy.wire import fields
+from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, read_request, request_reader
+
+LIMIT = 4096
+
+
+def read(pieces: list[bytes]) -> tuple[RequestHead, bytes] | str | None:
+    """Feed pieces; return (head, rest), the code of the refusal, or None while incomplete."""
+    reader = request_reader(LIMIT)
+    found = None
+    try:
+        for number, piece in enumerate(pieces):
+            found = reader.feed(piece)
+            if found is not None:
+                return read_request(found[0]), found[1] + b"".join(pieces[number + 1 :])
+    except BadHead as bad:
+        return bad.code
+    return None
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
+    return [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+
+
+def head(*lines: bytes, first: bytes = b"GET /a HTTP/1.1") -> bytes:
+    return b"\r\n".join((first, b"Host: app.example", *lines, b"", b""))
+
+
+def one(data: bytes) -> RequestHead:
+    got = read([data])
+    assert isinstance(got, tuple), got
+    return got[0]
+
+
+line = st.one_of(
+    st.sampled_from(
+        [
+            b"Host: app.example",
+            b"Content-Length: 5",
+            b"Content-Length: 05",
+            b"Transfer-Encoding: chunked",
+            b"Transfer-Encoding: xchunked",
+            b"Connection: close, x-a",
+            b"X-A: b",
+            b"Cookie: a=b; __Host-ztproxy=x",
+            b" folded",
+            b"Bad : x",
+            b": x",
+            b"X: \x00",
+            b"X: \x80\xff\t",
+            b"X: a\rb",
+            b"",
+        ]
+    ),
+    st.binary(max_size=12),
+)
+ending = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r"])
+anything = st.builds(
+    lambda first, lines, end: first + b"".join(a + b for a, b in lines) + end,
+    st.sampled_from(
+        [
+            b"GET / HTTP/1.1\r\nHost: a\r\n",
+            b"POST /x?y HTTP/1.1\r\nHost: a\r\n",
+            b"GET / HTTP/1.0\r\nHost: a\r\n",
+            b"GET /a//b HTTP/1.1\r\nHost: a\r\n",
+            b"PRI * HTTP/2.0\r\n",
+            b"",
+        ]
+    ),
+    st.lists(st.tuples(line, ending), max_size=6),
+    st.sampled_from([b"\r\n", b"\r\nrest of it", b"", b"\n"]),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(anything, st.lists(st.integers(0, 500), max_size=8))
+@example(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", [])
+def test_pieces_do_not_matter(data: bytes, places: list[int]) -> None:
+    whole = read([data])
+    assert read([data[i : i + 1] for i in range(len(data))]) == whole
+    assert read(cut(data, places)) == whole
+
+
+@settings(max_examples=600, deadline=None)
+@given(anything)
+def test_what_we_accept_h11_reads_the_same_way(data: bytes) -> None:
+    got = read([data])
+    if not isinstance(got, tuple) or got[0].problem:
+        return
+    ours = got[0]
+    peer = h11.Connection(h11.SERVER)
+    peer.receive_data(data)
+    event = peer.next_event()
+    assert isinstance(event, h11.Request)
+    assert (event.method.decode(), event.target.decode()) == (ours.method, ours.target)
+    theirs = dict(event.headers)
+    length = theirs.get(b"content-length")
+    assert ours.body == (CHUNKED if b"transfer-encoding" in theirs else int(length or 0))
+
+
+def test_a_head_in_full() -> None:
+    got = one(
+        head(
+            b"Accept: text/html",
+            b"X-One:  two ",
+            b"Content-Length: 3",
+            first=b"POST /a/b?c=%2F HTTP/1.1",
+        )
+    )
+    assert (got.method, got.target, got.path) == ("POST", "/a/b?c=%2F", "/a/b")
+    assert (got.host, got.authority, got.body, got.framing) == (
+        "app.example",
+        "app.example",
+        3,
+        b"Content-Length: 3\r\n",
+    )
+    assert got.fields == b"Accept: text/html\r\nX-One:  two \r\n"
+    assert got.keep_alive
+    assert not got.navigation  # a POST
+
+
+def test_values_may_hold_any_text() -> None:
+    assert one(head(b"X-Text: \xfc\t~")).fields == b"X-Text: \xfc\t~\r\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "keep"),
+    [((), True), ((b"Connection: close",), False), ((b"Connection: x", b"connection: CLOSE"), False)],
+)
+def test_keep_alive(lines: tuple[bytes, ...], keep: bool) -> None:
+    assert one(head(*lines)).keep_alive is keep
+
+
+@pytest.mark.parametrize(
+    ("lines", "navigation"),
+    [
+        ((), False),
+        ((b"Accept: text/html;q=0.9, */*",), True),
+        ((b"Accept: application/json",), False),
+        ((b"Accept: text/html", b"Sec-Fetch-Mode: cors"), False),
+        ((b"Sec-Fetch-Mode: navigate",), True),
+    ],
+)
+def test_navigation(lines: tuple[bytes, ...], navigation: bool) -> None:
+    assert one(head(*lines)).navigation is navigation
+
+
+def test_limits() -> None:
+    assert read([head(b"X: " + b"a" * LIMIT)]) == "head-too-large"
+    assert read([b"GET /" + b"a" * LIMIT]) == "head-too-large"
+    assert read([head(*(b"X: %d" % i for i in range(101)))]) == "head-too-large"
+    assert isinstance(read([head(*(b"X: %d" % i for i in range(98)))]), tuple)
+    assert read([head(b"X" * 129 + b": a")]) == "bad-request"
+
+
+def test_a_slow_head_costs_no_more_than_its_length() -> None:
+    data = head(*(b"X-%d: %b" % (i, b"a" * 30) for i in range(90)))
+    reader = request_reader(LIMIT)
+    looked_at = 0
+
+    class Counting:
+        def __call__(self, line: bytes) -> object:
+            nonlocal looked_at
+            looked_at += len(line)
+            return first(line)
+
+    first = reader._first
+    reader._first = Counting()  # type: ignore[assignment]
+    for i in range(len(data)):
+        reader.feed(data[i : i + 1])
+    assert looked_at < 100
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Zt-Principal",
+        b"zt_principal",
+        b"ZT.PRINCIPAL",
+        b"X-Forwarded-For",
+        b"X_Forwarded_Host",
+        b"Forwarded",
+        b"x-real-ip",
+        b"X-Original-Uri",
+        b"X-Client-Cert",
+        b"X-Client-Certificate-Dn",
+        b"Client-Cert-Chain",
+        b"X-SSL-Subject",
+        b"Remote-User",
+        b"Remote_Groups",
+        b"X-Remote-User",
+        b"X-Auth-Request-User",
+        b"Txn-Token",
+        b"TE",
+        b"Trailer",
+        b"Proxy-Authorization",
+        b"Content_Length",
+    ],
+)
+def test_names_that_never_pass(name: bytes) -> None:
+    assert fields.of_request(name) == fields.DROP
+
+
+@pytest.mark.parametrize(
+    "name", [b"Authorization", b"X-Auth-Token", b"X-Requested-With", b"x_custom", b"Via"]
+)
+def test_names_that_pass(name: bytes) -> None:
+    kind = fields.of_request(name)
+    assert kind == fields.PASS or kind > fields.KEPT
