@@ -12,7 +12,7 @@ from ztproxy.model.subject import Check, Posture
 from ztproxy.net.clock import FixedClock
 from ztproxy.portal.allowance import Allowance
 from ztproxy.portal.app import make
-from ztproxy.portal.pages import span
+from ztproxy.portal.pages import span, words
 from ztproxy.portal.site import Site
 from ztproxy.portal.visitor import FLOW_COOKIE, Visitor
 from ztproxy.store.interface import StoreUnavailable
@@ -250,6 +250,14 @@ def test_one_source_is_an_address_or_a_network_of_ipv6(ip, network):
 )
 def test_spans(ms, text):
     assert span(ms) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("disk_encrypted", "Disk encrypted"), ("os_supported", "OS supported"), ("osquery", "Osquery")],
+)
+def test_names_of_checks(name, text):
+    assert words(name) == text
 
 
 async def test_routes_of_the_api_are_served_beside(world):

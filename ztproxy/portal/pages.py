@@ -48,7 +48,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.globals.update(site=site, asset=self._asset_url, remedies=remedies)
-        self._environment.filters["span"] = span
+        self._environment.filters.update(span=span, words=words)
 
     def page(self, name: str, *, status: int = 200, connect: str = NOWHERE, **values: Any) -> web.Response:
         """Return a page. `connect` is the CSP source list its script may connect to."""
@@ -116,3 +116,9 @@ def span(ms: int) -> str:
             count = seconds // size
             return f"{count} {name}{'' if count == 1 else 's'}"
     return "moments" if seconds < 10 else f"{seconds} seconds"
+
+
+def words(name: str) -> str:
+    """Return the name of a check as people read it: "os_supported" is "OS supported"."""
+    text = name.replace("_", " ").capitalize()
+    return "OS" + text[2:] if text == "Os" or text.startswith("Os ") else text

@@ -96,10 +96,10 @@ async function proofFromAgent() {
   let reached = false;
   for (const agent of agents) {
     const answer = await askAgent(agent, challenge, ask ? ASK_PERSON_MS : ANSWER_MS);
+    note("");
     reached ||= answer.reached;
     if (answer.proof) return { nonce: challenge.nonce, proof: answer.proof };
   }
-  note("");
   if (reached) {
     throw new Stop("proof", "The agent did not answer for this device",
       "The agent runs, but this device is not enrolled here yet. Ask your administrator for an enrolment code.");
@@ -124,12 +124,12 @@ function wasJustHere() {
 function finish(device) {
   mark("state", device.healthy ? "ok" : "failed");
   const name = device.name || "This device";
-  if (!device.healthy) {
-    say(`${name} needs attention`, device.reported
-      ? "The device is proved, but its last report shows something to correct. The portal lists what."
-      : "The device is proved, but its agent has not reported its state yet.");
-  } else {
+  if (device.healthy) {
     say(`${name} is ready`, "The device is proved and healthy.");
+  } else if (device.reported) {
+    say(`${name} needs attention`, "The device is proved, but its last report shows something to correct. The portal lists what.");
+  } else {
+    say(`${name} has not reported yet`, "The device is proved. Its agent tells its state in a moment.");
   }
   if (device.healthy && !wasJustHere()) {
     location.replace(onward);
