@@ -1,5 +1,7 @@
 """Bodies: framing whole, byte by byte and re-chunked; what is passed on is clean and complete."""
 
+import itertools
+
 import h11
 import pytest
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ def singles(data: bytes) -> list[bytes]:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(ends)]
 
 
 def test_length() -> None:

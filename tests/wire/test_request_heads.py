@@ -1,5 +1,7 @@
 """Request heads: what is read, equality whole, byte by byte and re-chunked, and h11 as a second opinion."""
 
+import itertools
+
 import h11
 import pytest
 from hypothesis import example, given, settings
@@ -27,7 +29,7 @@ def read(pieces: list[bytes]) -> tuple[RequestHead, bytes] | str | None:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(ends)]
 
 
 def head(*lines: bytes, first: bytes = b"GET /a HTTP/1.1") -> bytes:
