@@ -35,6 +35,7 @@ class Chain:
         self.problem: Problem | None = None
         self._head = note.first_hash(origin) if origin else None
         self._last: Found | None = None
+        self._unchecked: Found | None = None  # its source is not yet looked at
         self._sources: dict[str, int] = {}
         self._missing_file = ""
 
@@ -79,12 +80,22 @@ class Chain:
         elif sealed and number == sealed.count and not _at(found.text, sealed):
             where = f"{sealed.file} at byte {sealed.length}"
             self._report("garbage", number, found.text, f"does not end where the checkpoint says: {where}")
-        elif not self._continues(found.line):
-            self._report(
-                "source", number, found.text, f"from {found.line.src} does not follow the one before"
-            )
-        else:
+        elif self._check_source():
             self.count, self._head, self._last = number, found.hash, found
+            self._unchecked = found
+            if sealed and number == sealed.count:
+                self._check_source()
+
+    def _check_source(self) -> bool:
+        """Check where the last record came from, now that its hash is known to be confirmed."""
+        found, self._unchecked = self._unchecked, None
+        if found is None or self._continues(found.line):
+            return True
+        self.count = found.line.n - 1
+        self._report(
+            "source", found.line.n, found.text, f"from {found.line.src} does not follow the one before"
+        )
+        return False
 
     def _continues(self, line: Line) -> bool:
         try:
@@ -174,6 +185,8 @@ class Chain:
 
     def _end(self) -> None:
         """The lines are over. Were these all?"""
+        if not self._check_source():
+            return
         sealed, last = self.sealed, self._last
         if sealed and self.count < sealed.count:
             expected = self.count + 1
