@@ -38,7 +38,7 @@ def told(path: Path, environ: dict[str, str] | None = None) -> str:
 def test_a_sound_file(config: Path, base: Path) -> None:
     settings = load(config)
     assert settings.file == config
-    assert settings.listen == ("127.0.0.1", 8443)
+    assert str(settings.listen) == "127.0.0.1:8443"
     assert settings.state_dir == base / "state"
     assert settings.portal_origin == "https://portal.corp.example:8443"
     assert settings.sessions.idle == 30 * 60_000

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, TypedDict
+from typing import Annotated, Any, Final, TypedDict
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -32,7 +32,8 @@ class Surroundings(TypedDict):
     drafting: bool  # secrets that can not be read are empty: their problem is known, others are looked for
 
 
-class Address(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Address:
     """An IP address and port to listen on."""
 
     host: str
@@ -331,7 +332,7 @@ def _between(least: int, most: int, units: Mapping[str, int]) -> AfterValidator:
 
 
 _plain: Final = PlainValidator
-_as_text: Final = PlainSerializer(str)
+_as_text: Final = PlainSerializer(lambda value: str(value), return_type=str)
 Milliseconds = Annotated[
     int,
     _plain(duration),
@@ -377,8 +378,10 @@ WorkloadId = Annotated[
 ]
 TimeZone = Annotated[str, _plain(timezone), _schema(r"^[A-Za-z0-9_+/-]+$", "Europe/Berlin")]
 Algorithm = Annotated[str, _plain(algorithm), WithJsonSchema({"type": "string", "enum": sorted(ALGORITHMS)})]
-FilePath = Annotated[Path, _plain(_path), _as_text, _schema(r"^(?!file:|env:).+$", "tls/ca.pem")]
-FilePattern = Annotated[str, _plain(_pattern), _schema(r"^(?!file:|env:).+$", "policies/*.cedar")]
+FilePath = Annotated[Path, _plain(_path), _as_text, _schema(r"^(?!file:|env:).+$", "tls/ca.pem", "path")]
+FilePattern = Annotated[
+    str, _plain(_pattern), _schema(r"^(?!file:|env:).+$", "policies/*.cedar", "pattern of paths")
+]
 SecretValue = Annotated[
     Secret,
     _plain(_secret),
