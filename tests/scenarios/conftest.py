@@ -106,7 +106,7 @@ class Demo:
         """The end of every log, for the report of a failed test."""
         parts = []
         for log in sorted((self.root / "logs").glob("*.log")):
-            lines = log.read_text(errors="replace").splitlines()[-30:]
+            lines = log.read_text(errors="replace").splitlines()[-20:]
             parts.append(f"---- {log.name}\n" + "\n".join(lines))
         return "\n".join(parts)
 
