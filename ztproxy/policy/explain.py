@@ -46,7 +46,7 @@ def explanation(part: Slice, env: Env, decision: Decision, *, may_sign_in: bool 
     if decision.kind == "error":
         return Explanation((), ("retry-later",))
     if decision.kind == "forbid":
-        return _forbidden([rule.policy for rule in part.forbids if rule.policy.id in decision.policies])
+        return _forbidden(part, env, decision)
     if decision.allow:
         return Explanation((), ())
     misses = sorted((_Miss(rule, env) for rule in part.permits), key=lambda miss: miss.distance)
@@ -59,11 +59,13 @@ def explanation(part: Slice, env: Env, decision: Decision, *, may_sign_in: bool 
     )
 
 
-def _forbidden(forbids: Iterable[Policy]) -> Explanation:
-    policies = list(forbids)
+def _forbidden(part: Slice, env: Env, decision: Decision) -> Explanation:
+    """Remedies are told only to whom some permit is meant for: to others they would not help."""
+    forbids = [rule.policy for rule in part.forbids if rule.policy.id in decision.policies]
+    meant = any(_in_scope(rule, env) for rule in part.permits)
     return Explanation(
-        reasons=_once(policy.annotation("reason") for policy in policies),
-        remedies=_once(word for policy in policies for word in remedies_of(policy)),
+        reasons=_once(policy.annotation("reason") for policy in forbids),
+        remedies=_once(word for policy in forbids for word in remedies_of(policy)) if meant else (),
     )
 
 

@@ -4,7 +4,6 @@ Called by `config` for the `allow` of a route; `ztproxy policy` shows what came 
 validated, linted and evaluated like any other policy.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -42,9 +41,8 @@ def render(route_name: str, allow: Mapping[str, object]) -> str:
         raise ValueError("nobody is named: give groups, users or workloads")
     scope = f"{_action(_words(allow, 'methods'))}, resource == {uid_text('Route', route_name)}"
     device = _device(allow)
-    above = [uid_text("Group", name) for name in groups]
-    people = above + [uid_text("User", name) for name in users]
-    machines = above + [uid_text("Workload", name) for name in workloads]
+    people = _members(("Group", groups), ("User", users))
+    machines = _members(("Group", groups), ("Workload", workloads))
     return "\n".join(
         _permit(f"{route_name}-{suffix}", kind, members, scope, device)
         for suffix, kind, members in (("users", "User", people), ("workloads", "Workload", machines))
@@ -52,8 +50,18 @@ def render(route_name: str, allow: Mapping[str, object]) -> str:
     )
 
 
-def _permit(name: str, kind: str, members: Iterable[str], scope: str, device: Iterable[str]) -> str:
-    conditions = "\n  && ".join((f"principal in [{', '.join(members)}]", *device))
+def _members(*lists: tuple[str, list[str]]) -> str:
+    """Return the condition that the principal is among these; a set of Cedar holds one type only."""
+    parts = [
+        f"principal in [{', '.join(uid_text(kind, name) for name in names)}]"
+        for kind, names in lists
+        if names
+    ]
+    return parts[0] if len(parts) == 1 else f"({' || '.join(parts)})" if parts else ""
+
+
+def _permit(name: str, kind: str, members: str, scope: str, device: Iterable[str]) -> str:
+    conditions = "\n  && ".join((members, *device))
     head = f"@id({quote(name)}) @reason({quote(REASON)})"
     return f"{head}\npermit (principal is {kind}, {scope})\nwhen {{ {conditions} }};\n"
 
@@ -98,13 +106,22 @@ def _device(allow: Mapping[str, object]) -> list[str]:
 
 
 def _age(allow: Mapping[str, object], key: str, default: str) -> str:
-    text = allow.get(key, default)
+    """Return an age as Cedar writes it; given as text or as a number of ms."""
+    given = allow.get(key, default)
+    text = _written(given) if type(given) is int else given
     try:
-        if not isinstance(text, str) or not re.match(r"[0-9]", text) or duration(text).ms <= 0:
+        if not isinstance(text, str) or duration(text).ms <= 0:
             raise EvalError
     except EvalError:
-        raise ValueError(f"{key} {text!r} is no duration like 15m") from None
+        raise ValueError(f"{key} {given!r} is no duration like 15m") from None
     return text
+
+
+def _written(ms: int) -> str:
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+        if ms % size == 0:
+            return f"{ms // size}{unit}"
+    return f"{ms}ms"
 
 
 def _words(allow: Mapping[str, object], key: str) -> list[str]:
