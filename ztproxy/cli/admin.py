@@ -57,7 +57,7 @@ def ask(config: Path, method: str, *path: str, body: object = None, query: str =
     except (FileNotFoundError, ConnectionError, aiohttp.ClientConnectionError):
         message = f"no node is running with {config} (nobody listens on {socket_of(config)})"
     except (PermissionError, aiohttp.ClientError, TimeoutError) as error:
-        message = f"the node can not be asked: {error or 'no answer in time'}"
+        message = f"the node can not be asked: {str(error) or 'no answer in time'}"
     typer.echo(f"ztproxy: {message}", err=True)
     raise typer.Exit(1)
 

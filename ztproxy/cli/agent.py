@@ -19,7 +19,7 @@ app = typer.Typer(
 DEFAULT_DIR: Final = Path("~/.local/share/ztproxy-agent")
 DirOption = Annotated[
     Path,
-    typer.Option("--dir", envvar="ZTPROXY_AGENT_DIR", help="Folder of this device's key and certificate."),
+    typer.Option("--dir", envvar="ZTPROXY_AGENT_DIR", help="Folder of this device's key."),
 ]
 
 
@@ -28,7 +28,7 @@ def enrol(
     portal: Annotated[str, typer.Argument(help="Address of the portal, https://HOST[:PORT].")],
     code: Annotated[
         str,
-        typer.Option(prompt=True, envvar="ZTPROXY_ENROLMENT_CODE", help="One-time code of an administrator."),
+        typer.Option(prompt=True, envvar="ZTPROXY_ENROLMENT_CODE", help="One-time enrolment code."),
     ],
     folder: DirOption = DEFAULT_DIR,
     ca: Annotated[

@@ -19,7 +19,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "run": ("ztproxy.cli.run", "Serve: supervisor, workers and the control process."),
     "sessions": ("ztproxy.cli.sessions", "List, show and cut sessions."),
     "devices": ("ztproxy.cli.devices", "List, enrol and revoke devices."),
-    "recordings": ("ztproxy.cli.recordings", "Search, replay and verify the sealed log."),
+    "recordings": ("ztproxy.cli.recordings", "List, show and verify what was recorded."),
     "policy": ("ztproxy.cli.policy", "Show the policies in effect, with what the configuration adds."),
     "agent": ("ztproxy.cli.agent", "The device agent: enrol this device, report its state."),
     "schema": ("ztproxy.cli.schema", "Print the JSON Schema of the configuration."),

@@ -17,7 +17,7 @@ def run(
         typer.Option(min=1, max=256, help="Number of worker processes; overrides the configuration."),
     ] = None,
 ) -> None:
-    """Serve until told to stop. SIGHUP reloads the configuration, SIGTERM drains and ends."""
+    """Serve until told to stop (SIGTERM, SIGINT)."""
     from ztproxy.cli.check import report
     from ztproxy.config.problems import ConfigProblems
     from ztproxy.service.run import AlreadyRunning, main

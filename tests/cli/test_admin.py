@@ -1,0 +1,164 @@
+"""Verbs that ask the running node, against a node that answers like the real one."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from msgspec.structs import replace
+from typer.testing import CliRunner
+
+from ztproxy.api import admin as admin_api
+from ztproxy.cli import devices, sessions
+from ztproxy.model.subject import Device, Principal, Session
+
+runner = CliRunner()
+CAROL = Session(
+    id="ses_carol",
+    principal=Principal(kind="User", id="corp:carol", name="Carol \x1b[31m", groups=("contractors",)),
+    provider="corp",
+    created_at=1_800_000_000_000,
+    auth_time=1_800_000_000_000,
+    device_id="dev_laptop",
+)
+LAPTOP = Device(id="dev_laptop", name="laptop", spki="00", owner="corp:carol", enrolled_at=1_800_000_000_000)
+
+
+class Sessions:
+    """What the node does with sessions."""
+
+    def __init__(self, count: int) -> None:
+        many = [replace(CAROL, id=f"ses_{number:05}") for number in range(count)]
+        self.all = {one.id: one for one in [*many, CAROL]}
+        self.cut: list[tuple[str, str]] = []
+
+    async def list(self, *, after: str = "", limit: int = 100, ended: bool = False) -> list[Session]:
+        return [one for key, one in sorted(self.all.items()) if key > after][:limit]
+
+    async def get(self, session_id: str) -> Session | None:
+        return self.all.get(session_id)
+
+    async def end(self, session_id: str, by: str) -> bool:
+        self.cut.append((session_id, by))
+        return len(self.cut) == 1
+
+
+class Devices:
+    """What the node does with devices."""
+
+    def __init__(self) -> None:
+        self.codes: list[tuple[str, str]] = []
+        self.revoked: list[tuple[str, str]] = []
+
+    async def list(self) -> list[Device]:
+        return [LAPTOP]
+
+    async def create_code(self, name: str, owner: str = "") -> str:
+        self.codes.append((name, owner))
+        return "ABCD-EFGH"
+
+    async def revoke(self, device_id: str, by: str) -> bool:
+        self.revoked.append((device_id, by))
+        return device_id == "dev_laptop"
+
+
+class Node:
+    """A running node's admin socket."""
+
+    def __init__(self, base: Path) -> None:
+        self.config = base / "ztproxy.yaml"
+        self.config.write_text("state: here\nthis: is not sound, and still sessions can be cut\n")
+        self.sessions, self.devices = Sessions(1200), Devices()
+        self._socket = base / "here" / "run" / "admin.sock"
+        self._socket.parent.mkdir(parents=True)
+        self._loop = asyncio.new_event_loop()
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        async def start() -> web.AppRunner:
+            site = web.AppRunner(admin_api.make(self.sessions, self.devices))
+            await site.setup()
+            await web.UnixSite(site, str(self._socket)).start()
+            return site
+
+        site = self._loop.run_until_complete(start())
+        self._up.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(site.cleanup())
+        self._loop.close()
+
+    def __enter__(self) -> "Node":
+        self._thread.start()
+        assert self._up.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def ask(self, app: Any, *arguments: str) -> Any:
+        return runner.invoke(app, [*arguments, "--config", str(self.config)])
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with Node(tmp_path) as running:
+        yield running
+
+
+def test_sessions_are_listed_page_after_page(node: Node) -> None:
+    done = node.ask(sessions.app, "list", "--json")
+    assert done.exit_code == 0, done.output
+    assert {one["id"] for one in json.loads(done.output)} == set(node.sessions.all)
+
+
+def test_names_can_not_speak_to_the_terminal(node: Node) -> None:
+    for done in (node.ask(sessions.app, "list"), node.ask(sessions.app, "show", "ses_carol")):
+        assert done.exit_code == 0
+        assert "\x1b[31m" not in done.output and "Carol" in done.output
+
+
+def test_a_session_is_shown(node: Node) -> None:
+    text = node.ask(sessions.app, "show", "ses_carol").output
+    for words in ("corp:carol", "contractors", "dev_laptop", "alive"):
+        assert words in text
+    done = node.ask(sessions.app, "show", "ses_nobody")
+    assert done.exit_code == 1 and "there is no session" in done.output
+
+
+def test_a_session_is_cut_and_the_record_says_by_whom(node: Node) -> None:
+    assert "is cut" in node.ask(sessions.app, "cut", "ses_carol", "--by", "ada").output
+    assert node.sessions.cut == [("ses_carol", "cut by ada")]
+    assert "was over already" in node.ask(sessions.app, "cut", "ses_carol").output
+    assert node.ask(sessions.app, "cut", "ses_nobody").exit_code == 1
+
+
+def test_a_strange_id_stays_one_step_of_the_path(node: Node) -> None:
+    done = node.ask(sessions.app, "cut", "ses_carol/end?x=../..")
+    assert done.exit_code == 1
+    assert node.sessions.cut == []
+
+
+def test_devices(node: Node) -> None:
+    assert "dev_laptop" in node.ask(devices.app, "list").output
+    done = node.ask(devices.app, "code", "tablet", "--owner", "corp:carol")
+    assert done.output == "ABCD-EFGH\n" and node.devices.codes == [("tablet", "corp:carol")]
+    assert "is revoked" in node.ask(devices.app, "revoke", "dev_laptop", "--by", "ada").output
+    assert node.devices.revoked == [("dev_laptop", "ada")]
+    assert node.ask(devices.app, "revoke", "dev_other").exit_code == 1
+
+
+def test_without_a_node_it_says_so(tmp_path: Path) -> None:
+    config = tmp_path / "ztproxy.yaml"
+    config.write_text("state: here\n")
+    for app in (sessions.app, devices.app):
+        done = runner.invoke(app, ["list", "--config", str(config)])
+        assert done.exit_code == 1
+        assert "no node is running" in done.output and str(tmp_path / "here/run/admin.sock") in done.output
+        assert "Traceback" not in done.output
+    assert "no such file" in runner.invoke(sessions.app, ["list", "--config", str(tmp_path / "x")]).output
