@@ -102,12 +102,12 @@ class Demo:
         with urllib.request.urlopen(self.facts["apps"][app]["upstream"] + "/__requests", timeout=5) as answer:
             return int(json.load(answer)["total"])
 
-    def logs(self) -> str:
+    def logs(self, lines: int = 20) -> str:
         """The end of every log, for the report of a failed test."""
         parts = []
         for log in sorted((self.root / "logs").glob("*.log")):
-            lines = log.read_text(errors="replace").splitlines()[-20:]
-            parts.append(f"---- {log.name}\n" + "\n".join(lines))
+            last = log.read_text(errors="replace").splitlines()[-lines:]
+            parts.append(f"---- {log.name}\n" + "\n".join(last))
         return "\n".join(parts)
 
 
@@ -125,7 +125,7 @@ def unused_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def descendants(pid: int) -> list[tuple[int, str]]:
+def below(pid: int) -> list[tuple[int, str]]:
     """Every process below this one, with its command line."""
     found = []
     done = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
@@ -134,7 +134,7 @@ def descendants(pid: int) -> list[tuple[int, str]]:
             line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        found += [(child, line), *descendants(child)]
+        found += [(child, line), *below(child)]
     return found
 
 
@@ -305,7 +305,13 @@ def processes(demo: Demo) -> Callable[[], dict[str, list[int]]]:
     kinds = {"supervisor": "ztproxy run --config", "control": "service.control", "worker": "service.worker"}
 
     def find() -> dict[str, list[int]]:
-        alive = descendants(demo.process.pid)
+        alive = below(demo.process.pid)
         return {name: [pid for pid, line in alive if mark in line] for name, mark in kinds.items()}
 
     return find
+
+
+@pytest.fixture
+def descendants() -> Callable[[int], list[tuple[int, str]]]:
+    """Every process below one, with its command line."""
+    return below
