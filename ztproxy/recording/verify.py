@@ -136,6 +136,7 @@ class _Tally:
 
 def _session_of(record: bytes) -> str:
     try:
-        return str(getattr(parse_record(record), "session", ""))
+        entry = parse_record(record)
     except Malformed:
         return ""
+    return getattr(entry, "session", "") or getattr(entry, "principal", "")

@@ -1,0 +1,273 @@
+"""`ztproxy recordings`: what was done, by whom, why it was allowed, and the proof that nobody changed it.
+
+Reads files only, so it works on a running node, on a stopped one and on a copy far away.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from ztproxy.cli.admin import socket_of
+from ztproxy.cli.options import DEFAULT_CONFIG, ConfigOption
+from ztproxy.cli.tables import JsonOption, moment, plain, show_fields, show_json, show_table
+from ztproxy.config.problems import ConfigProblems
+from ztproxy.model.codes import CODES
+from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
+from ztproxy.recording import note
+from ztproxy.recording.catalog import Summary
+from ztproxy.recording.note import NoteError
+from ztproxy.recording.read import Event, Exchange, NoSuchSession, Reader, as_json
+from ztproxy.recording.verify import Verdict, verify
+from ztproxy.store.interface import StoreUnavailable
+
+app = typer.Typer(
+    help="Search, replay and verify the sealed log.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+FOLLOW_SECONDS = 0.5
+
+DirOption = Annotated[
+    Path | None,
+    typer.Option("--dir", "-d", help="A recordings directory or a copy of one, instead of the node's."),
+]
+Columns = ("At", "Who", "Request", "Decision", "Answer")
+
+
+@app.command("list")
+def list_(
+    config: ConfigOption = DEFAULT_CONFIG,
+    directory: DirOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the last active first.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List recorded sessions: live, ended, and those that a crash cut off.
+
+    Workloads and strangers have no session; what they did is listed under their name.
+    """
+    with _reader(config, directory) as reader:
+        found = reader.sessions(limit)
+    if as_json:
+        show_json([msgspec.to_builtins(summary) for summary in found])
+        return
+    rows = (
+        (one.id, _who(one), moment(one.first), moment(one.last), _counts(one), _state(one)) for one in found
+    )
+    show_table(("ID", "Who", "First", "Last", "Requests", "State"), rows, "nothing is recorded yet")
+
+
+@app.command()
+def show(
+    session: Annotated[str, typer.Argument(metavar="ID", help="Session id, or a unique beginning of it.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    directory: DirOption = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens next.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was done in one session, request by request, and why it was allowed or refused."""
+    with _reader(config, directory) as reader:
+        summary = reader.find(session)
+        if follow:
+            _follow(reader, summary.id, as_json)
+        elif as_json:
+            _show_json(summary, reader.events(summary.id))
+        else:
+            _show(summary, reader.events(summary.id))
+
+
+@app.command("verify")
+def verify_(
+    where: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A recordings directory or a copy.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    directory: DirOption = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="A copy of log.pub kept elsewhere; default: the one there.")
+    ] = None,
+    session: Annotated[str, typer.Option("--session", help="Also count the records of this session.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Prove that the log is what was sealed, or name the first record that is not. Exits 0 or 1."""
+    with _told():
+        public = note.parse_key(key.read_text()) if key else None
+        verdict = verify(where or _directory(config, directory), public_key=public, session=session or None)
+    if as_json:
+        show_json(msgspec.to_builtins(verdict))
+    else:
+        typer.echo("\n".join(map(plain, _sentences(verdict))))
+    raise typer.Exit(0 if verdict.ok else 1)
+
+
+# where
+
+
+def _directory(config: Path, directory: Path | None) -> Path:
+    return directory or socket_of(config).parent.parent / "recordings"
+
+
+@contextmanager
+def _reader(config: Path, directory: Path | None) -> Iterator[Reader]:
+    with _told():
+        reader = Reader(_directory(config, directory))
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell people what is wrong in a sentence."""
+    try:
+        yield
+    except (ConfigProblems, NoSuchSession, StoreUnavailable) as error:
+        message = str(error)
+    except NoteError as error:
+        message = f"--key: {error}"
+    except FileNotFoundError as error:
+        message = f"{error.filename} is not there; name the directory with --dir or the file with --config"
+    except (OSError, UnicodeDecodeError) as error:
+        message = str(error)
+    else:
+        return
+    typer.echo(f"ztproxy: {plain(message)}", err=True)
+    raise typer.Exit(1)
+
+
+# list
+
+
+def _who(summary: Summary) -> str:
+    name = summary.name or summary.principal
+    return name if name != summary.id else ""
+
+
+def _counts(summary: Summary) -> str:
+    refused = f", {summary.refused} refused" if summary.refused else ""
+    return f"{summary.permitted} permitted{refused}"
+
+
+def _state(summary: Summary) -> str:
+    if summary.ended_at:
+        return summary.ended
+    return f"{summary.open} unfinished" if summary.open > 0 else ""
+
+
+# show
+
+
+def _show(summary: Summary, events: list[Event]) -> None:
+    show_fields(
+        {
+            "id": summary.id,
+            "who": f"{summary.name} ({summary.principal})" if summary.name else summary.principal,
+            "device": summary.device,
+            "from": summary.ip,
+            "first": moment(summary.first),
+            "last": moment(summary.last),
+            "ended": f"{moment(summary.ended_at)}, {summary.ended}" if summary.ended_at else "",
+            "requests": _counts(summary),
+            "bytes": f"{_size(summary.received)} received, {_size(summary.sent)} sent",
+        }
+    )
+    show_table(Columns, map(_row, events), "no records")
+
+
+def _show_json(summary: Summary, events: list[Event]) -> None:
+    show_json({"session": msgspec.to_builtins(summary), "events": [as_json(event) for event in events]})
+
+
+def _follow(reader: Reader, session: str, json: bool) -> None:
+    try:
+        for event in reader.follow(session):
+            if event is None:
+                time.sleep(FOLLOW_SECONDS)
+            elif json:
+                typer.echo(msgspec.json.encode(event))
+            else:
+                typer.echo("  ".join(plain(cell) for cell in _row(event) if cell))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _row(event: Event) -> tuple[str, ...]:
+    if isinstance(event, SessionRecord):
+        return moment(event.at), event.name or event.principal, f"session {event.event}", event.detail, ""
+    if not isinstance(event, Exchange):
+        return moment(event.at), "", "(records are missing)", event.reason, ""
+    decision, outcome = event.decision, event.outcome
+    at = decision.at if decision else outcome.at if outcome else 0
+    if decision is None:
+        return moment(at), "", "(its beginning is not shown)", "", _answer(outcome)
+    answer = _answer(outcome) if outcome else _refusal(decision) if event.finished else "unfinished"
+    return moment(at), _caller(decision), _request(decision), _reason(decision), answer
+
+
+def _caller(decision: DecisionRecord) -> str:
+    device = f"{decision.device} {decision.posture}".strip()
+    return ", ".join(filter(None, (decision.name or decision.principal, device)))
+
+
+def _request(decision: DecisionRecord) -> str:
+    protocol = "" if decision.protocol == "http" else f" ({decision.protocol})"
+    resource = decision.resource.partition("::")[2] or decision.host
+    return f"{decision.action} {resource} {decision.path}{protocol}"
+
+
+def _reason(decision: DecisionRecord) -> str:
+    policies = ", ".join(decision.policies)
+    if decision.allow:
+        return f"permitted by {policies}" if policies else "permitted"
+    remedies = f" ({', '.join(decision.remedies)})" if decision.remedies else ""
+    return f"refused: {decision.code}{remedies}" + (f" by {policies}" if policies else "")
+
+
+def _answer(outcome: OutcomeRecord | None) -> str:
+    if outcome is None:
+        return ""
+    status = str(outcome.status) if outcome.status else "no answer"
+    end = "" if outcome.end == "complete" else f", {outcome.end}"
+    return f"{status}, {_size(outcome.sent)}, {outcome.duration} ms{end}"
+
+
+def _refusal(decision: DecisionRecord) -> str:
+    known = CODES.get(decision.code)
+    return str(known[0]) if known else ""
+
+
+def _size(count: int) -> str:
+    size, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+# verify
+
+
+def _sentences(verdict: Verdict) -> Iterator[Any]:
+    if verdict.ok:
+        sealed = f"are as they were sealed at {moment(verdict.sealed_at)}"
+        yield f"ok: all {verdict.sealed} records of {verdict.origin} {sealed}"
+    else:
+        yield f"NOT OK: {verdict.count} records of {verdict.origin or 'this log'} verified before the problem"
+    for problem in verdict.problems:
+        yield f"  {problem}"
+    if verdict.unsealed:
+        yield f"{verdict.unsealed} records not yet sealed"
+    if verdict.gaps:
+        yield f'{verdict.gaps} records say that evidence before them is missing (kind "gap")'
+    if proof := verdict.session:
+        span = f", the first is record {proof.first}, the last {proof.last}" if proof.records else ""
+        yield f"session {proof.id}: {proof.records} records{span}"
+    if verdict.ok and verdict.key != "given":
+        yield "verified with the key beside the log: with --key and a copy kept elsewhere it proves more"
