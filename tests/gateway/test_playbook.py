@@ -601,11 +601,12 @@ async def test_a_cut_ends_both_sides_in_the_same_turn(stage: Stage) -> None:
 async def test_no_header_of_the_client_reaches_an_identity_namespace(stage: Stage) -> None:
     hostile = (
         b"Zt-Principal: root\r\nzt_assertion: x\r\nZt.Name: x\r\nX-Forwarded-For: 1.1.1.1\r\n"
-        b"x_forwarded_for: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nX-Real-IP: 1.1.1.1\r\nX-Original-URL: /admin\r\n"
-        b"X-Rewrite-Url: /admin\r\nX-Client-Cert-Dn: root\r\nClient-Cert: x\r\nClient_Cert_Chain: x\r\n"
-        b"X-SSL-Client-Verify: SUCCESS\r\nRemote-User: root\r\nREMOTE_USER: root\r\nX-Remote-Group: root\r\n"
-        b"X-Auth-Request-Email: root\r\nTxn-Token: x\r\nTE: trailers\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\n"
-        b"Content_Length: 7\r\nTransfer_Encoding: chunked\r\nX-Custom: stays\r\n"
+        b"x_forwarded_for: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nX-Real-IP: 1.1.1.1\r\n"
+        b"X-Original-URL: /admin\r\nX-Rewrite-Url: /admin\r\nX-Client-Cert-Dn: root\r\nClient-Cert: x\r\n"
+        b"Client_Cert_Chain: x\r\nX-SSL-Client-Verify: SUCCESS\r\nRemote-User: root\r\nREMOTE_USER: root\r\n"
+        b"X-Remote-Group: root\r\nX-Auth-Request-Email: root\r\nTxn-Token: x\r\nTE: trailers\r\n"
+        b"Keep-Alive: 5\r\nProxy-Connection: x\r\nContent_Length: 7\r\n"
+        b"Transfer_Encoding: chunked\r\nX-Custom: stays\r\n"
     )
     await stage.says(b"GET / HTTP/1.1\r\nHost: app.example\r\n" + hostile + b"\r\n")
     _, fields, _ = head_of(stage.upstream.written)
