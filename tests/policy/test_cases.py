@@ -1,5 +1,7 @@
 """The tests beside policies: strict documents, both engines, and the example set of the project."""
 
+# ruff: noqa: E501 - policies and tables are read by line
+
 import datetime
 from pathlib import Path
 from types import ModuleType

@@ -1,5 +1,7 @@
 """The policy set in force: what it permits, what it denies, and that whatever goes wrong denies."""
 
+# ruff: noqa: E501 - policies and tables are read by line
+
 import hashlib
 from itertools import pairwise
 from types import ModuleType

@@ -1,5 +1,7 @@
 """Explanations: near misses with the conditions that failed and their values, remedies, and bounds."""
 
+# ruff: noqa: E501 - policies and tables are read by line
+
 from types import ModuleType
 
 import pytest

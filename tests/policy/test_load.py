@@ -1,5 +1,7 @@
 """Loading: what is wrong is told with file, line and remedy, and nothing half right is put in force."""
 
+# ruff: noqa: E501 - policies and tables are read by line
+
 from pathlib import Path
 from types import ModuleType
 

@@ -12,7 +12,7 @@ from ztproxy.model.resource import Route
 from ztproxy.model.subject import UNKNOWN, Device, Facts, Posture, Principal, Session, Unknown
 from ztproxy.policy.literals import DATETIME_MAX
 from ztproxy.policy.schema import CHECKS
-from ztproxy.policy.values import CedarSet, Datetime, Entity, EvalError, Record, Uid, Value, fail
+from ztproxy.policy.values import CedarSet, Datetime, Entity, Record, Uid, Value, fail
 
 #: Characters of a text a policy may see.
 MAX_TEXT: Final = 64 * 1024
@@ -42,8 +42,8 @@ def subject(facts: Facts) -> Subject:
         text(principal.id)
         groups = frozenset([Uid("Group", text(name)) for name in principal.groups])
         entity = Entity(uid, _ATTRIBUTES[principal.kind](facts), groups if _has_groups(principal) else _NONE)
-    except EvalError as error:
-        return Subject(Entity(uid, {}), uncertain, facts.feed_age, f"facts of the caller: {error}")
+    except Exception as error:  # noqa: BLE001 - facts no policy can be asked about are denied everything
+        return Subject(Entity(uid, {}), uncertain, facts.feed_age, f"facts of the caller: {error}"[:300])
     return Subject(entity, uncertain, facts.feed_age)
 
 

@@ -136,15 +136,17 @@ def _instances(statement: Statement, known: Known) -> Iterator[Finding]:
 
 def _conditions(statement: Statement) -> Iterator[Finding]:
     tree = statement.tree
-    for clause in tree.clauses:
-        for node in _walk(clause.expr):
-            yield from _word(node)
-            yield from _range(node)
-            yield from _kind(node, "principal", tree.principal)
-            yield from _kind(node, "resource", tree.resource)
-        if isinstance(clause.expr, pst.BoolLit):
-            yield "the condition is constant", "leave it out, or write what was meant"
-    yield from _one_sided(tree)
+    found = [node for clause in tree.clauses for node in _walk(clause.expr)]
+    operators = [node for node in found if isinstance(node, pst.BinaryOp)]
+    for node in operators:
+        yield from _word(node)
+        yield from _range(node)
+    for test in (node for node in found if isinstance(node, pst.Is)):
+        yield from _kind(test, "principal", tree.principal)
+        yield from _kind(test, "resource", tree.resource)
+    if any(isinstance(clause.expr, pst.BoolLit) for clause in tree.clauses):
+        yield "the condition is constant", "leave it out, or write what was meant"
+    yield from _one_sided(operators)
 
 
 def _walk(node: object) -> Iterator[object]:
@@ -153,9 +155,9 @@ def _walk(node: object) -> Iterator[object]:
         yield from _walk(child)
 
 
-def _sides(node: object, ops: Collection[str]) -> Iterator[tuple[tuple[str, ...], str, pst.Expr]]:
+def _sides(node: pst.BinaryOp, ops: Collection[str]) -> Iterator[tuple[tuple[str, ...], str, pst.Expr]]:
     """Yield (path, operator as seen from the path, other side) of a comparison."""
-    if isinstance(node, pst.BinaryOp) and node.op in ops:
+    if node.op in ops:
         yield path(node.left), node.op, node.right
         yield path(node.right), _MIRROR.get(node.op, node.op), node.left
 
@@ -171,12 +173,12 @@ _HOLDS: Final[dict[str, Callable[[int, int], bool]]] = {
 }
 
 
-def _word(node: object) -> Iterator[Finding]:
+def _word(node: pst.BinaryOp) -> Iterator[Finding]:
     """Find comparisons of closed lists of words with a word that is not among them."""
     for steps, _, other in _sides(node, ("eq", "not_eq")):
         if isinstance(other, pst.StringLit):
             yield from _among(steps, other.value)
-    if isinstance(node, pst.BinaryOp) and node.op == "contains" and isinstance(node.left, pst.Set):
+    if node.op == "contains" and isinstance(node.left, pst.Set):
         for element in node.left.elements:
             if isinstance(element, pst.StringLit):
                 yield from _among(path(node.right), element.value)
@@ -189,7 +191,7 @@ def _among(steps: tuple[str, ...], word: str) -> Iterator[Finding]:
         yield f'{".".join(steps)} is never "{word}"', f"it is one of {listed}"
 
 
-def _range(node: object) -> Iterator[Finding]:
+def _range(node: pst.BinaryOp) -> Iterator[Finding]:
     """Find comparisons of bounded numbers that always or never hold."""
     for steps, op, other in _sides(node, _HOLDS):
         number = _number(other)
@@ -201,7 +203,7 @@ def _range(node: object) -> Iterator[Finding]:
             if len(answers) == 1:
                 always = "always" if answers.pop() else "never"
                 bounds = f"{'.'.join(steps)} is {low} to {high}" if high < 1 << 32 else "it is never negative"
-                yield f"`{expression(node)}` {always} holds", bounds  # type: ignore[arg-type]
+                yield f"`{expression(node)}` {always} holds", bounds
 
 
 def _number(node: pst.Expr) -> int | None:
@@ -210,23 +212,22 @@ def _number(node: pst.Expr) -> int | None:
     return node.value if isinstance(node, pst.LongLit) else None
 
 
-def _kind(node: object, name: str, scope: pst.PrincipalOrResourceConstraint) -> Iterator[Finding]:
+def _kind(node: pst.Is, name: str, scope: pst.PrincipalOrResourceConstraint) -> Iterator[Finding]:
     """Find `principal is X` that the policy's own scope has settled already."""
-    if not isinstance(scope, pst.ScopeIs | pst.ScopeIsIn) or not isinstance(node, pst.Is):
+    if not isinstance(scope, pst.ScopeIs | pst.ScopeIsIn) or not isinstance(node.base, pst.Var):
         return
-    if isinstance(node.base, pst.Var) and node.base.name == name and node.entity_type != scope.entity_type:
+    if node.base.name == name and node.entity_type != scope.entity_type:
         yield f"`{expression(node)}` never holds here", f"the policy is for {name} is {scope.entity_type}"
 
 
-def _one_sided(tree: pst.Template) -> Iterator[Finding]:
+def _one_sided(operators: Iterable[pst.BinaryOp]) -> Iterator[Finding]:
     """Find numbers of the request that are bounded on one side only: `lines <= 500` lets -1 in."""
     low: set[tuple[str, ...]] = set()
     high: set[tuple[str, ...]] = set()
-    for clause in tree.clauses:
-        for node in _walk(clause.expr):
-            for steps, op, other in _sides(node, _MIRROR):
-                if steps[:1] == ("context",) and steps not in RANGES and _number(other) is not None:
-                    (high if op in ("less", "less_eq") else low).add(steps)
+    for node in operators:
+        for steps, op, other in _sides(node, _MIRROR):
+            if steps[:1] == ("context",) and steps not in RANGES and _number(other) is not None:
+                (high if op in ("less", "less_eq") else low).add(steps)
     for steps in sorted(low ^ high):
         side = "above" if steps in low else "below"
         yield f"{'.'.join(steps)} is not bounded {side}", "compare it on both sides"

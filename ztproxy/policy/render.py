@@ -4,7 +4,6 @@ Called by `explain` and `lint`. Long texts are the callers' concern; nothing her
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from typing import Final
 
 from cedarpy import pst
@@ -154,13 +153,13 @@ def shown(value: Value) -> str:
 
 def children(node: object) -> Iterator[object]:
     """Yield the nodes directly below a node of a syntax tree."""
-    for field in fields(node) if is_dataclass(node) else ():
-        inner = getattr(node, field.name)
+    for name in getattr(type(node), "__match_args__", ()):
+        inner = getattr(node, name)
         if isinstance(inner, Mapping):
             yield from inner.values()
         elif isinstance(inner, tuple):
             yield from inner
-        elif is_dataclass(inner):
+        elif not isinstance(inner, str | int | None):
             yield inner
 
 
