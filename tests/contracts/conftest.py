@@ -50,7 +50,7 @@ class RedisServer:
                 with socket.socket(socket.AF_UNIX) as probe:
                     probe.connect(f"{self.directory}/redis.sock")
                     probe.sendall(b"PING\r\n")
-                    if probe.recv(64).startswith(b"+PONG"):
+                    if probe.recv(64).startswith((b"+PONG", b"-NOAUTH")):
                         return
             except OSError:
                 pass

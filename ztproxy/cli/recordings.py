@@ -37,7 +37,7 @@ DirOption = Annotated[
     Path | None,
     typer.Option("--dir", "-d", help="A recordings directory or a copy of one, instead of the node's."),
 ]
-Columns = ("At", "Who", "Request", "Decision", "Answer")
+COLUMNS = ("At", "Device", "Request", "Decision", "Answer")
 
 
 @app.command("list")
@@ -177,7 +177,7 @@ def _show(summary: Summary, events: list[Event]) -> None:
             "bytes": f"{_size(summary.received)} received, {_size(summary.sent)} sent",
         }
     )
-    show_table(Columns, map(_row, events), "no records")
+    show_table(COLUMNS, map(_row, events), "no records")
 
 
 def _show_json(summary: Summary, events: list[Event]) -> None:
@@ -199,20 +199,20 @@ def _follow(reader: Reader, session: str, json: bool) -> None:
 
 def _row(event: Event) -> tuple[str, ...]:
     if isinstance(event, SessionRecord):
-        return moment(event.at), event.name or event.principal, f"session {event.event}", event.detail, ""
+        return _time(event.at), event.device, f"session {event.event}", event.detail, ""
     if not isinstance(event, Exchange):
-        return moment(event.at), "", "(records are missing)", event.reason, ""
+        return _time(event.at), "", "(records are missing)", event.reason, ""
     decision, outcome = event.decision, event.outcome
-    at = decision.at if decision else outcome.at if outcome else 0
     if decision is None:
-        return moment(at), "", "(its beginning is not shown)", "", _answer(outcome)
-    answer = _answer(outcome) if outcome else _refusal(decision) if event.finished else "unfinished"
-    return moment(at), _caller(decision), _request(decision), _reason(decision), answer
-
-
-def _caller(decision: DecisionRecord) -> str:
+        return _time(outcome.at if outcome else 0), "", "(its beginning is not shown)", "", _answer(outcome)
     device = f"{decision.device} {decision.posture}".strip()
-    return ", ".join(filter(None, (decision.name or decision.principal, device)))
+    answer = _answer(outcome) if outcome else _refusal(decision) if event.finished else "unfinished"
+    return _time(decision.at), device, _request(decision), _reason(decision), answer
+
+
+def _time(ms: int) -> str:
+    """Write a moment without its year and zone, which stand above."""
+    return moment(ms)[5:19]
 
 
 def _request(decision: DecisionRecord) -> str:
