@@ -116,6 +116,11 @@ def test_only_a_path_of_bounded_length_is_a_way_back(target):
     assert fields["location"] == "/.ztproxy/login"
 
 
+def test_remedies_keep_the_way_back_beside_what_they_ask_for():
+    _, _, body = answer(refusal(remedies=("step-up-mfa",)), navigation=True, target="/x")
+    assert 'href="/.ztproxy/login?again=1&amp;rd=%2Fx"' in body.decode()
+
+
 def test_line_breaks_cannot_enter_the_head():
     _, fields, _ = answer(refusal("login-required"), navigation=True, target="/x\r\nSet-Cookie: a=b")
     assert "set-cookie" not in fields

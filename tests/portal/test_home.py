@@ -221,10 +221,10 @@ async def test_a_bug_reveals_nothing(world, browser, monkeypatch):
 
 def test_an_allowance_is_bounded_in_every_way():
     clock = FixedClock()
-    allowance = Allowance(clock, most=2, seconds=10, keys=2)
+    allowance = Allowance(clock, most=2, all_keys=3, seconds=10)
     assert [allowance.take("a") for _ in range(3)] == [True, True, False]
     assert allowance.take("b")
-    assert not allowance.take("c"), "no more keys are kept"
+    assert not allowance.take("c"), "that is all for everybody"
     clock.advance(10)
     assert allowance.take("c") and allowance.take("a")
 

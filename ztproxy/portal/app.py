@@ -65,9 +65,9 @@ def make(
         pending=Pending(records, clock, entropy),
         clock=clock,
         entropy=entropy,
-        sign_ins=Allowance(clock, most=600, seconds=_WINDOW),
-        handoffs=Allowance(clock, most=300, seconds=_WINDOW),
-        checks=Allowance(clock, most=120, seconds=_WINDOW),
+        sign_ins=Allowance(clock, most=600, all_keys=50_000, seconds=_WINDOW),
+        handoffs=Allowance(clock, most=300, all_keys=500_000, seconds=_WINDOW),
+        checks=Allowance(clock, most=120, all_keys=500_000, seconds=_WINDOW),
     )
     app = web.Application(middlewares=[_edge], client_max_size=_LARGEST_BODY)
     app[DESK] = desk
