@@ -245,12 +245,22 @@ async def test_the_rest_of_a_small_refused_body_is_skipped(stage: Stage) -> None
 
 async def test_the_rest_of_a_large_refused_body_ends_the_connection(stage: Stage) -> None:
     stage.door.answer = lambda request: refusal("access-denied")
-    await stage.says(b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: 100000\r\n\r\nabc")
+    await stage.says(b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: 99000000\r\n\r\nabc")
     assert b"Connection: close" in stage.client.take()
-    await stage.says(b"x" * 60000)
+    for _ in range(256):
+        await stage.says(b"x" * 65535)
     assert stage.client.ended == ""
-    await stage.says(b"x" * 6000)
+    await stage.says(b"x" * 65535)
     assert stage.client.ended == "close"
+
+
+async def test_a_refused_client_is_not_listened_to_for_long(stage: Stage) -> None:
+    stage.door.answer = lambda request: refusal("access-denied")
+    await stage.says(b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: 99000000\r\n\r\nabc")
+    await stage.later(1)
+    await stage.says(b"x")
+    await stage.later(1.1)
+    assert stage.client.ended == "abort"
 
 
 # ---------------------------------------------------------------------- responses

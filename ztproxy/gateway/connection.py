@@ -21,8 +21,10 @@ from ztproxy.net.listener import Arrival, PeerUnusable
 from ztproxy.wire.body import BadBody, ChunkedBody, LengthBody
 from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, read_request, request_reader
 
-#: What is left of a refused request's body is read and thrown away up to this, so that the answer arrives.
+#: What is left of a refused request's body is read and thrown away up to this to keep the connection, ...
 DRAIN_BYTES: Final = 64 << 10
+#: ... and up to this before it is closed: closing on a client that still sends would destroy the answer.
+LINGER_BYTES: Final = 16 << 20
 DRAIN_SECONDS: Final = 2.0
 #: How long the last bytes of a closing connection may take.
 FLUSH_SECONDS: Final = 10.0
@@ -353,7 +355,7 @@ class Connection(asyncio.Protocol):
 
     def _drain(self, keep: bool) -> None:
         self._keep_after = keep
-        self._spare = DRAIN_BYTES
+        self._spare = DRAIN_BYTES if keep else LINGER_BYTES
         self._read = self._discard
         self.wait_until(DRAIN_SECONDS)
         self._go_on_reading(_HELD | _FULL)

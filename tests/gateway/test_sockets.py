@@ -1,0 +1,461 @@
+"""The gateway on real sockets: TLS in front, other people's servers behind, big bodies, WebSockets, cuts."""
+
+import asyncio
+import io
+import resource
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import h11
+import msgspec
+import pytest
+from aiohttp import web
+from gateway_fakes import ROUTE, Counters, Door, Ledger, Paths, Routes, refusal
+from gateway_pki import Authority
+
+from ztproxy.gateway.connection import Connection
+from ztproxy.gateway.limits import Limits
+from ztproxy.gateway.world import World
+from ztproxy.model.resource import Route, Upstream
+from ztproxy.net.clock import SystemClock
+from ztproxy.net.dial import Dialler
+from ztproxy.net.listener import Listener
+from ztproxy.net.tls import KeyPair, ServerContexts, modes_of
+from ztproxy.net.wheel import Wheel
+from ztproxy.upstream.upstreams import Upstreams
+
+HOST = "app.example"
+MIB = 1 << 20
+
+
+class Gateway:
+    """A whole data plane with a fake door, in this process."""
+
+    def __init__(self, route: Route, authority: Authority) -> None:
+        self.authority = authority
+        self.events: list[Any] = []
+        self.door, self.ledger = Door(self.events), Ledger(self.events)
+        self.paths, self.counters = Paths(), Counters()
+        clock = SystemClock()
+        self.wheel = Wheel(clock, turn=0.1)
+        self.world = World(
+            door=self.door,
+            paths=self.paths,
+            ledger=self.ledger,
+            routes=Routes(route),
+            upstreams=Upstreams(Dialler({}), wheel=self.wheel, clock=clock),
+            counters=self.counters,
+            clock=clock,
+            wheel=self.wheel,
+            limits=Limits(),
+            new_request_id=iter(map("{:032x}".format, range(10**9))).__next__,
+        )
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        files = authority.server(HOST)
+        self.listener = Listener(
+            self.sock,
+            ServerContexts([KeyPair(files.certificate, files.key)], modes_of([route]), []),
+            lambda arrival: Connection(lambda: self.world, arrival),
+            wheel=self.wheel,
+            clock=clock,
+            tally=self.counters,
+            connections=100,
+            connections_per_ip=100,
+            handshake_timeout=5,
+        )
+        self.port = self.sock.getsockname()[1]
+        self.url = f"https://{HOST}:{self.port}"
+        self.trust = authority.trust()
+
+    def start(self) -> None:
+        self.wheel.start()
+        self.listener.start()
+
+    async def stop(self) -> None:
+        self.listener.stop()
+        self.world.upstreams.close()
+        for _ in range(300):
+            if not len(self.listener) and not len(self.world.upstreams):
+                break
+            await asyncio.sleep(0.01)
+        self.wheel.stop()
+        self.sock.close()
+        assert len(self.listener) == 0
+        assert self.paths.live == {}
+        assert len(self.ledger.records) == self.paths.opened
+
+    async def connect(self, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(
+            "127.0.0.1", self.port, ssl=self.trust, server_hostname=HOST, **options
+        )
+
+    def session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(resolver=Loopback(), ssl=self.trust, limit=50)
+        return aiohttp.ClientSession(connector=connector)
+
+
+class Loopback(aiohttp.abc.AbstractResolver):
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[Any]:
+        return [
+            {
+                "hostname": host,
+                "host": "127.0.0.1",
+                "port": port,
+                "family": socket.AF_INET,
+                "proto": 0,
+                "flags": 0,
+            }
+        ]
+
+    async def close(self) -> None: ...
+
+
+Start = Callable[..., Awaitable[Gateway]]
+
+
+@pytest.fixture
+async def start(authority: Authority, free_port: Callable[[], int]):
+    """Starts an upstream (an aiohttp application or a stream callback) and a gateway in front of it."""
+    ends: list[Callable[[], Awaitable[Any]]] = []
+
+    async def start(behind: Any, **changes: Any) -> Gateway:
+        port = free_port()
+        if isinstance(behind, web.Application):
+            runner = web.AppRunner(behind, shutdown_timeout=0.1)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            ends.append(runner.cleanup)
+        else:
+            ends.append(await serve(behind, port))
+        upstream = Upstream(scheme="http", host="127.0.0.1", port=port)
+        route = msgspec.structs.replace(ROUTE, upstream=upstream, max_body=200 * MIB, **changes)
+        gateway = Gateway(route, authority)
+        gateway.start()
+        ends.append(gateway.stop)
+        return gateway
+
+    yield start
+    for end in reversed(ends):
+        await end()
+    await asyncio.sleep(0.02)
+
+
+async def serve(callback: Any, port: int) -> Callable[[], Awaitable[None]]:
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())  # type: ignore[arg-type]
+        try:
+            await callback(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", port, limit=1 << 16)
+
+    async def end() -> None:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    return end
+
+
+# ---------------------------------------------------------------------- other people's servers and clients
+
+
+def echo() -> web.Application:
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.read()
+        return web.json_response(
+            {"method": request.method, "path": request.path_qs, "size": len(body), "host": request.host},
+            headers={"X-Seen": request.headers.get("X-Test", "")},
+        )
+
+    application = web.Application(client_max_size=1 << 30)
+    application.router.add_route("*", "/{path:.*}", answer)
+    return application
+
+
+async def test_aiohttp_on_both_sides(start: Start) -> None:
+    gateway = await start(echo())
+    async with gateway.session() as session:
+        for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            async with session.request(
+                method, f"{gateway.url}/a/b?c=d", data=b"x" * 1000, headers={"X-Test": "y"}
+            ) as got:
+                assert got.status == 200
+                assert got.headers["X-Seen"] == "y"
+                assert await got.json() == {
+                    "method": method,
+                    "path": "/a/b?c=d",
+                    "size": 1000,
+                    "host": f"{HOST}:{gateway.port}",
+                }
+        async with session.head(f"{gateway.url}/") as got:
+            assert (got.status, await got.read()) == (200, b"")
+    assert [record.end for record in gateway.ledger.records] == ["complete"] * 7
+    assert len(gateway.world.upstreams) == 1
+
+
+async def test_many_at_once(start: Start) -> None:
+    gateway = await start(echo())
+
+    async def one(session: aiohttp.ClientSession, number: int) -> str:
+        async with session.post(f"{gateway.url}/{number}", data=b"z" * number) as got:
+            answer = await got.json()
+            assert answer["size"] == number
+            return str(answer["path"])
+
+    async with gateway.session() as session:
+        paths = await asyncio.gather(*(one(session, number) for number in range(0, 3000, 15)))
+    assert paths == [f"/{number}" for number in range(0, 3000, 15)]
+
+
+async def h11_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers with a chunked body and trailers; fails loudly on whatever h11 does not like."""
+    peer = h11.Connection(h11.SERVER)
+    while True:
+        event = peer.next_event()
+        if event is h11.NEED_DATA:
+            peer.receive_data(await reader.read(65536))
+        elif isinstance(event, h11.EndOfMessage):
+            assert event.headers == []
+            head = h11.Response(status_code=200, headers=[("Transfer-Encoding", "chunked")])
+            end = h11.EndOfMessage(headers=[("X-Trailer", "t")])
+            for sent in (head, h11.Data(b"one"), h11.Data(b"two"), end):
+                writer.write(peer.send(sent) or b"")
+            peer.start_next_cycle()
+        elif isinstance(event, h11.ConnectionClosed):
+            return
+
+
+async def test_h11_behind_and_chunks_in_front(start: Start) -> None:
+    gateway = await start(h11_server)
+
+    async def pieces():
+        for _ in range(20):
+            yield b"piece"
+            await asyncio.sleep(0)
+
+    async with gateway.session() as session:
+        for _ in range(3):
+            async with session.post(f"{gateway.url}/", data=pieces()) as got:
+                assert await got.read() == b"onetwo"
+    assert {record.received for record in gateway.ledger.records} == {100}
+    assert {record.sent for record in gateway.ledger.records} == {6}
+
+
+async def test_the_pool_survives_a_server_that_closes_idle_connections(start: Start) -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    gateway = await start(once)
+    async with gateway.session() as session:
+        for _ in range(20):
+            async with session.get(f"{gateway.url}/") as got:
+                assert (got.status, await got.read()) == (200, b"hi")
+
+
+# ---------------------------------------------------------------------- truncation
+
+
+async def test_a_truncated_response_looks_truncated(start: Start) -> None:
+    async def dying(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await writer.drain()
+
+    gateway = await start(dying)
+    async with gateway.session() as session:
+        with pytest.raises(aiohttp.ClientError):
+            async with session.get(f"{gateway.url}/") as got:
+                await got.read()
+    await asyncio.sleep(0.05)
+    assert gateway.ledger.records[0].end == "upstream-failed"
+
+
+async def test_an_early_answer_arrives_although_the_client_is_still_sending(start: Start) -> None:
+    async def impatient(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nnope")
+        await reader.read()
+
+    gateway = await start(impatient)
+    reader, writer = await gateway.connect()
+    writer.write(b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: 1000000\r\n\r\n")
+    writer.write(b"x" * 30000)
+    answer = await asyncio.wait_for(reader.readuntil(b"nope"), 5)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"Connection: close" in answer
+    writer.close()
+    assert len(gateway.world.upstreams) == 0
+
+
+# ---------------------------------------------------------------------- big bodies
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+async def test_fifty_mebibytes_up_to_a_slow_reader(start: Start) -> None:
+    total = 50 * MIB
+    got = offered = 0
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.3)
+        assert offered < 24 * MIB, "nobody held the client back"
+        while got < total:
+            got += len(await reader.read(1 << 16))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    gateway = await start(slow)
+    reader, writer = await gateway.connect()
+    before = peak()
+    writer.write(b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: %d\r\n\r\n" % total)
+    block = b"x" * (1 << 16)
+    for _ in range(total // len(block)):
+        writer.write(block)
+        offered += len(block)
+        await writer.drain()
+    assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 200")
+    assert got == total
+    assert peak() - before < 24 * MIB
+    writer.close()
+    await asyncio.sleep(0.05)
+    assert gateway.ledger.records[0].received == total
+
+
+async def test_fifty_mebibytes_down_to_a_slow_reader(start: Start) -> None:
+    total = 50 * MIB
+    sent = 0
+
+    async def fast(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total)
+        block = b"x" * (1 << 16)
+        while sent < total:
+            writer.write(block)
+            sent += len(block)
+            await writer.drain()
+        await reader.read()
+
+    gateway = await start(fast)
+    reader, writer = await gateway.connect(limit=1 << 16)
+    before = peak()
+    writer.write(b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n")
+    await asyncio.sleep(0.5)
+    assert sent < 24 * MIB, "nobody held the upstream back"
+    await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    got = 0
+    while got < total:
+        got += len(await asyncio.wait_for(reader.read(1 << 16), 10))
+    assert got == total
+    assert peak() - before < 24 * MIB
+    writer.close()
+    await asyncio.sleep(0.05)
+    assert gateway.ledger.records[0].sent == total
+
+
+# ---------------------------------------------------------------------- WebSockets and cuts
+
+
+def chat() -> web.Application:
+    async def talk(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await (socket.send_bytes if isinstance(message.data, bytes) else socket.send_str)(message.data)
+        return socket
+
+    application = web.Application()
+    application.router.add_get("/chat", talk)
+    return application
+
+
+async def test_websocket_echo(start: Start) -> None:
+    gateway = await start(chat())
+    async with gateway.session() as session, session.ws_connect(f"{gateway.url}/chat") as ws:
+        for message in ("hello", "ü" * 50_000):
+            await ws.send_str(message)
+            assert await ws.receive_str(timeout=5) == message
+        await ws.send_bytes(bytes(200_000))
+        assert len(await ws.receive_bytes(timeout=5)) == 200_000
+        assert gateway.door.requests[0].context.protocol == "websocket"
+    for _ in range(100):
+        if gateway.ledger.records:
+            break
+        await asyncio.sleep(0.01)
+    record = gateway.ledger.records[0]
+    assert (record.status, record.end) == (101, "complete")
+    assert record.sent > 200_000
+
+
+async def test_a_cut_websocket_ends_with_a_reason(start: Start) -> None:
+    gateway = await start(chat())
+    async with gateway.session() as session, session.ws_connect(f"{gateway.url}/chat") as ws:
+        await ws.send_str("hello")
+        await ws.receive_str(timeout=5)
+        gateway.paths.cut("session-ended")
+        message = await ws.receive(timeout=5)
+        assert message.type is aiohttp.WSMsgType.CLOSE
+        assert (message.data, message.extra) == (1008, "session-ended")
+    assert gateway.ledger.records[0].end == "cut: session-ended"
+
+
+async def test_a_cut_download_stops_at_once(start: Start) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"tick")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    gateway = await start(endless)
+    async with gateway.session() as session, session.get(f"{gateway.url}/") as got:
+        await got.content.readexactly(8)
+        gateway.paths.cut("device-revoked")
+        with pytest.raises(aiohttp.ClientError):
+            await asyncio.wait_for(got.read(), 5)
+
+
+# ---------------------------------------------------------------------- refusals over TLS
+
+
+async def test_refusals_arrive_whole(start: Start) -> None:
+    gateway = await start(echo())
+    gateway.door.answer = lambda request: refusal("access-denied")
+    async with gateway.session() as session:
+        for size in (0, 1000, 60_000, 5 * MIB):
+            async with session.post(f"{gateway.url}/", data=io.BytesIO(b"x" * size)) as got:
+                assert got.status == 403
+                assert (await got.json())["code"] == "access-denied"
+
+
+async def test_an_oversized_head_gets_its_answer(start: Start) -> None:
+    gateway = await start(echo())
+    reader, writer = await gateway.connect()
+    writer.write(b"GET / HTTP/1.1\r\nHost: app.example\r\nX: " + b"a" * 60_000)
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 431 ")
+    writer.close()
+
+
+async def test_http_2_is_not_negotiated(start: Start) -> None:
+    gateway = await start(echo())
+    gateway.trust.set_alpn_protocols(["h2", "http/1.1"])
+    _, writer = await gateway.connect()
+    tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
+    assert tls.selected_alpn_protocol() == "http/1.1"
+    writer.close()
