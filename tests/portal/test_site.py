@@ -11,7 +11,19 @@ from ztproxy.portal.site import Site
 
 HOSTS = ["portal.example", "support.example"]
 SITE = Site(host=HOSTS[0], port=8443, title="t", hosts=frozenset(HOSTS))
-SCRAPS = "https: http: // 8443 443 %2f .. javascript: evil.example portal.example support.example".split()
+SCRAPS = [
+    "https:",
+    "http:",
+    "//",
+    "8443",
+    "443",
+    "%2f",
+    "..",
+    "javascript:",
+    "evil.example",
+    "portal.example",
+    "support.example",
+]
 pieces = st.sampled_from([*SCRAPS, *"/\\@:?#\t\r\n .x\x00é"])
 texts = st.one_of(st.text(max_size=60), st.lists(pieces, max_size=10).map("".join))
 
