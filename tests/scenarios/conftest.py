@@ -112,8 +112,9 @@ class Demo:
 
 
 def ztproxy(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    done = subprocess.run([*ZTPROXY, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    """Run the command line in a process of its own, as on a wide terminal."""
+    command, wide = [*ZTPROXY, *arguments], {**os.environ, "COLUMNS": "300"}
+    done = subprocess.run(command, env=wide, capture_output=True, text=True, timeout=60, check=False)
     if check:
         assert done.returncode == 0, f"ztproxy {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
     return done
