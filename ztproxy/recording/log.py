@@ -108,10 +108,11 @@ class Log:
         except (OSError, LogKeyError) as error:
             raise LogUnavailable(f"{directory}: {error}") from error
 
-    def append(self, source: str, record: bytes) -> Place:
-        """Add a record of a source to the batch."""
+    def append(self, journal: str, first: int, last: int, record: bytes) -> Place:
+        """Add the record that entry `first` of a journal is, or that stands for entries `first` to `last`."""
         if self._length >= self._file_size or not self._file:
             self._begin_file()
+        source = f"{journal}:{first}" if first == last else f"{journal}:{first}-{last}"
         line = render(self.count + 1, self._head, source, record)
         self.count += 1
         place = Place(self.count, self._file, self._length, len(line))
@@ -119,8 +120,7 @@ class Log:
         self._buffer += b"\n"
         self._head = digest(line)
         self._length += len(line) + 1
-        journal, _, entry = parse_source(source)
-        self.journals[journal] = entry
+        self.journals[journal] = last
         return place
 
     def flush(self) -> None:

@@ -212,13 +212,12 @@ class Sealer:
             self._gap(log, name, number, number, "an entry is not a record")
             return
         record = encode_record(entry) if b"\n" in payload or b"\r" in payload else payload
-        self._fresh.append((log.append(f"{name}:{number}", record), entry))
+        self._fresh.append((log.append(name, number, number, record), entry))
         self._dirty = True
 
     def _gap(self, log: Log, name: str, first: int, last: int, reason: str) -> None:
         gap = GapRecord(self._now(), reason, name, first, last)
-        source = f"{name}:{first}" if first == last else f"{name}:{first}-{last}"
-        self._fresh.append((log.append(source, encode_record(gap)), gap))
+        self._fresh.append((log.append(name, first, last, encode_record(gap)), gap))
         self._dirty = True
 
     def _flush(self, log: Log) -> None:
