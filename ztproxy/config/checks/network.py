@@ -12,17 +12,18 @@ from ztproxy.model.resource import Upstream
 
 def loops(settings: Settings, places: Places) -> Iterator[Problem]:
     """Upstreams that lead back to us."""
+    hosts = settings.hosts()
     for index, route in enumerate(settings.route_settings):
-        if message := _own(route.to, settings):
+        if message := _own(route.to, settings, hosts):
             remedy = "write the application's own address"
             yield places.problem(message, remedy, "routes", index, "to")
 
 
-def _own(target: Upstream, settings: Settings) -> str:
+def _own(target: Upstream, settings: Settings, hosts: frozenset[str]) -> str:
     if target.scheme == "unix":
         inside = target.host.startswith(f"{settings.state_dir}/")
         return "this socket lies in ztproxy's own state directory" if inside else ""
-    if target.host in settings.hosts() and target.port in {settings.listen.port, settings.public_port}:
+    if target.host in hosts and target.port in {settings.listen.port, settings.public_port}:
         return "this address leads back to ztproxy"
     if _reaches(target, settings.listen):
         return "this is ztproxy's own listener"
