@@ -282,3 +282,4 @@ async def test_routes_of_the_api_are_served_beside(world):
         assert response.status == 409
         assert response.headers["Content-Type"] == "application/problem+json"
         assert response.headers["Cache-Control"] == "no-store"
+        assert "Server" not in response.headers

@@ -22,10 +22,7 @@ def busy(worker: str = "0") -> Counters:
     counters.connections_opened()
     counters.connections_closed()
     counters.handshake_failed("timeout")
-    counters.path_opened()
-    counters.path_opened()
-    counters.path_closed(cut=True)
-    counters.journaled(100)
+    counters.paths, counters.cuts, counters.sealed_records = 1, 1, 100
     counters.feed_age_seconds = 1.5
     return counters
 
@@ -54,7 +51,7 @@ def test_what_is_counted_is_exposed() -> None:
     assert value(found, "ztproxy_connections", worker="0") == 1
     assert value(found, "ztproxy_paths", worker="0") == 1
     assert value(found, "ztproxy_paths_cut_total", worker="0") == 1
-    assert value(found, "ztproxy_journal_bytes_total", worker="0") == 100
+    assert value(found, "ztproxy_sealed_records_total", worker="0") == 100
     assert value(found, "ztproxy_feed_age_seconds", worker="0") == 1.5
 
 

@@ -71,9 +71,15 @@ def make(
     )
     app = web.Application(middlewares=[_edge], client_max_size=_LARGEST_BODY)
     app[DESK] = desk
+    app.on_response_prepare.append(_unnamed)
     app.add_routes(_routes(desk.pages))
     app.add_routes(routes)
     return app
+
+
+async def _unnamed(_: web.Request, response: web.StreamResponse) -> None:
+    """Say nothing of what we are made of."""
+    response.headers.pop("Server", None)
 
 
 def _routes(pages: Pages) -> Iterable[web.RouteDef]:

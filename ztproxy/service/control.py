@@ -47,7 +47,6 @@ from ztproxy.telemetry.log import configure
 from ztproxy.telemetry.metrics import Counters, Snapshot, unpack
 from ztproxy.trust.identity.fetch import http_session
 from ztproxy.trust.identity.oidc import OpenIdClient
-from ztproxy.trust.identity.provider import Provider
 
 log = logging.getLogger("ztproxy.control")
 
@@ -179,18 +178,7 @@ async def _providers(
     settings: Settings, clock: SystemClock, stack: AsyncExitStack
 ) -> dict[str, OpenIdClient]:
     clients: dict[str, OpenIdClient] = {}
-    for configured in settings.identity.providers:
-        provider = Provider(
-            name=configured.name,
-            title=configured.title or configured.name,
-            issuer=configured.issuer,
-            client_id=configured.client_id,
-            client_secret=configured.client_secret.reveal(),
-            scopes=configured.scopes,
-            groups_claim=configured.groups_claim,
-            algorithms=configured.algorithms,
-            ca=str(configured.ca or ""),
-        )
+    for provider in settings.providers():
         tls = client_context(provider.ca) if provider.ca else True
         http = await stack.enter_async_context(http_session(tls))
         clients[provider.name] = OpenIdClient(provider, http, clock)

@@ -129,6 +129,7 @@ async def _tick(paths: Paths, memory: Memory, counters: Counters, link: Link) ->
         paths.tick()
         counters.paths, counters.cuts = len(paths), paths.cuts
         counters.feed_age_seconds = memory.feed_age() / 1000
+        counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
         link.counted(pack(counters.snapshot()))
 
 

@@ -44,14 +44,10 @@ NUMBERS: Final[dict[str, Metric]] = {
     "connections": Metric("ztproxy_connections", "gauge", "Connections that are open now."),
     "paths": Metric("ztproxy_paths", "gauge", "Live paths: exchanges and streams under way."),
     "cuts": Metric("ztproxy_paths_cut", "counter", "Live paths that were cut."),
-    "journal_bytes": Metric("ztproxy_journal_bytes", "counter", "Bytes of records handed to the journal."),
-    "journal_failures": Metric("ztproxy_journal_failures", "counter", "Records that could not be kept."),
     "feed_age_seconds": Metric("ztproxy_feed_age_seconds", "gauge", "Time since facts were confirmed."),
-    "sessions": Metric("ztproxy_sessions", "gauge", "Sessions that are alive."),
-    "devices": Metric("ztproxy_devices", "gauge", "Devices that are enrolled."),
+    "sessions": Metric("ztproxy_sessions", "gauge", "Sessions this worker knows to be alive."),
+    "devices": Metric("ztproxy_devices", "gauge", "Devices this worker knows."),
     "sealed_records": Metric("ztproxy_sealed_records", "counter", "Records in the sealed log since start."),
-    "reloads": Metric("ztproxy_reloads", "counter", "Configurations put in force since start."),
-    "reload_failures": Metric("ztproxy_reload_failures", "counter", "Configurations refused at a reload."),
 }
 
 
@@ -96,14 +92,10 @@ class Counters:
     opened: int
     paths: int
     cuts: int
-    journal_bytes: int
-    journal_failures: int
     feed_age_seconds: float
     sessions: int
     devices: int
     sealed_records: int
-    reloads: int
-    reload_failures: int
 
     def __init__(self, worker: str) -> None:
         self.worker = worker
@@ -138,19 +130,6 @@ class Counters:
     def handshake_failed(self, reason: str) -> None:
         """Count a connection that ended before a request; `reason` is one of a few words."""
         self._handshakes[reason] = self._handshakes.get(reason, 0) + 1
-
-    def path_opened(self) -> None:
-        """Count a live path."""
-        self.paths += 1
-
-    def path_closed(self, *, cut: bool = False) -> None:
-        """Count a path that is over."""
-        self.paths -= 1
-        self.cuts += cut
-
-    def journaled(self, size: int) -> None:
-        """Count bytes of a record that was handed to the journal."""
-        self.journal_bytes += size
 
     def snapshot(self) -> Snapshot:
         """Return all numbers as they are now."""

@@ -80,8 +80,8 @@ class Gatherer:
         if handle is None:
             return COLD
         session = memory.sessions.get(handle.session_id)
-        if session is None:
-            return COLD
+        if session is None:  # the feed brings a session before its handles: it was here and is over
+            return "session-ended"
         if handle.host != host:
             return "session-ended"  # a cookie belongs to the one host it was given to
         age = memory.feed_age()
@@ -92,7 +92,7 @@ class Gatherer:
         return self._facts_of(session, digest, certificate, now, 0 if age < QUIET else age)
 
     def _alive(self, session: Session, now: int) -> bool:
-        if session.ended_at or now >= session.expires_at:
+        if now >= session.expires_at:
             return False
         if not session.idle_limit:
             return True

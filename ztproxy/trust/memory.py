@@ -53,14 +53,12 @@ class Memory:
         table = self._tables.get(change.kind)
         if table is None:
             return None
-        if change.value is None:
-            gone = table.pop(change.key, None)
-            if gone is None:
-                return None
-        else:
-            table[change.key] = self._decoders[change.kind].decode(change.value)
-        if change.kind == "session" and change.value is None:
+        value = None if change.value is None else self._decoders[change.kind].decode(change.value)
+        if value is None or (isinstance(value, Session) and value.ended_at):
+            table.pop(change.key, None)  # ended sessions are kept for the review, not here
             self.touched.pop(change.key, None)
+        else:
+            table[change.key] = value
         return _CONCERNS[change.kind](change.key)
 
     def heard(self, version: int) -> None:
