@@ -117,7 +117,14 @@ def run_tests(policies: PolicySet, document: Mapping[str, object], file: str = "
 
 def _run(policies: PolicySet, tests: Document, case: Case, file: str) -> list[Problem]:
     if case.who not in tests.fixtures and case.who != "nobody":
-        return [Problem(file, case.line, f"case {case.name!r}: no fixture is called {case.who!r}")]
+        return [
+            Problem(
+                file,
+                case.line,
+                f"case {case.name!r}: no fixture is called {case.who!r}",
+                "name one of `fixtures`",
+            )
+        ]
     try:
         changed = _merged(tests.fixtures.get(case.who, {}), case.changes)
         fixture = msgspec.convert(changed, Fixture)
@@ -131,7 +138,8 @@ def _run(policies: PolicySet, tests: Document, case: Case, file: str) -> list[Pr
         _judged(case, engine, decision)
         for engine, decision in policies.both(facts, Resource("Route", case.to), case.do, context, now)
     ]
-    return [Problem(file, case.line, f"case {case.name!r}: {text}") for text in found if text]
+    remedy = "mend the policy; or the case, if this is what is wanted now"
+    return [Problem(file, case.line, f"case {case.name!r}: {text}", remedy) for text in found if text]
 
 
 def _judged(case: Case, engine: str, decision: Decision) -> str:
