@@ -49,7 +49,8 @@ async def test_a_killed_child_is_started_again(children):
     assert gone(child.process.pid)
 
 
-async def test_a_child_that_can_not_run_is_a_problem_not_a_loop(children):
+async def test_a_child_that_can_not_run_is_a_problem_not_a_loop(children, monkeypatch):
+    monkeypatch.setattr("ztproxy.demo.children.PAUSE", 0.01)
     await children.start("one", [sys.executable, "-c", "raise SystemExit(3)"])
     with pytest.raises(DemoProblem, match="one keeps ending"):
         async with asyncio.timeout(30):

@@ -33,6 +33,7 @@ SOCKET_ROOM: Final = 107 - len("/state/run/control.sock")  # what a unix socket'
 async def run(layout: Layout, console: Console) -> None:
     """Run the demo until SIGINT or SIGTERM. Raises DemoProblem."""
     with _held(layout):
+        layout.ready.unlink(missing_ok=True)  # of a demo that was killed: nobody shall take it for this one
         stop = _stop_signals()
         children = Children(
             lambda name: layout.path("logs", f"{name}.log"),
