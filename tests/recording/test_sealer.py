@@ -286,6 +286,40 @@ def test_damage_under_the_checkpoint_stops_the_sealer(room: Room) -> None:
     assert log.read_bytes() == good
 
 
+def test_a_disk_that_takes_only_a_part_gets_the_rest(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = room.audit()
+    for number in range(5):
+        audit.decision(decision(number))
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:7]))
+    assert room.sealer().step() == 5
+    sound(room)
+
+
+def test_what_was_written_but_not_signed_is_taken_over(room: Room) -> None:
+    """After a power cut the lines may be all there is: the journals were in memory only."""
+    audit = room.audit()
+    sealer = room.sealer()
+    audit.decision(decision(1))
+    sealer.step()
+    before = (room.directory / "checkpoint").read_bytes()
+    audit.decision(decision(2))
+    audit.decision(decision(3))
+    sealer.step()
+    sealer.close()
+    (room.directory / "checkpoint").write_bytes(before)
+    with (room.directory / "log-00000001.jsonl").open("ab") as log:
+        log.write(b'{"n":4,"prev":"00')
+    room.alive.clear()
+    for path in room.journals.iterdir():
+        path.unlink()
+    again = room.sealer()
+    assert (again.count, again.step()) == (3, 0)
+    assert room.sources() == ["w0-1-1:1", "w0-1-1:2", "w0-1-1:3"]
+    assert verify(room.directory).sealed == 3
+    sound(room)
+
+
 def test_a_lost_index_is_made_anew(room: Room) -> None:
     audit = room.audit()
     sealer = room.sealer()

@@ -92,7 +92,7 @@ def test_every_flipped_bit_of_every_record_names_the_record(log: Path) -> None:
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("byte", [b"\n", b"\r", b"\x00", b'"', b"}", b" "])
+@pytest.mark.parametrize("byte", [b"\n", b" ", b"}"])
 def test_every_byte_put_in_names_the_record(log: Path, byte: bytes) -> None:
     record = 0
     for name, lines in files(log).items():
