@@ -29,6 +29,7 @@ test:
 	@scripts/packages test
 	@scripts/venv dev
 	@scripts/venv apps
+	@scripts/chart-tools >/dev/null || echo "No chart tools to be had here: their tests skip."
 	@scripts/test all
 
 test-quick:
@@ -58,6 +59,6 @@ install:
 	@scripts/venv dev
 
 clean:
-	@rm -rf .venv .venv-apps build dist demo
+	@rm -rf .venv .venv-apps .cache build dist demo
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -61,7 +61,7 @@ class Apps:
             return route, True, "", ()
         explanation = policies.explain(subject, resource, "GET", context, now)
         refusal = refusal_of(decision, explanation, facts, _ID)
-        if refusal.code == "access-denied" and not refusal.remedies:
+        if refusal.code == "access-denied" and not explanation.remedies:
             return None
         return route, False, refusal.reason, refusal.remedies
 

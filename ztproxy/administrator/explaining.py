@@ -21,11 +21,13 @@ def refusal_of(decision: Decision, explanation: Explanation, facts: Facts, decis
     reason = explanation.reasons[0] if explanation.reasons else sentence
     remedies = explanation.remedies
     if code == "facts-unavailable":
-        reason = sentence
+        reason, remedies = sentence, ("retry-later",)
     elif code == "login-required":
         reason, remedies = sentence, ("sign-in",)
     elif code.startswith("device-"):
         remedies = _DEVICE_REMEDY.get(code, ()) or remedies
+    elif not remedies:
+        remedies = ("contact-administrator",)  # nothing the caller can do, and nothing to learn from it
     return Refusal(code=code, status=status, decision_id=decision_id, remedies=remedies, reason=reason)
 
 
