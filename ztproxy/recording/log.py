@@ -105,7 +105,7 @@ class Log:
             except BaseException:
                 os.close(lock)
                 raise
-        except (OSError, LogKeyError) as error:
+        except (OSError, LogKeyError, NoteError) as error:
             raise LogUnavailable(f"{directory}: {error}") from error
 
     def append(self, journal: str, first: int, last: int, record: bytes) -> Place:
