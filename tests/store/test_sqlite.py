@@ -116,14 +116,24 @@ async def test_a_cancelled_write_is_whole_or_absent(tmp_path: Path) -> None:
         assert {change.key for change in changes} == {found.key for found in await store.scan("session")}
 
 
-async def test_a_write_wakes_waiters_even_if_its_caller_is_gone(tmp_path: Path) -> None:
+async def test_a_write_wakes_waiters_even_if_its_caller_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ztproxy.store.sqlite.POLL_SECONDS", 60)
     async with await SqliteStore.open(tmp_path / "zt.db", now) as store:
-        waiter = asyncio.create_task(store.wait(0, 5))
+        other = sqlite3.connect(tmp_path / "zt.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        waiter = asyncio.create_task(store.wait(0, 30))
+        start = time.monotonic()
         write = asyncio.create_task(store.put("session", "k", b"v"))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.1)  # the write is under way, behind the other one
         write.cancel()
+        await asyncio.gather(write, return_exceptions=True)
+        other.execute("ROLLBACK")
+        other.close()
         assert await waiter is True
+        assert time.monotonic() - start < 10
+        assert await store.get("session", "k") is not None
 
 
 async def test_pruning_keeps_the_table_of_changes_bounded(tmp_path: Path) -> None:
