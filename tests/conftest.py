@@ -2,8 +2,26 @@
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+#: Rooms that have no business with the network: their tests may not touch it either.
+OFFLINE = frozenset({"administrator", "architecture", "crypto", "policy", "trust", "trust_posture", "wire"})
+
+
+@pytest.fixture(autouse=True)
+def _offline(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse sockets in unit tests."""
+    room = Path(request.path).relative_to(Path(__file__).parent).parts[0]
+    if room in OFFLINE:
+
+        def refuse(*_: object) -> NoReturn:
+            pytest.fail(f"tests of {room} do not open connections")
+
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+        monkeypatch.setattr(socket.socket, "bind", refuse)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ztproxy.config import checks, yaml
+from ztproxy.config import yaml
+from ztproxy.config.checks import every
 from ztproxy.config.draft import draft
 from ztproxy.config.policies import find_policies
 from ztproxy.config.problems import ConfigProblems, Problem
@@ -49,7 +50,7 @@ def _read(
     problems.extend(read.problems)
     if read.settings is None:
         return None, None, problems
-    problems.extend(checks.find(read.settings, read.places, read.broken))
+    problems.extend(every.find(read.settings, read.places, read.broken))
     compiled = None
     if policies and _policies_can_be_judged(read.broken, problems):
         compiled, found = find_policies(read.settings, read.places)
