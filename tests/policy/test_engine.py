@@ -9,11 +9,12 @@ from types import ModuleType
 import pytest
 from msgspec.structs import replace
 
+from ztproxy.model.decision import Decision
 from ztproxy.model.resource import NOWHERE, Resource
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Check, Facts, Principal
 from ztproxy.policy.engine import WHOLE, PolicySet
 from ztproxy.policy.program import Rule, Slice
-from ztproxy.policy.reference import Reference
+from ztproxy.policy.reference import Reference, disagreement
 from ztproxy.policy.schema import METHODS, SCHEMA
 
 PERMIT = '@id("all") permit (principal, action, resource);'
@@ -166,6 +167,30 @@ def test_verify_denies_when_the_engines_disagree(the: ModuleType) -> None:
     assert decision.errors[0].startswith("engines disagree")
 
 
+@pytest.mark.parametrize(
+    ("theirs", "differs"),
+    [
+        (Decision(True, "permit", ("a", "b")), False),
+        (Decision(True, "permit", ("b", "a")), False),
+        (Decision(True, "permit", ("a",)), True),
+        (Decision(False, "forbid", ("a", "b")), True),
+        (Decision(False, "default-deny"), True),
+        (Decision(False, "error", ("a", "b"), ("a: overflow",)), True),
+    ],
+)
+def test_engines_have_to_agree_on_policies_too(theirs: Decision, differs: bool) -> None:
+    ours = Decision(True, "permit", ("a", "b"))
+    assert bool(disagreement(ours, theirs)) == bool(disagreement(theirs, ours)) == differs
+
+
+def test_engines_have_to_agree_on_what_failed() -> None:
+    ours = Decision(False, "error", (), ("a: overflow", "b: type error"))
+    assert not disagreement(ours, Decision(False, "error", (), ("b: other words", "a: integer overflow")))
+    assert disagreement(ours, Decision(False, "error", (), ("a: integer overflow",)))
+    assert disagreement(Decision(False, "forbid", ("a",)), Decision(False, "forbid", ("b",)))
+    assert disagreement(Decision(False, "default-deny"), Decision(False, "forbid"))
+
+
 def test_one_of_256_requests_is_verified_by_its_id(the: ModuleType) -> None:
     policies = broken(the.policies(SUPPORT), the)
     ids = [hashlib.sha256(bytes([n, m])).hexdigest()[:32] for n in range(32) for m in range(32)]
@@ -298,6 +323,19 @@ def test_circumstances_are_what_was_asked(the: ModuleType) -> None:
     assert decide(the, policies, the.facts(feed_age=7), method="POST", protocol="websocket").allow
     assert decide(the, policies, the.facts(), method="POST", protocol="websocket", feed_age=7).allow
     assert not decide(the, policies, the.facts(feed_age=7), method="POST").allow
+
+
+@pytest.mark.parametrize("feed_age", [-1, 1 << 63])
+def test_an_age_cedar_can_not_hold_denies(the: ModuleType, feed_age: int) -> None:
+    assert decide(the, the.policies(PERMIT), the.facts(), feed_age=feed_age).kind == "error"
+
+
+def test_an_email_that_is_not_given_is_absent(the: ModuleType) -> None:
+    policies = the.policies(
+        '@id("x") permit (principal is User, action, resource) when { principal has email };'
+    )
+    assert decide(the, policies, the.facts()).allow
+    assert not decide(the, policies, the.facts(principal=replace(the.CAROL, email=""))).allow
 
 
 def test_every_fact_is_visible(the: ModuleType) -> None:

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from ztproxy.policy import sources
 from ztproxy.policy.lint import ANNOTATIONS
 from ztproxy.policy.load import PolicyProblems, Problem
 from ztproxy.policy.program import OBLIGATIONS
@@ -80,6 +81,16 @@ def test_nothing_hides_between_policies(the: ModuleType) -> None:
         '@id("q") @reason("a;b \\" // \\\\") permit (principal is User, action, resource); // ; "\n' + GOOD
     )
     assert [policy.id for policy in the.policies(tricky).policies] == ["q", "good", "ztproxy-portal"]
+
+
+def test_a_policy_that_gets_lost_between_two_is_noticed(
+    the: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever cuts the text wrongly: Cedar's own count has to be ours."""
+    cut = sources.statements
+    monkeypatch.setattr(sources, "statements", lambda file, text: list(cut(file, text))[:1])
+    other = '@id("no") forbid (principal, action, resource);'
+    assert "another number of policies" in problems(the, GOOD + other)[0].message
 
 
 def test_places_of_policies_are_kept(the: ModuleType) -> None:

@@ -63,7 +63,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "age below": ("compile.py", "return bool(age <= k)", "return bool(age < k)"),
     "age overflows": ("compile.py", " and LONG_MIN <= (age := a.ms - b.ms) <= LONG_MAX", " and ((age := a.ms - b.ms) or True)"),
     "group lists any": ("compile.py", "not ks.isdisjoint(e[6])", "ks <= e[6]"),
-    "greater is less": ("compile.py", '"greater": (lambda left, right: ops.less(right, left)', '"greater": (lambda left, right: ops.less(left, right)'),
+    "greater is less": ("operators.py", '"greater": (lambda left, right: ops.less(right, left)', '"greater": (lambda left, right: ops.less(left, right)'),
     "forbids lose": ("program.py", "    if forbids:\n        return forbids[0]", "    if forbids and not permits:\n        return forbids[0]"),
     "errors are skipped": ("program.py", "    if errors:\n        return Decision", "    if errors and not (permits or forbids):\n        return Decision"),
     "principal ==": ("program.py", "if same is not None and same != principal:\n                continue", "pass"),

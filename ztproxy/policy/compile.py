@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from cedarpy import pst
 
 from ztproxy.model.subject import UNKNOWN
-from ztproxy.policy import literals
 from ztproxy.policy import operations as ops
 from ztproxy.policy.operations import Env
+from ztproxy.policy.operators import BINARY, READING, UNARY
 from ztproxy.policy.values import (
     LONG_MAX,
     LONG_MIN,
@@ -23,7 +23,6 @@ from ztproxy.policy.values import (
     EvalError,
     Uid,
     Value,
-    equal,
     fail,
 )
 
@@ -227,7 +226,7 @@ def _unary(node: pst.UnaryOp) -> Code:
     if node.op == "not":
         holds = test(node.arg)
         return Code(lambda e: not holds(e), True)
-    operation, boolean = _UNARY[node.op]
+    operation, boolean = UNARY[node.op]
     if isinstance(node.arg, pst.StringLit) and node.op in ("ip", "decimal", "datetime", "duration"):
         try:
             value = operation(node.arg.value)
@@ -244,10 +243,10 @@ def _binary(node: pst.BinaryOp) -> Code:
     if code is not None:
         return code
     left, right = compiled(node.left).run, compiled(node.right).run
-    if node.op in _WITH_ENV:
-        reading, boolean = _WITH_ENV[node.op]
+    if node.op in READING:
+        reading, boolean = READING[node.op]
         return Code(lambda e: reading(left(e), right(e), e), boolean)
-    operation, boolean = _BINARY[node.op]
+    operation, boolean = BINARY[node.op]
     return Code(lambda e: operation(left(e), right(e)), boolean)
 
 
@@ -363,54 +362,6 @@ _SPECIAL: Final[dict[str, Callable[[pst.BinaryOp], Code | None]]] = {
     "not_eq": _equal,
     "in": _in,
     "contains": _contains,
-}
-
-_UNARY: Final[dict[str, tuple[Callable[[Value], Value], bool]]] = {
-    "neg": (ops.negate, False),
-    "is_empty": (ops.is_empty, True),
-    "ip": (literals.ip, False),
-    "decimal": (literals.decimal, False),
-    "datetime": (literals.datetime, False),
-    "duration": (literals.duration, False),
-    "is_ipv4": (lambda v: ops.is_version(v, 4), True),
-    "is_ipv6": (lambda v: ops.is_version(v, 6), True),
-    "is_loopback": (ops.is_loopback, True),
-    "is_multicast": (ops.is_multicast, True),
-    "to_date": (ops.to_date, False),
-    "to_time": (ops.to_time, False),
-    "to_milliseconds": (lambda v: ops.whole(v, 1), False),
-    "to_seconds": (lambda v: ops.whole(v, 1000), False),
-    "to_minutes": (lambda v: ops.whole(v, 60_000), False),
-    "to_hours": (lambda v: ops.whole(v, 3_600_000), False),
-    "to_days": (lambda v: ops.whole(v, 86_400_000), False),
-}
-
-_BINARY: Final[dict[str, tuple[Callable[[Value, Value], Value], bool]]] = {
-    "eq": (equal, True),
-    "not_eq": (ops.differ, True),
-    "less": (ops.less, True),
-    "less_eq": (ops.less_equal, True),
-    "greater": (lambda left, right: ops.less(right, left), True),
-    "greater_eq": (lambda left, right: ops.less_equal(right, left), True),
-    "add": (ops.add, False),
-    "sub": (ops.subtract, False),
-    "mul": (ops.multiply, False),
-    "contains": (ops.contains, True),
-    "contains_all": (ops.contains_all, True),
-    "contains_any": (ops.contains_any, True),
-    "is_in_range": (ops.in_range, True),
-    "offset": (ops.offset, False),
-    "duration_since": (ops.duration_since, False),
-    "decimal_less_than": (ops.decimal_less, True),
-    "decimal_less_eq": (ops.decimal_less_equal, True),
-    "decimal_greater": (lambda left, right: ops.decimal_less(right, left), True),
-    "decimal_greater_eq": (lambda left, right: ops.decimal_less_equal(right, left), True),
-}
-
-_WITH_ENV: Final[dict[str, tuple[Callable[[Value, Value, Env], Value], bool]]] = {
-    "in": (ops.inside, True),
-    "has_tag": (ops.has_tag, True),
-    "get_tag": (ops.get_tag, False),
 }
 
 _COMPILERS: Final[dict[type, Callable[[Any], Code]]] = {
