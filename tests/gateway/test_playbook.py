@@ -761,3 +761,27 @@ async def test_a_navigation_is_sent_to_sign_in_and_a_program_is_told(stage: Stag
         b"Content-Length: 0\r\n\r\n"
     )
     assert stage.client.take().startswith(b"HTTP/1.1 401 ")
+
+
+async def test_answers_that_nobody_takes_hold_back_further_requests(stage: Stage) -> None:
+    stage.door.answer = lambda request: refusal("access-denied")
+    stage.connection.pause_writing()
+    await stage.says(GET * 100)
+    assert stage.client.written.count(b"HTTP/1.1 403") == 1
+    assert not stage.client.reading
+    stage.connection.resume_writing()
+    for _ in range(120):
+        await stage.turn()
+    assert stage.client.written.count(b"HTTP/1.1 403") == 100
+    assert stage.client.reading
+
+
+async def test_a_client_that_is_full_already_pauses_its_next_upstream(stage: Stage) -> None:
+    stage.dialler.gate = asyncio.Event()
+    await stage.says(GET)
+    stage.connection.pause_writing()
+    stage.dialler.gate.set()
+    await stage.turn()
+    assert not stage.upstream.reading
+    stage.connection.resume_writing()
+    assert stage.upstream.reading

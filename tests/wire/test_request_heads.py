@@ -8,20 +8,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ztproxy.wire import fields
-from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, read_request, request_reader
+from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, RequestReader
 
 LIMIT = 4096
 
 
 def read(pieces: list[bytes]) -> tuple[RequestHead, bytes] | str | None:
     """Feed pieces; return (head, rest), the code of the refusal, or None while incomplete."""
-    reader = request_reader(LIMIT)
+    reader = RequestReader(LIMIT)
     found = None
     try:
         for number, piece in enumerate(pieces):
             found = reader.feed(piece)
             if found is not None:
-                return read_request(found[0]), found[1] + b"".join(pieces[number + 1 :])
+                return found[0], found[1] + b"".join(pieces[number + 1 :])
     except BadHead as bad:
         return bad.code
     return None
@@ -165,7 +165,7 @@ def test_limits() -> None:
 
 def test_a_slow_head_costs_no_more_than_its_length() -> None:
     data = head(*(b"X-%d: %b" % (i, b"a" * 30) for i in range(90)))
-    reader = request_reader(LIMIT)
+    reader = RequestReader(LIMIT)
     looked_at = 0
 
     class Counting:

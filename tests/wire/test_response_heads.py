@@ -2,13 +2,13 @@
 
 import pytest
 
-from ztproxy.wire.http1 import CHUNKED, UNTIL_CLOSE, BadHead, read_response, response_reader
+from ztproxy.wire.http1 import CHUNKED, UNTIL_CLOSE, BadHead, ResponseReader
 
 
 def read(data: bytes, **options: bool):
-    found = response_reader(8192).feed(data)
+    found = ResponseReader(8192, **options).feed(data)
     assert found is not None
-    return read_response(found[0], **options)
+    return found[0]
 
 
 @pytest.mark.parametrize(

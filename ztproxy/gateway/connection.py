@@ -19,7 +19,7 @@ from ztproxy.model.decision import Refusal
 from ztproxy.model.request import Peer
 from ztproxy.net.listener import Arrival, PeerUnusable
 from ztproxy.wire.body import BadBody, ChunkedBody, LengthBody
-from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, read_request, request_reader
+from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, RequestReader
 
 #: What is left of a refused request's body is read and thrown away up to this to keep the connection, ...
 DRAIN_BYTES: Final = 64 << 10
@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_arrival",
+        "_began",
         "_body",
         "_current",
         "_deciding",
@@ -68,7 +69,8 @@ class Connection(asyncio.Protocol):
         self._current = current
         self._arrival = arrival
         self._wheel = self.world.wheel
-        self._reader = request_reader(self.world.limits.head)
+        self._reader = RequestReader(self.world.limits.head)
+        self._began = False  # some bytes of a head are here
         self._read: Callable[[bytes], None] = self._read_head
         self._head: RequestHead | None = None
         self._body: LengthBody | ChunkedBody | None = None
@@ -129,6 +131,8 @@ class Connection(asyncio.Protocol):
         self.full = False
         if self._running is not None:
             self._running.client_flow(full=False)
+        elif self._deciding is None:
+            self._replay()
 
     def timed_out(self) -> None:
         """The deadline has passed (net.wheel)."""
@@ -137,7 +141,7 @@ class Connection(asyncio.Protocol):
         elif self._deciding is not None:
             self._deciding.cancel()
             self._undecided("facts-unavailable")
-        elif self._read == self._read_head and self._reader.started:
+        elif self._read == self._read_head and self._began:
             http.reject(self, BadHead("request-timeout", "incomplete head"))
         elif self._read == self._read_head:
             self.close()
@@ -147,26 +151,26 @@ class Connection(asyncio.Protocol):
     def retire(self) -> None:
         """Take no further request; close as soon as nothing is running."""
         self._retiring = True
-        if self._read == self._read_head and not self._reader.started:
+        if self._read == self._read_head and not self._began:
             self.close()
 
     # ------------------------------------------------------------------ reading, one method per state
 
     def _read_head(self, data: bytes) -> None:
-        began = self._reader.started
         try:
             found = self._reader.feed(data)
-            if found is None:
-                if not began:
-                    self.wait_until(self.world.limits.head_timeout)
-                return
-            self.world = self._current()
-            head = read_request(found[0])
         except BadHead as bad:
             http.reject(self, bad)
             return
+        if found is None:
+            if not self._began:  # more bytes of the same head buy no more time
+                self._began = True
+                self.wait_until(self.world.limits.head_timeout)
+            return
+        self._began = False
+        self.world = self._current()
+        head, self._rest = found
         self._head = head
-        self._rest = found[1]
         self._read = self._hold
         if head.body:
             self._body = ChunkedBody() if head.body == CHUNKED else LengthBody(head.body)
@@ -308,7 +312,7 @@ class Connection(asyncio.Protocol):
 
     def wait_until(self, seconds: float) -> None:
         """Have `timed_out` called unless something happens within so many seconds."""
-        self.deadline = self.world.clock.monotonic() + seconds
+        self.deadline = self._wheel.now + seconds
 
     # ------------------------------------------------------------------ steps
 
@@ -331,20 +335,26 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Wait for the next request, or take it from what has been read already."""
-        self._head = None
         self._body = None
         self.wait_until(self.world.limits.keepalive_timeout)
-        self._read = self._hold if self._rest else self._read_head
-        if self._rest:
+        if self.full:  # answers pile up unread: no further request until they are taken
+            self._read = self._hold
+            self._stop_reading(_HELD)
+        elif self._rest:
+            self._read = self._hold
             asyncio.get_running_loop().call_soon(self._replay)
-        elif self._not_reading:
-            self._go_on_reading(_HELD | _FULL)
+        else:
+            self._read = self._read_head
+            if self._not_reading:
+                self._go_on_reading(_HELD | _FULL)
 
     def _replay(self) -> None:
-        if self._read == self._hold:  # and not closed meanwhile
-            rest, self._rest = self._rest, b""
-            self._read = self._read_head
-            self._go_on_reading(_HELD | _FULL)
+        if self._read != self._hold or self._running is not None or self.full:
+            return  # closed meanwhile, or not yet
+        rest, self._rest = self._rest, b""
+        self._read = self._read_head
+        self._go_on_reading(_HELD | _FULL)
+        if rest:
             self.data_received(rest)
 
     def _can_skip_body(self, head: RequestHead) -> bool:

@@ -31,8 +31,10 @@ def serve(client: "Connection", head: RequestHead) -> None:
         turn_away(client, head, request, code)
         return
     answer = world.door.authorize(request)
-    if isinstance(answer, Permit | Refusal):
-        act(client, head, answer)
+    if isinstance(answer, Permit):
+        client.run(Relay(client, head, answer))
+    elif isinstance(answer, Refusal):
+        client.refuse(head, answer)
     else:
         client.wait_for(head, answer)
 

@@ -49,7 +49,7 @@ class Relay:
         except BadBody:
             self._refuse("bad-request")
             return
-        if self._is_too_large():
+        if head.body and self._is_too_large():
             self._refuse("body-too-large")
             return
         if head.expects_continue and not (complete or body or head.http10):
@@ -72,6 +72,8 @@ class Relay:
         )
         client.wait_until(self._permit.route.response_timeout)
         self._exchange = client.world.upstreams.open(self._permit, request, self)
+        if client.full:
+            self._exchange.pause()
 
     # ------------------------------------------------------------------ from the client
 

@@ -30,6 +30,8 @@ class Wheel:
     """A set of timed items that is looked through once per turn."""
 
     def __init__(self, clock: Clock, *, turn: float = TURN) -> None:
+        #: Seconds of the monotonic clock at the last tick: good enough for deadlines, and free to read.
+        self.now = clock.monotonic()
         self._clock = clock
         self._tick = turn / SPOKES
         self._spokes: tuple[set[Timed], ...] = tuple(set() for _ in range(SPOKES))
@@ -59,7 +61,7 @@ class Wheel:
 
     def look(self) -> None:
         """Look at the next spoke now."""
-        now = self._clock.monotonic()
+        now = self.now = self._clock.monotonic()
         for item in [item for item in next(self._next) if item.deadline <= now]:
             item.timed_out()
 

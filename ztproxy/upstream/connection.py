@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, cast
 from ztproxy.model.resource import Upstream
 from ztproxy.net.wheel import NEVER
 from ztproxy.wire.body import BadBody, Body, ChunkedBody, LengthBody, OpenBody
-from ztproxy.wire.http1 import CHUNKED, UNTIL_CLOSE, BadHead, ResponseHead, read_response, response_reader
+from ztproxy.wire.http1 import CHUNKED, UNTIL_CLOSE, BadHead, ResponseHead, ResponseReader
 
 if TYPE_CHECKING:
-    from ztproxy.upstream.exchange import Exchange
+    from ztproxy.upstream.exchange import Exchange, Request
     from ztproxy.upstream.upstreams import Upstreams
 
 HEAD_LIMIT: Final = 65536  # bytes of a response head
@@ -34,15 +34,17 @@ class UpstreamConnection(asyncio.Protocol):
         "_tunnel",
         "deadline",
         "transport",
+        "trusted",
         "upstream",
     )
 
-    def __init__(self, home: "Upstreams", upstream: Upstream) -> None:
+    def __init__(self, home: "Upstreams", upstream: Upstream, *, trusted: bool) -> None:
         self.upstream = upstream
         self.deadline = NEVER  # only while idle
+        self.trusted = trusted  # our own portal
         self._home = home
         self._exchange: Exchange | None = None
-        self._reader = response_reader(HEAD_LIMIT)
+        self._reader = ResponseReader(HEAD_LIMIT, trusted=trusted)
         self._head: ResponseHead | None = None
         self._body: Body | None = None
         self._tunnel = False
@@ -149,8 +151,7 @@ class UpstreamConnection(asyncio.Protocol):
             found = self._reader.feed(data)
             if found is None:
                 return
-            head = read_response(found[0], trusted=exchange.trusted)
-            data = found[1]
+            head, data = found
             if head.status >= 200 or head.status == 101:
                 break
             self._note_interim(exchange, head)
@@ -160,14 +161,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._switch(exchange, head, data)
             return
         self._head = head
-        body = self._body = body_of(head, exchange.head_only, framed=exchange.framed)
+        body = self._body = body_of(head, exchange.request)
         exchange.body = body
         out, rest = body.feed(data) if body is not None and data else (b"", data)
         if body is None or body.done:
             self._release(exchange, rest)
-            exchange.receiver.responded(head, out, ended=True)
+            exchange.receiver.responded(head, out, True)
         else:
-            exchange.receiver.responded(head, out, ended=False)
+            exchange.receiver.responded(head, out, False)
 
     def _read_body(self, exchange: "Exchange", data: bytes) -> None:
         body = self._body
@@ -186,7 +187,7 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.receiver.responded(head, b"", ended=False)
 
     def _switch(self, exchange: "Exchange", head: ResponseHead, data: bytes) -> None:
-        if not exchange.upgrade:
+        if not exchange.request.upgrade:
             raise BadHead("bad-request", "an upgrade nobody asked for")
         self._head = head
         self._tunnel = True
@@ -201,7 +202,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _release(self, exchange: "Exchange", rest: bytes) -> None:
         """Go back to the pool, if nothing of either message is left anywhere."""
         self._exchange = None
-        self.resume()
+        if self._paused:
+            self.resume()
         if rest or not self._is_clean(exchange):
             self.transport.abort()
         else:
@@ -213,7 +215,7 @@ class UpstreamConnection(asyncio.Protocol):
             head is not None
             and head.keep_alive
             and exchange.complete
-            and not exchange.bound
+            and not exchange.request.bound
             and not head.bound
             and not isinstance(self._body, OpenBody)
             and not self.transport.is_closing()
@@ -226,12 +228,12 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.receiver.failed(code)
 
 
-def body_of(head: ResponseHead, head_only: bool, *, framed: bool) -> Body | None:
+def body_of(head: ResponseHead, request: "Request") -> Body | None:
     """Return the reader of a response's body, None when it has none (RFC 9112 section 6.3)."""
-    if head_only or head.status in (204, 304) or head.body == 0:
+    if request.head_only or head.status in (204, 304) or head.body == 0:
         return None
     if head.body == CHUNKED:
-        return ChunkedBody(framed=framed)
+        return ChunkedBody(framed=request.framed)
     if head.body == UNTIL_CLOSE:
-        return OpenBody(framed=framed)
+        return OpenBody(framed=request.framed)
     return LengthBody(head.body)

@@ -34,40 +34,30 @@ class Exchange:
         "_connection",
         "_dialling",
         "_home",
+        "_paused",
         "_pending",
         "_permit",
-        "_request",
         "_reused",
-        "_stalled",
         "answered",
         "body",
-        "bound",
         "complete",
-        "framed",
-        "head_only",
         "receiver",
-        "trusted",
-        "upgrade",
+        "request",
     )
 
     def __init__(self, home: "Upstreams", permit: "Permit", request: Request, receiver: Receiver) -> None:
         self.receiver = receiver
-        self.trusted = permit.route.portal
-        self.complete = request.complete
-        self.head_only = request.head_only
-        self.framed = request.framed
-        self.upgrade = request.upgrade
-        self.bound = request.bound
+        self.request = request
+        self.complete = request.complete  # all of it has been sent
         self.answered = False  # a byte of the response has come
         self.body: Body | None = None
         self._home = home
         self._permit = permit
-        self._request = request
         self._connection: UpstreamConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._reused = False
-        self._pending: list[bytes] = []
-        self._stalled = False
+        self._paused = False
+        self._pending = b""  # came while dialling; little, because the client is not read then
 
     @property
     def received(self) -> int:
@@ -80,8 +70,8 @@ class Exchange:
         """Send more of the request body, as framed as it has to be."""
         if self._connection is not None:
             self._connection.transport.write(data)
-        elif data:
-            self._pending.append(data)
+        else:
+            self._pending += data
 
     def finish(self) -> None:
         """All of the request has been sent."""
@@ -89,11 +79,13 @@ class Exchange:
 
     def pause(self) -> None:
         """Deliver no more for now."""
+        self._paused = True
         if self._connection is not None:
             self._connection.pause()
 
     def resume(self) -> None:
         """Deliver again."""
+        self._paused = False
         if self._connection is not None:
             self._connection.resume()
 
@@ -114,21 +106,19 @@ class Exchange:
             self._dial()
         else:
             self._reused = True
-            connection.serve(self, self._request.data)
+            connection.serve(self, self.request.data)
 
     def lost(self, code: str) -> None:
         """The connection died. An idle one may have died before: then once more, on a new one."""
         self._connection = None
-        if self._reused and self._request.replayable and not self.answered:
+        if self._reused and self.request.replayable and not self.answered:
             self._dial()
         else:
             self.receiver.failed(code)
 
     def _dial(self) -> None:
         self._reused = False
-        if not self.complete:
-            self._stalled = True
-            self.receiver.flow(full=True)
+        self.receiver.flow(full=True)
         self._dialling = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
@@ -143,8 +133,7 @@ class Exchange:
             self.receiver.failed("upstream-unreachable")
             return
         self._connection = connection
-        connection.serve(self, self._request.data + b"".join(self._pending))
-        self._pending.clear()
-        if self._stalled:
-            self._stalled = False
-            self.receiver.flow(full=False)
+        connection.serve(self, self.request.data + self._pending)
+        if self._paused:
+            connection.pause()
+        self.receiver.flow(full=False)

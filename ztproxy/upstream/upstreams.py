@@ -49,19 +49,24 @@ class Upstreams:
             connection.transport.close()
 
     def _take(self, permit: Permit, request: Request) -> UpstreamConnection | None:
-        longest = self._idle if request.replayable else FRESH
-        since = self._clock.monotonic() - longest
-        while (connection := self._pool.take(permit.route.upstream, since)) is not None:
-            if connection.usable:
+        route = permit.route
+        since = self._wheel.now - (self._idle if request.replayable else FRESH)
+        while (connection := self._pool.take(route.upstream, since)) is not None:
+            if connection.transport.is_closing():
+                continue
+            if connection.trusted is route.portal:
                 return connection
+            connection.transport.close()  # only a route that is not ours leading to our own socket comes here
         return None
 
     # ------------------------------------------------------------------ what exchanges and connections call
 
     async def connect(self, permit: Permit) -> UpstreamConnection:
         """Return a new connection for an exchange. Raises net.dial.Unreachable."""
-        upstream = permit.route.upstream
-        return await self.dialler.dial(upstream, lambda: UpstreamConnection(self, upstream))
+        route = permit.route
+        return await self.dialler.dial(
+            route.upstream, lambda: UpstreamConnection(self, route.upstream, trusted=route.portal)
+        )
 
     def made(self, connection: UpstreamConnection) -> None:
         """A connection is up."""

@@ -8,7 +8,7 @@ bodies are framed anew: chunk extensions and trailers, in which other readers ma
 import re
 from typing import Final
 
-from ztproxy.wire.http1 import FIELD_LINE
+from ztproxy.wire.heads import FIELD_LINE
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)\r\n").fullmatch
 _TRAILER_LINE: Final = re.compile(FIELD_LINE).fullmatch

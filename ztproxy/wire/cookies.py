@@ -7,9 +7,10 @@ one of our names. Every other byte of a cookie line stays as it was.
 import re
 from typing import Final, NamedTuple
 
-SESSION: Final = b"__Host-ztproxy"
-FLOW: Final = b"__Host-ztproxy-flow"
-_OURS: Final = frozenset({SESSION, FLOW})
+_NAME: Final = b"__Host-ztproxy"
+# A cookie of ours in a Cookie value, with the separator before it. Spaces around the name are no part of a
+# name a browser would send; they are taken away with it all the same.
+_OURS: Final = re.compile(rb"(?:^|;)[ \t]*(__Host-ztproxy(?:-flow)?)[ \t]*(?:=([^;]*))?(?=;|\Z)")
 _HANDLE: Final = re.compile(rb"[A-Za-z0-9_-]{43}").fullmatch
 
 # Case, prefixes, quotes, and nameless cookies: "Set-Cookie: =__Host-ztproxy=x" comes back from a browser as
@@ -29,27 +30,20 @@ class Cookies(NamedTuple):
 
 def split(values: list[bytes]) -> Cookies:
     """Separate our cookies from the others. `values` are the values of all Cookie lines."""
-    handle: bytes | None = None
-    seen: list[bytes] = []
+    found: dict[bytes, bytes] = {}
+    conflict = False
     rest = b""
     for value in values:
-        kept = []
-        for piece in value.split(b";"):
-            name, _, content = piece.strip(b" \t").partition(b"=")
-            name = name.strip(b" \t")
-            if name not in _OURS:
-                kept.append(piece)
-                continue
-            seen.append(name)
-            if name == SESSION:
-                handle = content.strip(b" \t")
-        line = b";".join(kept).strip(b" \t")
-        if line:
-            rest += b"Cookie: " + line + b"\r\n"
-    good = handle is not None and _HANDLE(handle)
-    return Cookies(
-        handle.decode("ascii") if handle is not None and good else None, rest, len(seen) != len(set(seen))
-    )
+        if _NAME in value:
+            pieces = _OURS.split(value)  # other, name, content, other, name, content, ..., other
+            for name, content in zip(pieces[1::3], pieces[2::3], strict=True):
+                conflict = conflict or name in found
+                found[name] = (content or b"").strip(b" \t")
+            value = b"".join(pieces[::3]).lstrip(b"; \t")
+        if value:
+            rest += b"Cookie: %b\r\n" % value
+    handle = found.get(_NAME, b"")
+    return Cookies(handle.decode("ascii") if _HANDLE(handle) else None, rest, conflict)
 
 
 def shadows(set_cookie: bytes) -> bool:

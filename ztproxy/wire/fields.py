@@ -149,4 +149,10 @@ def of_response(name: bytes) -> int:
 
 def names_of(connection: bytes) -> frozenset[bytes]:
     """Return the lower-case names that a Connection value nominates."""
-    return frozenset(name.strip(b" \t").lower() for name in connection.split(b","))
+    return _USUAL.get(connection) or frozenset(name.strip(b" \t").lower() for name in connection.split(b","))
+
+
+_USUAL: Final = {
+    value: frozenset({value.lower()})
+    for value in (b"close", b"keep-alive", b"Close", b"Keep-Alive", b"Upgrade")
+}
