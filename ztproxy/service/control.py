@@ -66,8 +66,6 @@ async def serve(settings: Settings, workers: int) -> None:
         journal = JournalWriter(state.journals, journal_name("control"))
         stack.callback(journal.close)
         audit = Audit(journal)
-        sealer = await asyncio.to_thread(_sealer, settings, state, clock)
-        stack.callback(sealer.close)
         store = await SqliteStore.open(state.database, clock.now)
         stack.push_async_callback(store.close)
 
@@ -110,6 +108,9 @@ async def serve(settings: Settings, workers: int) -> None:
             touched=sessions.touch,
             counted=lambda worker, snapshot: snapshots.update({worker: unpack(snapshot)}),
         )
+
+        sealer = await asyncio.to_thread(_sealer, settings, state, clock, hub)
+        stack.callback(sealer.close)
 
         await _unix_site(stack, application, state.portal)
         await _unix_site(stack, admin.make(sessions, devices), state.admin)
@@ -160,9 +161,11 @@ class _Repeat:
             log.error("background work failed, trying again", extra={"reason": str(failed)})
 
 
-def _sealer(settings: Settings, state: StateDirectory, clock: SystemClock) -> Sealer:
+def _sealer(settings: Settings, state: StateDirectory, clock: SystemClock, hub: Hub) -> Sealer:
     def alive() -> Collection[str]:
-        return [name for name in journals.names(state.journals) if journal_alive(name)]
+        """Journals of living processes: those that lie there, and those that should."""
+        named = {*journals.names(state.journals), *list(hub.journals.values())}
+        return [name for name in named if journal_alive(name)]
 
     return Sealer(
         state.recordings,

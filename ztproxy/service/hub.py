@@ -55,6 +55,7 @@ class Hub:
         self._touched = touched
         self._counted = counted
         self.workers: dict[int, int] = {}  # index -> pid of workers that are linked and fed
+        self.journals: dict[int, str] = {}  # index -> journal of the worker that was linked last
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one worker until it goes (the callback of asyncio.start_unix_server)."""
@@ -63,6 +64,7 @@ class Hub:
             incoming = aiter(channel.messages())
             hello = await anext(incoming, None)
             if isinstance(hello, Hello):
+                self.journals[hello.worker] = hello.journal
                 await _Conversation(self, channel, hello).run(incoming)
         except* (ChannelBroken, StoreUnavailable) as broken:
             log.warning("link to a worker broke", extra={"reason": str(broken.exceptions[0])})
