@@ -109,26 +109,9 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="ztproxy-bench-"))
     port, upstream, metrics = free_port(), free_port(), free_port()
     names = "subjectAltName=DNS:localhost,DNS:portal.localhost"
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", root / "server.key"]
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=bench",
-            "-addext",
-            names,
-            *key,
-            "-out",
-            root / "server.pem",
-        ],
-        check=True,
-        capture_output=True,
-    )
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", str(root / "server.key")]
+    what = ["-days", "2", "-subj", "/CN=bench", "-addext", names, "-out", str(root / "server.pem")]
+    subprocess.run(["openssl", "req", "-x509", "-nodes", *key, *what], check=True, capture_output=True)
     (root / "server.key").chmod(0o600)
     (root / "bench.cedar").write_text(POLICY)
     config = root / "ztproxy.yaml"

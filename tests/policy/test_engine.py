@@ -371,13 +371,16 @@ def test_every_fact_is_visible(the: ModuleType) -> None:
 
 def test_obligations_of_all_permits_that_decide(the: ModuleType) -> None:
     policies = the.policies(
-        '@id("a") @maxsession("30m") @record("full") permit (principal, action, resource);'
-        '@id("b") @maxsession("5m") @record("full") permit (principal is User, action, resource);'
+        '@id("a") @maxsession("30m") @record("metadata") permit (principal, action, resource);'
+        '@id("b") @maxsession("5m") @record("metadata") permit (principal is User, action, resource);'
         '@id("c") @alert("soc") permit (principal is Workload, action, resource);'
     )
-    duties = (("maxsession", "30m"), ("maxsession", "5m"), ("record", "full"))
+    duties = (("maxsession", "30m"), ("maxsession", "5m"), ("record", "metadata"))
     assert decide(the, policies, the.facts()).obligations == duties
-    assert decide(the, policies, Facts(ANONYMOUS)).obligations == (("record", "full"), ("maxsession", "30m"))
+    assert decide(the, policies, Facts(ANONYMOUS)).obligations == (
+        ("record", "metadata"),
+        ("maxsession", "30m"),
+    )
     both = the.policies(*(p.statement.text for p in policies.policies[:-1]), engine="reference")
     assert decide(the, both, the.facts()).obligations == duties
 

@@ -5,6 +5,7 @@ the steps: who (trust.gather) -> policy -> identity for the upstream -> audit ->
 recorded is refused. Synchronous while facts are warm; otherwise an awaitable of the same answer.
 """
 
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
@@ -23,6 +24,8 @@ from ztproxy.model.resource import Route
 from ztproxy.model.subject import Device, Facts
 from ztproxy.policy.engine import PolicySet, Subject
 from ztproxy.trust.gather import NOBODY, Caller, Cold, Gatherer
+
+log = logging.getLogger("ztproxy.access")
 
 Answer = Permit | Refusal
 
@@ -174,6 +177,8 @@ class Access:
     ) -> Answer:
         if not self._note(request, caller, decision, now):
             return _simple("audit-unavailable", request)
+        if decision.obligations:
+            _raise_alerts(request, caller, decision)
         facts = caller.facts
         session = facts.session
         if session is not None and self._gatherer.touch(session, now):
@@ -198,6 +203,11 @@ class Access:
     def _explain(
         self, request: AccessRequest, caller: Caller, subject: Subject, decision: Decision, now: int
     ) -> tuple[Refusal, Explanation]:
+        if decision.errors and decision.errors[0].startswith("engines disagree"):
+            log.critical(
+                "policy engines disagree: denied",
+                extra={"decision": request.context.request_id, "difference": decision.errors[0]},
+            )
         explanation = self.policies.explain(subject, request.resource, request.action, request.context, now)
         return refusal_of(decision, explanation, caller.facts, request.context.request_id), explanation
 
@@ -252,6 +262,22 @@ def _simple(code: str, request: AccessRequest) -> Refusal:
     return Refusal(
         code=code, status=status, decision_id=request.context.request_id, remedies=remedies, reason=reason
     )
+
+
+def _raise_alerts(request: AccessRequest, caller: Caller, decision: Decision) -> None:
+    """Honour @alert: whoever watches the log learns of every use."""
+    for name, value in decision.obligations:
+        if name == "alert":
+            log.warning(
+                "alert",
+                extra={
+                    "alert": value,
+                    "decision": request.context.request_id,
+                    "principal": caller.facts.principal.id,
+                    "resource": request.resource.id,
+                    "policies": ",".join(decision.policies),
+                },
+            )
 
 
 def _earlier(ends: int, decision: Decision, now: int) -> int:

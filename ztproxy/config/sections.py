@@ -273,6 +273,8 @@ class Allow(Section):
             raise wrong("nobody is named", "give `groups`, `users` or `workloads`")
         if self.device == "any" and (self.proof_max_age or self.posture_max_age):
             raise wrong("an age without a device", "write `device: known` or `device: healthy`")
+        if self.device == "known" and self.posture_max_age:
+            raise wrong("a report's age without a demand on the report", "write `device: healthy`")
         return self
 
 

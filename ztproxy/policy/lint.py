@@ -31,11 +31,10 @@ _LENGTH = re.compile(r"[1-9][0-9]{0,8}(?:ms|s|m|h|d)\Z")
 
 #: Values of obligations: a pattern and what it stands for.
 _DUTIES: Final = {
-    "record": (re.compile(r"(?:metadata|full)\Z"), "metadata or full"),
+    "record": (re.compile(r"metadata\Z"), "metadata; bodies are not recorded"),
     "maxsession": (_LENGTH, "a duration in one unit, like 30m"),
     "recheck": (_LENGTH, "a duration in one unit, like 30s"),
     "alert": (_WORD, "a word in lower case, like soc-page"),
-    "inject": (_WORD, "a word in lower case, like service-token"),
 }
 
 
