@@ -34,7 +34,7 @@ when { principal has device && principal.device has posture && principal.device.
   && context.now.durationSince(principal.device.posture.reported_at) <= duration("1m")
   && principal.device has proved_at
   && context.now.durationSince(principal.device.proved_at) <= duration("1h") };
-@id("deploy")
+@id("deploy") @alert("pipeline-seen")
 permit (principal == Workload::"spiffe://t/ci", action == Action::"GET", resource == Route::"status");
 """
 
@@ -214,6 +214,14 @@ async def test_a_known_person_gets_the_same_answer_for_forbidden_and_unknown(wor
     unknown = await world.ask(None)
     assert forbidden == unknown
     assert forbidden.code == "access-denied"
+
+
+async def test_an_alert_is_told_at_each_use(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    await world.ask(SUPPORT, certificate=WORKLOAD)
+    assert not caplog.records
+    await world.ask(STATUS, certificate=WORKLOAD)
+    (told,) = caplog.records
+    assert (told.levelname, told.alert, told.principal) == ("WARNING", "pipeline-seen", "spiffe://t/ci")  # type: ignore[attr-defined]
 
 
 async def test_a_workload_reaches_its_one_route(world: World) -> None:
