@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import json
 
 import msgspec
@@ -785,3 +786,23 @@ async def test_a_client_that_is_full_already_pauses_its_next_upstream(stage: Sta
     assert not stage.upstream.reading
     stage.connection.resume_writing()
     assert stage.upstream.reading
+
+
+async def test_a_request_leaves_nothing_for_the_collector(stage: Stage) -> None:
+    for _ in range(3):
+        await stage.says(GET)
+        await stage.answers(OK)
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        for _ in range(50):
+            stage.connection.data_received(GET)
+            stage.upstream.protocol.data_received(OK)  # type: ignore[attr-defined]
+            stage.events.clear()
+            stage.door.requests.clear()
+            stage.ledger.records.clear()
+            stage.counters.requests.clear()
+        assert len(gc.get_objects()) - before < 20
+    finally:
+        gc.enable()

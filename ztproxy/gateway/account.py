@@ -24,7 +24,7 @@ class Account:
     __slots__ = ("_began", "_number", "_permit", "_world", "first_byte", "live", "status")
 
     def __init__(self, world: World, permit: Permit, live: Live) -> None:
-        self.live = live  # whom a cut ends
+        self.live: Live | None = live  # whom a cut ends; None when it is over
         self.status = 0  # sent to the client
         self.first_byte = -1  # ms until the upstream answered
         self._world = world
@@ -47,6 +47,7 @@ class Account:
         number, self._number = self._number, None
         if number is None:
             return True
+        self.live = None  # leaves no cycle: a request is freed when it ends, not by the collector
         world = self._world
         world.paths.close(number)
         seconds = world.clock.monotonic() - self._began
@@ -69,4 +70,5 @@ class Account:
         return True
 
     def _cut(self, reason: str) -> None:
-        self.live.cut(reason)
+        if self.live is not None:
+            self.live.cut(reason)

@@ -159,7 +159,10 @@ class Relay:
         if not ended:
             client.transport.write(data)
             self._touch()
-        elif self._settle("complete"):
+            return
+        settled = self._settle("complete")
+        self._exchange = None  # it refers to us
+        if settled:
             client.transport.write(data)
             client.finished(self._keep)
         else:
