@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -50,6 +50,27 @@ class FixedClock:
         """Move both clocks forward."""
         self.ms += int(seconds * 1000)
         self.seconds += seconds
+
+
+class JumpWatch:
+    """Tells when the wall clock was set: validity follows it, so somebody should know."""
+
+    __slots__ = ("_clock", "_offset")
+
+    TOLERANCE: Final = 2.0  # seconds; slewing stays below it
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset = self._now()
+
+    def look(self) -> float:
+        """Return by how many seconds the wall clock has jumped since the last look, 0.0 for not at all."""
+        offset = self._now()
+        jump, self._offset = offset - self._offset, offset
+        return jump if abs(jump) > self.TOLERANCE else 0.0
+
+    def _now(self) -> float:
+        return self._clock.now() / 1000 - self._clock.monotonic()
 
 
 def entropy(size: int) -> bytes:

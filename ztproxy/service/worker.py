@@ -23,7 +23,7 @@ from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.world import World
 from ztproxy.net.certificates import Bundle, read_bundle
-from ztproxy.net.clock import SystemClock, entropy
+from ztproxy.net.clock import Clock, JumpWatch, SystemClock, entropy
 from ztproxy.net.dial import Dialler
 from ztproxy.net.listener import Arrival, Listener
 from ztproxy.net.tls import KeyPair, ServerContexts, client_contexts, modes_of
@@ -102,7 +102,7 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
         listener = _listener(settings, listening, contexts, world, counters)
         wheel.start()
         listener.start()
-        ticking = group.create_task(_tick(paths, memory, counters, link))
+        ticking = group.create_task(_tick(paths, memory, counters, link, clock))
         log.info("worker is up", extra={"worker": index})
         await stop.wait()
         listener.stop()
@@ -123,9 +123,13 @@ async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
         task.cancel()
 
 
-async def _tick(paths: Paths, memory: Memory, counters: Counters, link: Link) -> None:
+async def _tick(paths: Paths, memory: Memory, counters: Counters, link: Link, clock: Clock) -> None:
+    watch = JumpWatch(clock)
     while True:
         await asyncio.sleep(TICK)
+        if jump := watch.look():
+            counters.clock_jumps += 1
+            log.warning("the wall clock was set", extra={"by_seconds": round(jump, 1)})
         paths.tick()
         counters.paths, counters.cuts = len(paths), paths.cuts
         counters.feed_age_seconds = memory.feed_age() / 1000

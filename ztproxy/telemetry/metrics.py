@@ -45,6 +45,7 @@ NUMBERS: Final[dict[str, Metric]] = {
     "paths": Metric("ztproxy_paths", "gauge", "Live paths: exchanges and streams under way."),
     "cuts": Metric("ztproxy_paths_cut", "counter", "Live paths that were cut."),
     "feed_age_seconds": Metric("ztproxy_feed_age_seconds", "gauge", "Time since facts were confirmed."),
+    "clock_jumps": Metric("ztproxy_clock_jumps", "counter", "Times the wall clock was set by seconds."),
     "sessions": Metric("ztproxy_sessions", "gauge", "Sessions this worker knows to be alive."),
     "devices": Metric("ztproxy_devices", "gauge", "Devices this worker knows."),
     "sealed_records": Metric("ztproxy_sealed_records", "counter", "Records in the sealed log since start."),
@@ -93,6 +94,7 @@ class Counters:
     paths: int
     cuts: int
     feed_age_seconds: float
+    clock_jumps: int
     sessions: int
     devices: int
     sealed_records: int
