@@ -92,6 +92,7 @@ async def test_a_client_that_leaves_during_a_cold_decision_leaves_nothing(stage:
     stage.client.lose()
     gate.set()
     await stage.turn()
+    assert stage.paths.opened == 0
     assert stage.dialler.made == []
     assert stage.arrival.left
     assert len(stage.wheel) == 0

@@ -6,7 +6,7 @@ from ztproxy.wire.http1 import ResponseHead
 
 
 class Receiver(Protocol):
-    """Takes a response as it comes. Calls come from the loop, never from within a call to the exchange."""
+    """Takes a response as it comes. Only `flow` may be called from within a call to the exchange."""
 
     def responded(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         """A response head with the body bytes that came along; once, besides interim ones (1xx)."""

@@ -123,6 +123,13 @@ _RESPONSE: Final[dict[bytes, int]] = {
 _ODD = re.compile(rb"[^a-z0-9]")
 
 
+# What Connection nearly always says.
+_USUAL: Final = {
+    value: frozenset({value.lower()})
+    for value in (b"close", b"keep-alive", b"Close", b"Keep-Alive", b"Upgrade")
+}
+
+
 @lru_cache(4096)
 def of_request(name: bytes) -> int:
     """Return what to do with a request header line of this name (at most 128 bytes, any case)."""
@@ -150,9 +157,3 @@ def of_response(name: bytes) -> int:
 def names_of(connection: bytes) -> frozenset[bytes]:
     """Return the lower-case names that a Connection value nominates."""
     return _USUAL.get(connection) or frozenset(name.strip(b" \t").lower() for name in connection.split(b","))
-
-
-_USUAL: Final = {
-    value: frozenset({value.lower()})
-    for value in (b"close", b"keep-alive", b"Close", b"Keep-Alive", b"Upgrade")
-}
