@@ -1,5 +1,6 @@
 """Names, bearer values and codes."""
 
+import os
 import re
 from collections.abc import Callable
 
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ztproxy.crypto.ids import (
+    RequestIds,
     handle_digest,
     is_device_id,
     new_code,
@@ -47,3 +49,18 @@ def test_a_digest_never_fails() -> None:
     assert handle_digest("a") == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
     assert len(handle_digest("\ud800ä")) == 64
     assert not is_device_id("dev_" + "a" * 25)
+
+
+def test_request_ids_are_all_different_and_use_all_entropy_once() -> None:
+    drawn: list[bytes] = []
+
+    def entropy(size: int) -> bytes:
+        drawn.append(os.urandom(size))
+        return drawn[-1]
+
+    ids = RequestIds(entropy)
+    made = [ids() for _ in range(600)]
+    assert len(set(made)) == 600
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in made)
+    assert "".join(made).startswith(drawn[0].hex() + drawn[1].hex())
+    assert len(drawn) == 3

@@ -34,6 +34,27 @@ def new_device_id(entropy: Entropy) -> str:
     return DEVICE_PREFIX + _base32(entropy(16))
 
 
+class RequestIds:
+    """Request ids, each 32 hex digits of entropy of its own, drawn in blocks: one system call serves many."""
+
+    __slots__ = ("_block", "_entropy", "_next")
+
+    SIZE: Final = 32 * 256  # hex digits of a block
+
+    def __init__(self, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self._block = ""
+        self._next = 0
+
+    def __call__(self) -> str:
+        """Return a new id."""
+        start = self._next
+        if start >= len(self._block):
+            self._block, start = self._entropy(self.SIZE // 2).hex(), 0
+        self._next = end = start + 32
+        return self._block[start:end]
+
+
 def is_device_id(text: str) -> bool:
     """Tell whether a text has the form of a device id."""
     return _DEVICE_ID.fullmatch(text) is not None

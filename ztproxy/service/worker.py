@@ -19,6 +19,7 @@ from ztproxy.administrator.paths import Paths
 from ztproxy.config.load import load
 from ztproxy.config.policies import load_policies
 from ztproxy.config.settings import Settings
+from ztproxy.crypto.ids import RequestIds
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.world import World
@@ -96,7 +97,7 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
             clock=clock,
             wheel=wheel,
             limits=_limits(settings),
-            new_request_id=lambda: entropy(16).hex(),
+            new_request_id=RequestIds(entropy),
         )
         contexts = ServerContexts(_key_pairs(settings), modes_of(routes), _bundles(settings, state))
         listener = _listener(settings, listening, contexts, world, counters)
