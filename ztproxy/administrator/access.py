@@ -91,11 +91,11 @@ class Access:
         """Answer one request; an awaitable only when a fact is cold. Never raises."""
         now = self._now()
         caller = self._gatherer.gather(request.subject, request.context.host, now)
+        if isinstance(caller, Caller):
+            return self._decide(request, caller, now)
         if isinstance(caller, Cold):
             return self._synced(request)
-        if isinstance(caller, str):
-            return self._unidentified(request, caller, now)
-        return self._decide(request, caller, now)
+        return self._unidentified(request, caller, now)
 
     def reconsider(self, permit: Permit) -> str:
         """Decide a live path again: "" while it may go on, else the code of the refusal."""
@@ -177,24 +177,28 @@ class Access:
     ) -> Answer:
         if not self._note(request, caller, decision, now):
             return _simple("audit-unavailable", request)
-        if decision.obligations:
+        obligations = decision.obligations
+        if obligations:
             _raise_alerts(request, caller, decision)
         facts = caller.facts
-        session = facts.session
-        if session is not None and self._gatherer.touch(session, now):
-            self._touched(session.id)
-        ends = session.expires_at if session else facts.certificate_expires_at or now + LONGEST
+        session, device = facts.session, facts.device
+        if session is None:
+            ends = facts.certificate_expires_at or now + LONGEST
+        else:
+            ends = session.expires_at
+            if self._gatherer.touch(session, now):
+                self._touched(session.id)
         return Permit(
             decision_id=request.context.request_id,
             request=request,
             route=route,
             principal_id=facts.principal.id,
-            session_id=session.id if session else "",
-            device_id=facts.device.id if isinstance(facts.device, Device) else "",
+            session_id=session.id if session is not None else "",
+            device_id=device.id if isinstance(device, Device) else "",
             handle=caller.handle,
-            expires_at=_earlier(ends, decision, now),
+            expires_at=_earlier(ends, obligations, now) if obligations else ends,
             identity=identity,
-            obligations=decision.obligations,
+            obligations=obligations,
             seal=SEAL,
         )
 
@@ -280,9 +284,9 @@ def _raise_alerts(request: AccessRequest, caller: Caller, decision: Decision) ->
             )
 
 
-def _earlier(ends: int, decision: Decision, now: int) -> int:
+def _earlier(ends: int, obligations: tuple[tuple[str, str], ...], now: int) -> int:
     """A @maxsession obligation ends the path before the session would."""
-    for name, value in decision.obligations:
+    for name, value in obligations:
         if name == "maxsession":
             ends = min(ends, now + duration(value))
     return ends

@@ -1,18 +1,18 @@
 """The permit: proof that the one door said yes. `upstream` does not dial without one."""
 
-from dataclasses import InitVar, dataclass
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from ztproxy.model._seal import SEAL, Seal
 from ztproxy.model.request import AccessRequest
 from ztproxy.model.resource import Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permit:
+class Permit(Struct, frozen=True, kw_only=True, gc=False):
     """One allowed action, with the *resolved* route, so that nothing is looked up twice.
 
-    Only `administrator.access` can make one: the seal is checked at construction, so copying with
-    `dataclasses.replace` or building by hand raises TypeError or ValueError.
+    Only `administrator.access` can make one: the seal is checked at construction and taken off again, so
+    changing a copy (`msgspec.structs.replace`), decoding one or building one by hand raises TypeError.
     """
 
     decision_id: str
@@ -25,8 +25,9 @@ class Permit:
     expires_at: int  # ms; the path is cut then at the latest
     identity: tuple[bytes, ...]  # header lines without CRLF that tell the upstream who asks
     obligations: tuple[tuple[str, str], ...]
-    seal: InitVar[Seal]
+    seal: Seal | None  # None as soon as it is checked: a permit does not carry what makes permits
 
-    def __post_init__(self, seal: Seal) -> None:
-        if seal is not SEAL:
+    def __post_init__(self) -> None:
+        if self.seal is not SEAL:
             raise TypeError("a Permit is minted by administrator.access only")
+        force_setattr(self, "seal", None)

@@ -96,8 +96,8 @@ class Gatherer:
             return False
         if not session.idle_limit:
             return True
-        used = max(session.last_seen_at, self.memory.touched.get(session.id, 0))
-        return now - used < session.idle_limit
+        limit = session.idle_limit
+        return now - session.last_seen_at < limit or now - self.memory.touched.get(session.id, 0) < limit
 
     def _facts_of(
         self, session: Session, digest: str, certificate: ClientCertificate | None, now: int, age: int
@@ -159,9 +159,10 @@ class Gatherer:
 
     def touch(self, session: Session, now: int) -> bool:
         """Note a use of the session; True when the control process should hear of it."""
+        if now - session.last_seen_at < TOUCH_EVERY:
+            return False
         touched = self.memory.touched
-        before = max(session.last_seen_at, touched.get(session.id, 0))
-        if now - before < TOUCH_EVERY:
+        if now - touched.get(session.id, 0) < TOUCH_EVERY:
             return False
         touched[session.id] = now
         return True
