@@ -31,10 +31,9 @@ FRAGILE = (
 
 def decide(the: ModuleType, policies: PolicySet, facts: Facts, name: str = "support", **more: object):
     method = more.pop("method", "GET")
-    feed_age = more.pop("feed_age", None)
-    return policies.decide(
-        policies.subject(facts), the.to(name), method, the.context(**more), the.NOW, feed_age=feed_age
-    )
+    if "feed_age" in more:
+        facts = replace(facts, feed_age=more.pop("feed_age"))
+    return policies.decide(policies.subject(facts), the.to(name), method, the.context(**more), the.NOW)
 
 
 # ------------------------------------------------------------------ the rules

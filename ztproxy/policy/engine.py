@@ -100,28 +100,23 @@ class PolicySet:
         method: str,
         context: Context,
         now: int,
-        *,
-        feed_age: int | None = None,
     ) -> Decision:
         """Decide one request. Total: whatever goes wrong is a decision that denies and says so.
 
-        `now`: ms since the epoch. `feed_age`: ms since the control process was heard, if newer than the
-        subject's.
+        `now`: ms since the epoch.
         """
         part = self._slice(subject.kind, resource, method)
         if part is None:
             return DENIED
-        env = self._environment(subject, resource, method, context, now, feed_age)
+        env = self._environment(subject, resource, method, context, now)
         if isinstance(env, Decision):
             return env
-        if self._engine == "compiled":
-            decision = evaluate(part, env)
-            return (
-                decision
-                if context.request_id[-2:] != SAMPLED
-                else self._verified(decision, part, env, subject)
-            )
-        return self._second(part, env, subject)
+        if self._engine != "compiled":
+            return self._second(part, env, subject)
+        decision = evaluate(part, env)
+        if context.request_id.endswith(SAMPLED):
+            return self._verified(decision, part, env, subject)
+        return decision
 
     def explain(
         self,
@@ -130,14 +125,12 @@ class PolicySet:
         method: str,
         context: Context,
         now: int,
-        *,
-        feed_age: int | None = None,
     ) -> Explanation:
         """Say why a request is refused and what would change it. For refused requests only."""
         part = self._slice(subject.kind, resource, method)
         if part is None:
             return Explanation((), ())
-        env = self._environment(subject, resource, method, context, now, feed_age)
+        env = self._environment(subject, resource, method, context, now)
         if isinstance(env, Decision):
             return Explanation((), ("retry-later",))
         signed_in = self._slice("User", resource, method) if subject.kind == "Anonymous" else None
@@ -150,7 +143,7 @@ class PolicySet:
         part = self._slice(subject.kind, resource, method)
         if part is None:
             return None
-        env = self._environment(subject, resource, method, context, now, None)
+        env = self._environment(subject, resource, method, context, now)
         return None if isinstance(env, Decision) else self._reference(part, env).inputs(env)
 
     def both(
@@ -162,7 +155,7 @@ class PolicySet:
         if part is None:
             yield "compiled", DENIED
             return
-        env = self._environment(subject, resource, method, context, now, None)
+        env = self._environment(subject, resource, method, context, now)
         if isinstance(env, Decision):
             yield "compiled", env
             return
@@ -191,13 +184,11 @@ class PolicySet:
         method: str,
         context: Context,
         now: int,
-        feed_age: int | None,
     ) -> Env | Decision:
         if subject.fault:
             return Decision(False, "error", (), (subject.fault,))
-        age = subject.feed_age if feed_age is None else feed_age
         try:
-            record = self._circumstances.record(context, method, now, age)
+            record = self._circumstances.record(context, method, now, subject.feed_age)
         except Exception as error:  # noqa: BLE001 - values no policy can be asked about deny
             return Decision(False, "error", (), (f"context: {reason(error)}",))
         who, what = subject.entity, self._places[resource.id].entity

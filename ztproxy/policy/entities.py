@@ -5,7 +5,7 @@ UNKNOWN. A value Cedar can not hold makes a subject that is denied everything: s
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ztproxy.model.resource import Route
@@ -26,11 +26,10 @@ class Subject:
     uncertain: bool = False  # some fact is UNKNOWN
     feed_age: int = 0  # ms, at the time of the facts
     fault: str = ""  # why nothing can be decided about this caller
+    kind: str = field(init=False)  # the entity type
 
-    @property
-    def kind(self) -> str:
-        """The entity type."""
-        return self.entity.uid.type
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", self.entity.uid.type)
 
 
 def subject(facts: Facts) -> Subject:

@@ -33,7 +33,7 @@ class Memory:
         self.postures: dict[str, Posture] = {}
         self.touched: dict[str, int] = {}  # session id -> ms of its last use here
         self.version = 0
-        self._heard_at = -1e9
+        self._heard_at = -1e9  # never: so long ago that every limit is over
         self._tables: dict[str, dict[str, Any]] = {
             "session": self.sessions,
             "handle": self.handles,
@@ -68,7 +68,7 @@ class Memory:
 
     def feed_age(self) -> int:
         """Return ms since the control process was last heard."""
-        return min(int((self._monotonic() - self._heard_at) * 1000), 1 << 40)
+        return int((self._monotonic() - self._heard_at) * 1000)
 
 
 _CONCERNS: dict[str, Callable[[str], Concern]] = {
