@@ -9,10 +9,10 @@ from cryptography import x509
 
 from ztproxy.administrator import issue
 from ztproxy.administrator.issue import (
+    Assertions,
     DeviceAuthority,
     load_assertions,
     load_device_authority,
-    rotate_assertions,
 )
 from ztproxy.crypto.certificates import CertificateError
 from ztproxy.crypto.jose import Expected, JoseError, verify
@@ -37,8 +37,10 @@ def modes(state: Path) -> dict[str, int]:
 
 def test_the_authority_is_made_once_and_kept(tmp_path: Path) -> None:
     clock = FixedClock()
-    first = load(tmp_path, clock)
-    assert load(tmp_path, clock).certificate == first.certificate
+    load(tmp_path, clock)
+    first = (tmp_path / issue.DEVICE_CERTIFICATE).read_bytes()
+    load(tmp_path, clock)
+    assert (tmp_path / issue.DEVICE_CERTIFICATE).read_bytes() == first
     assert modes(tmp_path) == {
         "keys": 0o700,
         "keys/device-ca.pem": 0o600,
@@ -70,12 +72,14 @@ def test_a_key_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_a_lost_key_is_not_replaced_but_a_lost_certificate_is(tmp_path: Path) -> None:
     clock = FixedClock()
     authority = load(tmp_path, clock)
-    old = x509.load_pem_x509_certificate(authority.certificate.encode())
+    path = tmp_path / issue.DEVICE_CERTIFICATE
+    old = x509.load_pem_x509_certificate(path.read_bytes())
     leaf = x509.load_pem_x509_certificates(
         authority.issue(keyfiles.new_key().public_key(), DEVICE).pem.encode()
     )[0]
-    (tmp_path / "ca/devices.pem").unlink()
-    again = x509.load_pem_x509_certificate(load(tmp_path, clock).certificate.encode())
+    path.unlink()
+    load(tmp_path, clock)
+    again = x509.load_pem_x509_certificate(path.read_bytes())
     leaf.verify_directly_issued_by(again)
     assert again.subject == old.subject
     (tmp_path / "keys/device-ca.pem").unlink()
@@ -106,19 +110,26 @@ def test_assertions_are_believed_with_the_published_keys(tmp_path: Path) -> None
     keys = [read_key(jwk) for jwk in assertions.published()]
     assert verify(old, keys, expected, now)["sub"] == "x"
 
-    rotate_assertions(tmp_path, assertions)
-    new = assertions.sign(claims)
-    for reloaded in (assertions, load_assertions(tmp_path)):
-        published = [read_key(jwk) for jwk in reloaded.published()]
-        assert len(published) == 2
-        assert verify(old, published, expected, now)
-        assert verify(new, published, expected, now)
+    for _ in range(2):  # a start changes nothing
+        assert load_assertions(tmp_path).published() == assertions.published()
+
+    rotated = rotate(tmp_path)
+    new = rotated.sign(claims)
+    published = [read_key(jwk) for jwk in rotated.published()]
+    assert len(published) == 2
+    assert verify(old, published, expected, now)
+    assert verify(new, published, expected, now)
     with pytest.raises(JoseError):
         verify(new, keys, expected, now)
 
-    rotate_assertions(tmp_path, assertions)
     with pytest.raises(JoseError):
-        verify(old, [read_key(jwk) for jwk in assertions.published()], expected, now)
+        verify(old, [read_key(jwk) for jwk in rotate(tmp_path).published()], expected, now)
+
+
+def rotate(state: Path) -> Assertions:
+    """Do what docs/reference/upstream-identity.md says."""
+    (state / issue.ASSERTION_KEY).replace(state / issue.PREVIOUS_KEY)
+    return load_assertions(state)
 
 
 def test_nothing_private_is_published(tmp_path: Path) -> None:

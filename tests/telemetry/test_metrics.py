@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ztproxy.telemetry.exposition import exposition
-from ztproxy.telemetry.metrics import BUCKETS, NUMBERS, Counters, Snapshot, merge, pack, unpack
+from ztproxy.telemetry.metrics import BUCKETS, NUMBERS, Counters, Snapshot, pack, unpack
 
 
 def busy(worker: str = "0") -> Counters:
@@ -82,21 +82,6 @@ def test_a_snapshot_does_not_change_when_counting_goes_on() -> None:
     counters.request("support", 200, 0.1)
     counters.refused("access-denied")
     assert before == again != counters.snapshot()
-
-
-def test_merged_snapshots_add_up_and_ages_take_the_oldest() -> None:
-    slow = busy("1")
-    slow.feed_age_seconds = 9.0
-    parts = (busy("0").snapshot(), slow.snapshot())
-    untouched = (busy("0").snapshot(), slow.snapshot())
-    merged = merge(parts)
-    assert parts == untouched
-    assert merged.requests == {"support": {"2xx": 4, "5xx": 2}, "wiki": {"none": 2}}
-    assert sum(merged.durations["support"].counts) == 6
-    assert merged.refusals == {"access-denied": 4}
-    assert merged.numbers["connections"] == 2
-    assert merged.numbers["feed_age_seconds"] == 9.0
-    assert merge(()).numbers == dict.fromkeys(NUMBERS, 0.0)
 
 
 def test_a_strange_status_makes_no_series_of_its_own() -> None:

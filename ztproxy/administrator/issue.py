@@ -45,11 +45,6 @@ class DeviceAuthority:
         self._clock = clock
         self._entropy = entropy
 
-    @property
-    def certificate(self) -> str:
-        """The authority's own certificate, PEM."""
-        return issue.pem(self._issuer.certificate)
-
     def issue(self, key: EllipticCurvePublicKey, device_id: str) -> IssuedCertificate:
         """Return a certificate for a device's key. Raises CertificateError."""
         term = template.term(self._clock.now(), self._lifetime, self._entropy)
@@ -63,7 +58,7 @@ class DeviceAuthority:
 class Assertions:
     """Vouches for callers to upstreams: ES256 tokens, and the keys to check them with.
 
-    The previous key stays published, so that tokens signed just before a rotation are still believed.
+    A previous key stays published, so that tokens signed just before a rotation are still believed.
     """
 
     def __init__(self, current: SigningKey, previous: SigningKey | None = None) -> None:
@@ -78,10 +73,6 @@ class Assertions:
         """Return the public keys as JWK, the current one first."""
         keys = [self._current] if self._previous is None else [self._current, self._previous]
         return [dict(key.jwk) for key in keys]
-
-    def replace(self, current: SigningKey) -> None:
-        """Sign with a new key from now on; the one before stays published."""
-        self._current, self._previous = current, self._current
 
 
 def load_device_authority(
@@ -106,23 +97,15 @@ def load_device_authority(
 
 
 def load_assertions(state: Path) -> Assertions:
-    """Return the assertion keys kept in the state directory, made on the first start. Raises KeyFileError."""
+    """Return the assertion keys kept in the state directory, made where there is none. Raises KeyFileError.
+
+    To rotate, the operator moves the key to the place of the previous one and starts again.
+    """
     _folders(state)
     current = signing_key(keyfiles.load_or_create_key(state / ASSERTION_KEY))
     path = state / PREVIOUS_KEY
     previous = signing_key(keyfiles.load_key(path)) if path.exists() else None
     return Assertions(current, previous)
-
-
-def rotate_assertions(state: Path, assertions: Assertions) -> None:
-    """Replace the assertion key; the one in use becomes the previous one. Raises KeyFileError.
-
-    The old key is kept before the new one is written, so a crash in between leaves both readable.
-    """
-    keyfiles.write(state / PREVIOUS_KEY, keyfiles.read(state / ASSERTION_KEY, private=True))
-    key = keyfiles.new_key()
-    keyfiles.write(state / ASSERTION_KEY, keyfiles.key_pem(key))
-    assertions.replace(signing_key(key))
 
 
 def _folders(state: Path) -> None:

@@ -205,11 +205,6 @@ class Sessions:
             self._tell(session, "ended", device=session.device_id, detail=by)
         return ended
 
-    async def end_of(self, principal_id: str, by: str) -> int:
-        """End every session of a person; return how many there were."""
-        mine = [found.id async for found in self._each() if found.principal.id == principal_id]
-        return sum([await self.end(session_id, by) for session_id in mine])
-
     async def touch(self, session_ids: Sequence[str], at: int) -> None:
         """Note that sessions were in use at `at` (ms); one that was over by then stays over."""
         for session_id in session_ids:

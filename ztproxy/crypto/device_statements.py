@@ -13,7 +13,6 @@ RENEWAL: Final = "device-renewal+jwt"
 
 LIFE: Final = 60  # seconds
 MAX_SIZE: Final = 4096  # characters
-MAX_NONCE: Final = 256  # characters
 
 
 def proof(device_id: str, audience: str, nonce: str, now: int) -> dict[str, Any]:

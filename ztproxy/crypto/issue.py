@@ -1,6 +1,6 @@
 """Issuing: template, sign, check, in this order and in one call each.
 
-Called by `administrator.issue` (devices), and by the demo for the certificates of its own small world.
+Called by `administrator.issue` (devices) and by `ztproxy init` (an authority and servers to start with).
 Nothing leaves here that `crypto.checker` has not read.
 """
 

@@ -93,11 +93,8 @@ def verify(token: str, keys: Sequence[VerifyKey], expected: Expected, now: int) 
 
     `now` in ms. Raises JoseError.
     """
-    parts = _read(token, expected.max_size)
-    _check_type(parts.header, expected.types)
-    _check_signature(parts, keys)
     try:
-        claims = read_object(parts.payload)
+        claims = read_object(verify_bytes(token, keys, expected.types, expected.max_size))
     except EncodingError as error:
         raise JoseError(f"claims: {error}") from error
     _check_parties(claims, expected)

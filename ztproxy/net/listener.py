@@ -107,7 +107,6 @@ class Listener:
         self._hellos: set[_Hello] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
-        self._accepting = False
 
     def __len__(self) -> int:
         return self._count
@@ -116,12 +115,10 @@ class Listener:
         """Accept from now on, on the running loop."""
         self._sock.setblocking(False)
         _keep_read_buffers_off_mmap()
-        self._accepting = True
         asyncio.get_running_loop().add_reader(self._sock, self._accept)
 
     def stop(self) -> None:
         """Accept no more and drop whoever has not finished the handshake. The socket stays open."""
-        self._accepting = False
         asyncio.get_running_loop().remove_reader(self._sock)
         if self._resume is not None:
             self._resume.cancel()

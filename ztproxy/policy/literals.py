@@ -26,8 +26,7 @@ from ztproxy.policy.values import (
     fail,
 )
 
-#: Instants that can be written down: 0000-01-01 to 9999-12-31T23:59:59.999Z.
-DATETIME_MIN: Final = -62_167_219_200_000
+#: The last instant that can be written down, 9999-12-31T23:59:59.999Z.
 DATETIME_MAX: Final = 253_402_300_799_999
 
 _DAY: Final = 86_400_000

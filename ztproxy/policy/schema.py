@@ -59,9 +59,6 @@ action "POST", "PUT", "PATCH", "DELETE" in ["write"]
   appliesTo { principal: [User, Workload, Anonymous], resource: [Route], context: Http };
 """
 
-#: Entity types of callers.
-PRINCIPALS: Final = ("User", "Workload", "Anonymous")
-
 #: Actions that requests ask for. Everything else has no policies, so it is refused.
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 

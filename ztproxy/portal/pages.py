@@ -36,7 +36,6 @@ class Pages:
     """Renders templates for one site."""
 
     def __init__(self, site: Site) -> None:
-        self._site = site
         self._assets = {
             name: files("ztproxy.portal").joinpath("static", name).read_bytes() for name in _STATIC
         }

@@ -88,13 +88,6 @@ class Catalog:
         """Return how far it goes."""
         return self._reached
 
-    def rebuild(self, directory: Path) -> None:
-        """Make it anew from the log alone."""
-        with self._index.transaction():
-            self._index.clear()
-        self._reached = Reached()
-        self.catch_up(directory)
-
     def catch_up(self, directory: Path, limit: int = 1 << 60) -> bool:
         """Add up to `limit` records that the log has and the catalogue has not; return whether that is all.
 

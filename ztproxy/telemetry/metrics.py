@@ -7,7 +7,6 @@ wire: a caller can not make series.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -157,31 +156,3 @@ def pack(snapshot: Snapshot) -> bytes:
 def unpack(data: bytes | msgspec.Raw) -> Snapshot:
     """Decode what `pack` made. Raises msgspec.MsgspecError."""
     return _decode(data)
-
-
-def merge(snapshots: Iterable[Snapshot], worker: str = "all") -> Snapshot:
-    """Add snapshots up. Gauges add up too: what is open on all workers together; ages take the oldest."""
-    merged = Snapshot(worker, {}, {}, {}, {}, dict.fromkeys(NUMBERS, 0.0))
-    for one in snapshots:
-        for route, classes in one.requests.items():
-            _add(merged.requests.setdefault(route, {}), classes)
-        for route, durations in one.durations.items():
-            merged.durations[route] = _sum(merged.durations.get(route), durations)
-        _add(merged.refusals, one.refusals)
-        _add(merged.handshakes, one.handshakes)
-        for name, value in one.numbers.items():
-            before = merged.numbers.get(name, 0.0)
-            merged.numbers[name] = max(before, value) if name.endswith("_age_seconds") else before + value
-    return merged
-
-
-def _add(into: dict[str, int], more: dict[str, int]) -> None:
-    for name, count in more.items():
-        into[name] = into.get(name, 0) + count
-
-
-def _sum(one: Durations | None, other: Durations) -> Durations:
-    if one is None:
-        return other
-    counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
-    return Durations(counts, one.total + other.total)
