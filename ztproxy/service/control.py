@@ -9,7 +9,7 @@ import asyncio
 import base64
 import logging
 import os
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -33,13 +33,13 @@ from ztproxy.portal import app as portal
 from ztproxy.portal.site import Site
 from ztproxy.recording import journal as journals
 from ztproxy.recording.journal import JournalWriter
-from ztproxy.recording.log import LogUnavailable
 from ztproxy.recording.sealer import Sealer
 from ztproxy.service.hub import Hub
 from ztproxy.service.process import die_with_parent, journal_alive, journal_name, run, stop_event
+from ztproxy.service.repeat import Repeat
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.vouching import Voucher
-from ztproxy.store.interface import Conflict, Records, StoreUnavailable
+from ztproxy.store.interface import Conflict, Records
 from ztproxy.store.sqlite import SqliteStore
 from ztproxy.telemetry import http as telemetry
 from ztproxy.telemetry.health import Readiness
@@ -123,42 +123,10 @@ async def serve(settings: Settings, workers: int) -> None:
         async def seal() -> None:
             counters.sealed_records += await asyncio.to_thread(sealer.step)
 
-        sealing = stack.enter_context(_Repeat(SEAL_EVERY, seal))
-        stack.enter_context(_Repeat(EXPIRE_EVERY, sessions.end_expired))
+        sealing = stack.enter_context(Repeat(SEAL_EVERY, seal))
+        stack.enter_context(Repeat(EXPIRE_EVERY, sessions.end_expired))
         await stop.wait()
         await sealing.finish()
-
-
-class _Repeat:
-    """Does a thing again and again in the background. Failures are logged; the next try may succeed."""
-
-    def __init__(self, seconds: float, step: Callable[[], Awaitable[object]]) -> None:
-        self._seconds = seconds
-        self._step = step
-
-    def __enter__(self) -> "_Repeat":
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._task.cancel()
-
-    async def finish(self) -> None:
-        """Stop repeating and do it one last time."""
-        self._task.cancel()
-        await asyncio.wait({self._task})
-        await self._once()
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._seconds)
-            await self._once()
-
-    async def _once(self) -> None:
-        try:
-            await self._step()
-        except (LogUnavailable, StoreUnavailable, OSError) as failed:
-            log.error("background work failed, trying again", extra={"reason": str(failed)})
 
 
 def _sealer(settings: Settings, state: StateDirectory, clock: SystemClock, hub: Hub) -> Sealer:
