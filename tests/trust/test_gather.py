@@ -165,6 +165,15 @@ def test_a_session_does_not_move_to_another_device(world: World, certificate: Cl
     assert world.gather(certificate=certificate) == "device-mismatch"
 
 
+@pytest.mark.parametrize("device_id", ["", "dev_1"], ids=["no device yet", "bound to it"])
+def test_a_device_certificate_proves_nothing_for_anybody_but_its_owner(world: World, device_id: str) -> None:
+    world.put("session", "ses_1", replace(SESSION, device_id=device_id))
+    world.put("device", "dev_1", replace(DEVICE, owner="t:adam"))
+    assert world.gather(certificate=CERTIFICATE) == "device-mismatch"
+    world.put("device", "dev_1", replace(DEVICE, owner=CAROL.id))
+    assert isinstance(world.gather(certificate=CERTIFICATE), Caller)
+
+
 @pytest.mark.parametrize("kind", [CERTIFICATE, WORKLOAD])
 def test_a_certificate_is_checked_against_the_clock_at_every_request(
     world: World, kind: ClientCertificate

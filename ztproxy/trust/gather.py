@@ -111,6 +111,8 @@ class Gatherer:
                 return "device-mismatch"
             if session.device_id and named.id != session.device_id:
                 return "device-mismatch"
+            if named.owner and named.owner != session.principal.id:
+                return "device-mismatch"  # somebody else's device proves nothing, as with the agent's proof
             device, proof, proved_at = named, "mtls", now - now % 5000
         if device is not None and device.revoked_at:
             device = None
