@@ -264,6 +264,29 @@ async def test_an_assertion_is_fetched_once_and_without_one_nothing_goes(world: 
     assert [record.allow for record in world.records] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (("session", "ses_1", None), "session-ended"),
+        (("handle", DIGEST, None), "session-ended"),
+        (("posture", "dev_1", replace(POSTURE, healthy=False)), "device-posture-unhealthy"),
+    ],
+)
+async def test_what_changes_while_an_assertion_is_signed_counts(
+    world: World, change: tuple[str, str, Any], code: str
+) -> None:
+    async def fetch(facts: Facts, route: Route, now: int) -> tuple[bytes, ...]:
+        world.put(*change)
+        return (b"Zt-Assertion: fetched",)
+
+    world.signed = None
+    world.fetch = fetch  # type: ignore[method-assign]
+    answer = await world.ask()
+    assert isinstance(answer, Refusal)
+    assert answer.code == code
+    assert [record.allow for record in world.records] == [False]
+
+
 async def test_a_live_path_is_decided_by_the_facts_of_now(world: World) -> None:
     permit = await world.ask()
     assert world.access.reconsider(permit) == ""

@@ -159,12 +159,24 @@ class Access:
     async def _vouched(
         self, request: AccessRequest, caller: Caller, decision: Decision, route: Route
     ) -> Answer:
-        """The first request of a caller to this audience: have an assertion signed."""
+        """The first request of a caller to this audience: have an assertion signed, then decide again.
+
+        While it was signed the session may have been cut, and no path was open yet that could have been.
+        """
         lines = await self._identities.fetch(caller.facts, route, self._now())
         now = self._now()
         if lines is None:
             return self._refused(request, caller, decision, now, _simple("facts-unavailable", request))
-        return self._permit(request, caller, decision, route, lines, now)
+        newest = self._gatherer.gather(request.subject, request.context.host, now)
+        if not isinstance(newest, Caller):
+            code = newest if isinstance(newest, str) else "session-ended"
+            return self._unidentified(request, code, now)
+        subject = self._subject(newest)
+        decision = self.policies.decide(subject, request.resource, request.action, request.context, now)
+        if not decision.allow:
+            refusal, explanation = self._explain(request, newest, subject, decision, now)
+            return self._refused(request, newest, decision, now, refusal, explanation)
+        return self._permit(request, newest, decision, route, lines, now)
 
     def _permit(
         self,
