@@ -6,15 +6,20 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
 from msgspec.structs import replace
+from typer import Exit
 from typer.testing import CliRunner
 
+from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.api import admin as admin_api
 from ztproxy.cli import devices, sessions
+from ztproxy.cli.admin import ask
 from ztproxy.model.subject import Device, Principal, Session
+from ztproxy.store.interface import StoreUnavailable
 
 runner = CliRunner()
 CAROL = Session(
@@ -35,6 +40,7 @@ class Sessions:
         many = [replace(CAROL, id=f"ses_{number:05}") for number in range(count)]
         self.all = {one.id: one for one in [*many, CAROL]}
         self.cut: list[tuple[str, str]] = []
+        self.fails: Exception | None = None
 
     async def list(self, *, after: str = "", limit: int = 100, ended: bool = False) -> list[Session]:
         return [one for key, one in sorted(self.all.items()) if key > after][:limit]
@@ -43,6 +49,8 @@ class Sessions:
         return self.all.get(session_id)
 
     async def end(self, session_id: str, by: str) -> bool:
+        if self.fails:
+            raise self.fails
         self.cut.append((session_id, by))
         return len(self.cut) == 1
 
@@ -136,6 +144,27 @@ def test_a_session_is_cut_and_the_record_says_by_whom(node: Node) -> None:
     assert node.sessions.cut == [("ses_carol", "cut by ada")]
     assert "was over already" in node.ask(sessions.app, "cut", "ses_carol").output
     assert node.ask(sessions.app, "cut", "ses_nobody").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (StoreUnavailable("the disk is full"), "the disk is full"),
+        (AuditUnavailable("the journal is full"), "done, but not recorded: the journal is full"),
+    ],
+    ids=repr,
+)
+def test_what_is_in_the_way_of_a_cut_is_told(node: Node, failure: Exception, words: str) -> None:
+    node.sessions.fails = failure
+    done = node.ask(sessions.app, "cut", "ses_carol")
+    assert done.exit_code == 1 and words in done.output
+
+
+@pytest.mark.parametrize("limit", ["x", "-1", "²", "1" * 10])
+def test_a_limit_is_a_number(node: Node, limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exit):
+        ask(node.config, "GET", "v1", "sessions", query=f"?limit={quote(limit)}")
+    assert "limit is not a number" in capsys.readouterr().err
 
 
 def test_a_strange_id_stays_one_step_of_the_path(node: Node) -> None:

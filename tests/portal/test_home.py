@@ -66,6 +66,11 @@ async def test_the_device_is_shown_with_the_ages_of_its_checks(world, browser):
     page = await browser.get(f"{ORIGIN}/")
     assert "Needs attention" in page.text and "2 minutes ago" in page.text and "1 hour ago" in page.text
     assert "Disk encrypted" in page.text and "Debian 12" in page.text
+    world.clock.advance(15 * 60 - 120)
+    assert "Needs attention" in (await browser.get(f"{ORIGIN}/")).text, "as old as may be"
+    world.clock.advance(1)
+    page = await browser.get(f"{ORIGIN}/")
+    assert "Stale" in page.text and "Needs attention" not in page.text
     await world.devices.revoke(device.id, "ada")
     assert "Revoked" in (await browser.get(f"{ORIGIN}/")).text
 

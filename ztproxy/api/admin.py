@@ -4,15 +4,18 @@ Reachable only by who may enter the state directory (mode 0700); it listens on n
 here is witnessed like any other.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
 
 import msgspec
 from aiohttp import web
 
+from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.model.subject import Device, Session
+from ztproxy.store.interface import StoreUnavailable
 
 _encode = msgspec.json.Encoder().encode
+_MOST: Final = 1000  # sessions in one answer
 
 
 class SessionsAdmin(Protocol):
@@ -58,8 +61,7 @@ def make(sessions: SessionsAdmin, devices: DevicesAdmin) -> web.Application:
     async def _(request: web.Request) -> web.Response:
         ended = request.query.get("ended", "") in ("1", "true")
         after = request.query.get("after", "")
-        limit = min(int(request.query.get("limit", "1000")), 1000)
-        return _json({"sessions": await sessions.list(after=after, limit=limit, ended=ended)})
+        return _json({"sessions": await sessions.list(after=after, limit=_limit(request), ended=ended)})
 
     @routes.get("/v1/sessions/{id}")
     async def _(request: web.Request) -> web.Response:
@@ -88,9 +90,29 @@ def make(sessions: SessionsAdmin, devices: DevicesAdmin) -> web.Application:
         by = _decode(await request.read() or b"{}", _End).by
         return _json({"revoked": await devices.revoke(request.match_info["id"], by)})
 
-    application = web.Application(client_max_size=64 << 10)
+    application = web.Application(client_max_size=64 << 10, middlewares=[_told])
     application.add_routes(routes)
     return application
+
+
+@web.middleware
+async def _told(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Say what is in the way. What is cut is cut before it is witnessed, so then it is done all the same."""
+    try:
+        return await handler(request)
+    except StoreUnavailable as error:
+        return _json({"code": "facts-unavailable", "detail": str(error)}, status=503)
+    except AuditUnavailable as error:
+        return _json({"code": "audit-unavailable", "detail": f"done, but not recorded: {error}"}, status=503)
+
+
+def _limit(request: web.Request) -> int:
+    text = request.query.get("limit", str(_MOST))
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise _bad_request("limit is not a number")
+    return min(int(text), _MOST)
 
 
 def _json(value: object, status: int = 200) -> web.Response:
@@ -105,5 +127,9 @@ def _decode(body: bytes, into: type[msgspec.Struct]):  # type: ignore[no-untyped
     try:
         return msgspec.json.decode(body, type=into)
     except msgspec.DecodeError as bad:
-        problem = _encode({"code": "bad-request", "detail": str(bad)})
-        raise web.HTTPBadRequest(body=problem, content_type="application/json") from bad
+        raise _bad_request(str(bad)) from bad
+
+
+def _bad_request(detail: str) -> web.HTTPBadRequest:
+    problem = _encode({"code": "bad-request", "detail": detail}).decode()
+    return web.HTTPBadRequest(text=problem, content_type="application/json")

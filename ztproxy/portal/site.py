@@ -39,6 +39,7 @@ class Site(Struct, frozen=True):
     title: str
     hosts: frozenset[str]  # every host we answer on, the portal's too
     agent_ports: tuple[int, ...] = ()  # loopback ports the device agent may listen on
+    posture_max_age: int = 15 * 60_000  # ms; an older report is shown as stale
 
     @property
     def origin(self) -> str:

@@ -89,6 +89,7 @@ async def serve(settings: Settings, workers: int) -> None:
                 title=settings.portal.title,
                 hosts=settings.hosts(),
                 agent_ports=settings.devices.agent_ports,
+                posture_max_age=settings.devices.posture_max_age,
             ),
             sessions=sessions,
             clients=await _providers(settings, clock, stack),
