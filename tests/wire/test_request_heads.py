@@ -126,7 +126,7 @@ def test_a_head_in_full() -> None:
     )
     assert got.fields == b"Accept: text/html\r\nX-One:  two \r\n"
     assert got.keep_alive
-    assert not got.navigation  # a POST
+    assert got.navigation  # a form
 
 
 def test_values_may_hold_any_text() -> None:
@@ -153,6 +153,9 @@ def test_keep_alive(lines: tuple[bytes, ...], keep: bool) -> None:
 )
 def test_navigation(lines: tuple[bytes, ...], navigation: bool) -> None:
     assert one(head(*lines)).navigation is navigation
+    form = head(b"Content-Length: 0", *lines, first=b"POST / HTTP/1.1")
+    assert one(form).navigation is navigation
+    assert not one(head(*lines, first=b"DELETE / HTTP/1.1")).navigation
 
 
 def test_limits() -> None:

@@ -62,8 +62,11 @@ class RequestHead(Struct, frozen=True, gc=False):
 
     @property
     def navigation(self) -> bool:
-        """Tell whether a person's browser asks for a page, so that the answer may be one."""
-        if self.method not in ("GET", "HEAD"):
+        """Tell whether a person's browser asks for a page, so that the answer may be one.
+
+        A form that is sent asks for one, too.
+        """
+        if self.method not in ("GET", "HEAD", "POST"):
             return False
         mode = self.notes.get(fields.FETCH_MODE)
         if mode is not None:
