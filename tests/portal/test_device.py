@@ -1,5 +1,6 @@
 """The device check: who may ask for a challenge, which proofs count, and what a certificate saves."""
 
+import asyncio
 import json
 import re
 
@@ -36,6 +37,23 @@ async def test_a_nonce_is_used_once(world, browser):
     assert (await browser.post(PROOF, json=body)).status == 200
     again = await browser.post(PROOF, json=body)
     assert (again.status, json.loads(again.text)["code"]) == (403, "device-proof-expired")
+
+
+async def test_a_proof_may_come_in_pieces(world, browser):
+    device, prove = await world.enrol()
+    await browser.sign_in()
+    challenge = json.loads((await browser.challenge()).text)
+    body = json.dumps({"nonce": challenge["nonce"], "proof": prove(challenge)}).encode()
+
+    async def pieces():
+        for at in range(0, len(body), 100):
+            yield body[at : at + 100]
+            await asyncio.sleep(0.01)
+
+    fields = {"Content-Type": "application/json", "Origin": ORIGIN}
+    page = await browser.go("POST", PROOF, data=pieces(), headers=fields)
+    assert page.status == 200
+    assert (await only_session(world)).device_id == device.id
 
 
 async def test_a_nonce_of_another_session_is_worth_nothing(world, browser, new_browser):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from ztproxy.portal.allowance import Allowance
 from ztproxy.portal.app import make
 from ztproxy.portal.pages import span, words
 from ztproxy.portal.site import Site
-from ztproxy.portal.visitor import FLOW_COOKIE, Visitor
+from ztproxy.portal.visitor import FLOW_COOKIE, Visitor, visitor_of
 from ztproxy.store.interface import StoreUnavailable
 
 PORTAL, SUPPORT = "portal.example", "support.example"
@@ -140,6 +141,27 @@ async def test_a_form_without_any_word_of_its_origin_is_refused(world, browser):
     page = await browser.sign_in()
     out = await browser.go("POST", f"{ORIGIN}/.ztproxy/sign-out", data={"token": token_of(page)})
     assert out.status == 403
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("application/x-www-form-urlencoded; charset=nowhere", b"token=x", 403),
+        ("application/x-www-form-urlencoded", b"token=\xff", 400),
+        ("application/x-www-form-urlencoded", b"token=%ED%A0%80", 403),
+        ("application/x-www-form-urlencoded", b"a&" * 64, 400),
+        ("application/x-www-form-urlencoded", b"token=" + b"x" * 2000, 413),
+        ("multipart/form-data", b"x", 400),
+        ("text/plain", b"token=x", 400),
+    ],
+)
+async def test_what_is_no_form_of_ours_signs_nobody_out(world, browser, kind, body, status):
+    await browser.sign_in()
+    out = await browser.go(
+        "POST", f"{ORIGIN}/.ztproxy/sign-out", data=body, headers={"Content-Type": kind, "Origin": ORIGIN}
+    )
+    assert out.status == status
+    assert len(await world.sessions.list()) == 1
 
 
 async def test_a_link_to_sign_out_asks_first(world, browser):
@@ -288,3 +310,10 @@ async def test_routes_of_the_api_are_served_beside(world):
         assert response.headers["Content-Type"] == "application/problem+json"
         assert response.headers["Cache-Control"] == "no-store"
         assert "Server" not in response.headers
+
+
+def test_a_browser_may_call_itself_anything():
+    headers = {"Zt-Host": "portal.example", "Zt-Request-Id": "0" * 32, "Zt-Client-Ip": "192.0.2.7"}
+    request = SimpleNamespace(headers=headers | {"User-Agent": "caf\udce9 \x1b[2J"}, cookies={})
+    site = Site(host="portal.example", port=443, title="", hosts=frozenset({"portal.example"}))
+    assert visitor_of(request, site).user_agent == "caf? ?[2J"

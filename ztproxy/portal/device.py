@@ -14,6 +14,7 @@ from msgspec import Struct
 from ztproxy.administrator.devices import DeviceRefused
 from ztproxy.administrator.sessions import OtherDevice
 from ztproxy.model.subject import Device, Session
+from ztproxy.portal.content import read
 from ztproxy.portal.desk import Desk, at_portal, enter, go
 from ztproxy.portal.holdings import holding_of
 from ztproxy.portal.journey import journey_of
@@ -112,9 +113,7 @@ async def _session_of_script(request: web.Request, desk: Desk, visitor: Visitor)
 
 
 async def _read(request: web.Request) -> Proof:
-    body = await request.content.read(_LONGEST_PROOF + 1)
-    if len(body) > _LONGEST_PROOF or not request.content.at_eof():
-        raise web.HTTPRequestEntityTooLarge(max_size=_LONGEST_PROOF, actual_size=len(body))
+    body = await read(request, _LONGEST_PROOF)
     try:
         return _decode_proof(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

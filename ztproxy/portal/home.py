@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ztproxy.model.remedies import remedies
 from ztproxy.model.subject import Session
+from ztproxy.portal.content import form
 from ztproxy.portal.desk import Desk, at_portal, enter, go
 from ztproxy.portal.holdings import holding_of
 from ztproxy.portal.ports import App
@@ -97,10 +98,10 @@ async def sign_out(request: web.Request) -> web.Response:
 
 async def _meant(request: web.Request, desk: Desk, visitor: Visitor) -> bool:
     """Whether the form came from our own page in this browser (CSRF)."""
-    token = (await request.post()).get("token", "")
-    expected = _token(visitor.handle)
-    given = token if isinstance(token, str) else ""
-    return same_origin(request, desk.site.origin) and compare_digest(given.encode(), expected.encode())
+    if not same_origin(request, desk.site.origin):
+        return False
+    given, expected = (await form(request)).get("token", ""), _token(visitor.handle)
+    return compare_digest(given.encode(), expected.encode())
 
 
 def _provider(session: Session | None) -> str:

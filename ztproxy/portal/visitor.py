@@ -73,7 +73,7 @@ def visitor_of(request: web.Request, site: Site) -> Visitor:
         host=host,
         handle=_cookie(request, SESSION_COOKIE),
         flow=_cookie(request, FLOW_COOKIE),
-        user_agent=headers.get("User-Agent", "")[:256],
+        user_agent=_shown(headers.get("User-Agent", "")[:256]),
         certificate=certificate,
     )
 
@@ -81,6 +81,11 @@ def visitor_of(request: web.Request, site: Site) -> Visitor:
 def _cookie(request: web.Request, name: str) -> str:
     value = request.cookies.get(name, "")
     return value if _TOKEN.fullmatch(value) else ""
+
+
+def _shown(text: str) -> str:
+    """Return text that can be stored and shown: bytes that are no UTF-8 come as halves of surrogate pairs."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _certificate(text: str) -> ClientCertificate | None:
