@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from msgspec.structs import asdict, replace
 
-from ztproxy.administrator.access import Access, duration
+from ztproxy.administrator.access import Access
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.model.decision import Refusal
+from ztproxy.model.durations import milliseconds
 from ztproxy.model.messages import Changed
 from ztproxy.model.permit import Permit
 from ztproxy.model.record import DecisionRecord
@@ -327,6 +328,7 @@ async def test_refusals_before_policy_are_recorded_too(world: World) -> None:
 
 
 def test_durations_of_obligations_only_close_doors() -> None:
-    assert duration("30m") == 1_800_000
-    assert duration("1h") == 3_600_000
-    assert duration("soon") == 0
+    assert milliseconds("30m") == 1_800_000
+    assert milliseconds("1h") == 3_600_000
+    for typo in ("soon", "", "30", "m", "1h30m", "-1m", " 1m", "1m\n", "1234567890s", "²m"):
+        assert milliseconds(typo) == 0

@@ -6,7 +6,6 @@ recorded is refused. Synchronous while facts are warm; otherwise an awaitable of
 """
 
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final, Protocol
@@ -17,6 +16,7 @@ from ztproxy.administrator.explaining import refusal_of
 from ztproxy.model._seal import SEAL
 from ztproxy.model.codes import CODES
 from ztproxy.model.decision import Decision, Explanation, Refusal
+from ztproxy.model.durations import milliseconds
 from ztproxy.model.permit import Permit
 from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer
@@ -300,15 +300,9 @@ def _earlier(ends: int, obligations: tuple[tuple[str, str], ...], now: int) -> i
     """A @maxsession obligation ends the path before the session would."""
     for name, value in obligations:
         if name == "maxsession":
-            ends = min(ends, now + duration(value))
+            ends = min(ends, now + _duration(value))
     return ends
 
 
-@lru_cache(maxsize=256)
-def duration(text: str) -> int:
-    """Return ms of "30m" and the like; 0 (at once) for what is no duration: a typo only closes doors."""
-    match = re.fullmatch(r"([0-9]{1,9})(ms|s|m|h|d)", text)
-    return int(match[1]) * _UNITS[match[2]] if match else 0
-
-
-_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+#: The few durations that policies name. What is none is 0, at once: a typo only closes doors.
+_duration = lru_cache(maxsize=256)(milliseconds)

@@ -15,11 +15,8 @@ from msgspec import Struct
 
 from ztproxy.agent.state import AgentError
 from ztproxy.crypto.encoding import EncodingError, read_object
+from ztproxy.model.endpoints import ENROL, POSTURE, RENEW
 from ztproxy.net.names import Resolver
-
-ENROL: Final = "/.ztproxy/devices/enrol"
-POSTURE: Final = "/.ztproxy/devices/posture"
-RENEW: Final = "/.ztproxy/devices/renew"
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ here can be done with somebody else's browser.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,14 +18,11 @@ from ztproxy.api.problems import Problem, answer, render
 from ztproxy.crypto.csr import MAX_REQUEST
 from ztproxy.crypto.encoding import EncodingError, read_object
 from ztproxy.crypto.posture_document import MAX_SIZE
+from ztproxy.model.endpoints import ENROL, POSTURE, RENEW
 from ztproxy.model.subject import Posture
 from ztproxy.net.clock import Clock
 from ztproxy.net.rate import Rate, source_of
 from ztproxy.store.interface import StoreUnavailable
-
-ENROL: Final = "/.ztproxy/devices/enrol"
-POSTURE: Final = "/.ztproxy/devices/posture"
-RENEW: Final = "/.ztproxy/devices/renew"
 
 #: Attempts to enrol, from one source: five at once, then one each ten seconds.
 _BURST, _PER_SECOND = 5, 0.1

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import msgspec
 from aiohttp import web
 
-JWKS: Final = "/.ztproxy/jwks.json"
+from ztproxy.model.endpoints import JWKS
 
 #: Upstreams may keep the keys this long (s). The previous key stays published, so a rotation is never missed.
 _MAX_AGE: Final = 300

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from ztproxy.model.endpoints import OWN
 from ztproxy.model.resource import Route, Upstream
 from ztproxy.trust.identity.provider import Provider
 
 if TYPE_CHECKING:
     from ztproxy.config import sections
     from ztproxy.config.settings import Settings
-
-#: Our own endpoints live below this path on every host.
-OWN_PREFIX = "/.ztproxy/"
 
 #: Name of the built-in route, `Route::"portal"` of policies.
 PORTAL = "portal"
@@ -45,7 +43,7 @@ def portal_routes(settings: "Settings") -> tuple[Route, ...]:
         portal=True,
     )
     others = sorted(settings.hosts() - {settings.portal.host})
-    return (whole, *(replace(whole, host=host, prefix=OWN_PREFIX) for host in others))
+    return (whole, *(replace(whole, host=host, prefix=OWN) for host in others))
 
 
 def providers(settings: "Settings") -> tuple[Provider, ...]:

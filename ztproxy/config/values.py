@@ -21,6 +21,8 @@ from pydantic_core import PydanticCustomError
 from ztproxy.config.secrets import Secret, resolve, wrong
 from ztproxy.crypto.jwk import ALGORITHMS
 from ztproxy.crypto.spiffe import SpiffeError, parse_id, parse_trust_domain
+from ztproxy.model.durations import UNITS, milliseconds
+from ztproxy.model.endpoints import OWN
 from ztproxy.model.resource import Upstream
 
 
@@ -54,7 +56,6 @@ class Place:
         return f"https://{self.host}{self.prefix}"
 
 
-_MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -71,10 +72,10 @@ def _text(raw: object) -> str:
 
 def duration(raw: object) -> int:
     """Read "500ms", "30s", "15m", "8h" or "7d" into milliseconds."""
-    found = re.fullmatch(r"([0-9]{1,9})(ms|s|m|h|d)", raw) if isinstance(raw, str) else None
-    if not found or not int(found[1]):
+    ms = milliseconds(raw) if isinstance(raw, str) else 0
+    if not ms:
         raise wrong("not a duration", "write a number above 0 and a unit: 500ms, 30s, 15m, 8h or 7d")
-    return int(found[1]) * _MILLISECONDS[found[2]]
+    return ms
 
 
 def size(raw: object) -> int:
@@ -141,8 +142,8 @@ def place(raw: object) -> Place:
         raise wrong("a path prefix ends with /", f"write https://{found[1]}{prefix}/")
     if not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
         raise wrong("not a plain path prefix", "use letters, digits, '.', '_', '~' and '-' between slashes")
-    if prefix.startswith("/.ztproxy/"):
-        raise wrong("/.ztproxy/ belongs to ztproxy on every host", "choose another prefix")
+    if prefix.startswith(OWN):
+        raise wrong(f"{OWN} belongs to ztproxy on every host", "choose another prefix")
     return Place(host(found[1]), prefix)
 
 
@@ -336,8 +337,8 @@ _as_text: Final = PlainSerializer(lambda value: str(value), return_type=str)
 Milliseconds = Annotated[
     int,
     _plain(duration),
-    _between(1, 3650 * 86_400_000, _MILLISECONDS),
-    PlainSerializer(lambda value: _written(value, _MILLISECONDS)),
+    _between(1, 3650 * 86_400_000, UNITS),
+    PlainSerializer(lambda value: _written(value, UNITS)),
     _schema(r"^[0-9]{1,9}(ms|s|m|h|d)$", "15m"),
 ]
 Bytes = Annotated[

@@ -19,9 +19,10 @@ from msgspec import json
 from ztproxy.demo.errors import DemoProblem
 from ztproxy.demo.layout import PORTAL, Layout, write
 from ztproxy.demo.people import Person
+from ztproxy.model.endpoints import OWN
 
 CLIENT: Final = "ztproxy"
-CALLBACK: Final = "/.ztproxy/callback"
+CALLBACK: Final = OWN + "callback"
 
 
 class Provider:

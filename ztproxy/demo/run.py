@@ -23,6 +23,7 @@ from ztproxy.demo.device import Device
 from ztproxy.demo.errors import DemoProblem
 from ztproxy.demo.layout import APPS, Layout
 from ztproxy.demo.provider import Provider
+from ztproxy.model.endpoints import JWKS
 
 ZTPROXY: Final = [sys.executable, "-m", "ztproxy"]
 START: Final = 60.0  # seconds that a program may take to become ready
@@ -72,7 +73,7 @@ async def _start(layout: Layout, chosen: Ports, provider: Provider, children: Ch
     folder = layout.path("provider", "canaille.toml").parent
     await children.start("provider", provider.command, env=provider.environment, cwd=folder)
     apps = [f"{app}={getattr(chosen, app)}={layout.url(app)}" for app in APPS]
-    keys = f"{layout.portal}/.ztproxy/jwks.json"
+    keys = f"{layout.portal}{JWKS}"
     trust = ["--issuer", layout.portal, "--keys", keys, "--ca", str(layout.path("tls", "ca.pem"))]
     await children.start("apps", [sys.executable, "-m", "ztproxy.demo.apps", *trust, *apps])
     await _answers(f"{provider.issuer}/.well-known/openid-configuration", "provider", layout)

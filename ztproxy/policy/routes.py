@@ -5,12 +5,9 @@ It decides nothing: what leads nowhere and what is forbidden end in the same ref
 """
 
 from collections.abc import Iterable
-from typing import Final
 
+from ztproxy.model.endpoints import OWN
 from ztproxy.model.resource import NOWHERE, Resource, Route
-
-#: Everything below is ours, on every host.
-RESERVED: Final = "/.ztproxy/"
 
 
 class RouteTable:
@@ -30,7 +27,7 @@ class RouteTable:
 
     def _add(self, route: Route) -> None:
         place = f"{route.host}{route.prefix}"
-        if route.host == self._portal_host or (route.prefix + "/").startswith(RESERVED):
+        if route.host == self._portal_host or (route.prefix + "/").startswith(OWN):
             raise ValueError(f"{place} belongs to the portal")
         prefix = route.prefix
         if not (prefix.startswith("/") and prefix.endswith("/")) or "//" in prefix:
@@ -45,7 +42,7 @@ class RouteTable:
         prefixes = self._hosts.get(host)
         if prefixes is None or path[:1] != "/":
             return NOWHERE
-        if path.startswith(RESERVED) or path == RESERVED[:-1] or host == self._portal_host:
+        if path.startswith(OWN) or path == OWN[:-1] or host == self._portal_host:
             return self._portal
         depth = self._deepest[host]
         if depth:

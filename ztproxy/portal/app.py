@@ -11,6 +11,7 @@ from aiohttp import web
 
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.administrator.sessions import Sessions
+from ztproxy.model.endpoints import OWN
 from ztproxy.net.clock import Clock
 from ztproxy.portal import device, home, sign_in
 from ztproxy.portal.allowance import Allowance
@@ -18,7 +19,7 @@ from ztproxy.portal.desk import DESK, Desk
 from ztproxy.portal.pages import Pages, problem, secure
 from ztproxy.portal.pending import Pending
 from ztproxy.portal.ports import Apps, Devices
-from ztproxy.portal.site import OWN, Site
+from ztproxy.portal.site import Site
 from ztproxy.store.interface import Records, StoreUnavailable
 from ztproxy.trust.identity.oidc import OpenIdClient
 

@@ -12,8 +12,9 @@ import msgspec
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ztproxy.model.endpoints import OWN
 from ztproxy.model.remedies import remedies
-from ztproxy.portal.site import OWN, Site
+from ztproxy.portal.site import Site
 
 _STATIC: Final = {
     "portal.css": "text/css",

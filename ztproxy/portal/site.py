@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
-#: Our own endpoints live below this path on every host.
-OWN: Final = "/.ztproxy/"
-_BACK_TO_OURS: Final = ("/.ztproxy/done",)
+from ztproxy.model.endpoints import OWN
+
+_BACK_TO_OURS: Final = (OWN + "done",)
 
 # What a browser can have asked for: visible ASCII. No backslash, browsers read it as a slash, and no second
 # slash in front, which would be a host to them.
