@@ -12,6 +12,7 @@ from ztproxy.cli.check import report
 from ztproxy.cli.materials import complete, write
 from ztproxy.config import values, yaml
 from ztproxy.config.problems import ConfigProblems
+from ztproxy.net.keyfiles import KeyFileError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -28,7 +29,7 @@ def init(
     except ConfigProblems as error:
         report(error.problems)
         raise typer.Exit(1) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyFileError) as error:
         typer.echo(f"ztproxy: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"next: ztproxy check --config {directory / 'ztproxy.yaml'}")

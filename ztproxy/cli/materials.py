@@ -9,23 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    generate_private_key,
-)
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-
 from ztproxy.config.yaml import Node
 from ztproxy.crypto.encoding import encode_base64url
 from ztproxy.crypto.issue import create_authority, issue_server, load_authority, pem
 from ztproxy.crypto.signing import Issuer
 from ztproxy.crypto.template import Term, term
+from ztproxy.net import keyfiles
 from ztproxy.net.clock import SystemClock, entropy
 
 DAY: Final = 86_400_000
@@ -71,32 +60,25 @@ def _server(cert: Path, key: Path, hosts: tuple[str, ...]) -> Iterator[Path]:
     root, root_key = cert.with_name("ca.pem"), cert.with_name("ca.key")
     if not root.exists():
         yield from _authority(root, root_key, "ztproxy starting authority")
-    own = generate_private_key(SECP256R1())
+    own = keyfiles.new_key()
     leaf = issue_server(_load(root, root_key), own.public_key(), _term(SERVER_DAYS), dns_names=hosts)
-    yield write(key, _private(own), mode=0o600)
+    yield write(key, keyfiles.key_pem(own).decode("ascii"), mode=0o600)
     yield write(cert, pem(leaf))
 
 
 def _authority(cert: Path, key: Path, name: str) -> Iterator[Path]:
-    own = generate_private_key(SECP256R1())
+    own = keyfiles.new_key()
     issuer = create_authority(name, own, _term(AUTHORITY_DAYS))
-    yield write(key, _private(own), mode=0o600)
+    yield write(key, keyfiles.key_pem(own).decode("ascii"), mode=0o600)
     yield write(cert, pem(issuer.certificate))
 
 
 def _load(cert: Path, key: Path) -> Issuer:
-    private = load_pem_private_key(key.read_bytes(), password=None)
-    if not isinstance(private, EllipticCurvePrivateKey):
-        raise ValueError(f"{key} is not an EC key")
-    return load_authority(private, cert.read_bytes(), SystemClock().now())
+    return load_authority(keyfiles.load_key(key), keyfiles.read(cert), SystemClock().now())
 
 
 def _term(days: int) -> Term:
     return term(SystemClock().now(), days * DAY, entropy)
-
-
-def _private(key: EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
 
 
 def _items(tree: Node, *keys: str) -> tuple[Node, ...]:

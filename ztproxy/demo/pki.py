@@ -10,20 +10,12 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    SECP256R1,
-    EllipticCurvePrivateKey,
-    generate_private_key,
-)
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ztproxy.demo.layout import DOMAIN, TRUST_DOMAIN, WORKLOAD, Layout, write
+from ztproxy.net import keyfiles
 
 AUTHORITY_LIFE: Final = timedelta(days=365)
 LEAF_LIFE: Final = timedelta(days=30)
@@ -43,10 +35,10 @@ class Authority:
         if not _good(cert):
             self._make(name, uri)
         self.certificate = x509.load_pem_x509_certificate(cert.read_bytes())
-        self._key = _load_key(cert.with_suffix(".key"))
+        self._key = keyfiles.load_key(cert.with_suffix(".key"))
 
     def _make(self, name: str, uri: str) -> None:
-        key = generate_private_key(SECP256R1())
+        key = keyfiles.new_key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         template = _template(subject, key, AUTHORITY_LIFE).issuer_name(subject)
         template = template.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -60,7 +52,7 @@ class Authority:
         """A leaf certificate and its key, unless there is one from this authority that still stands."""
         if _good(cert) and self._issued(cert, names):
             return
-        key = generate_private_key(SECP256R1())
+        key = keyfiles.new_key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         template = _template(subject, key, LEAF_LIFE).issuer_name(self.certificate.subject)
         template = template.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -110,8 +102,7 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
 
 
 def _save(cert: Path, certificate: x509.Certificate, key: EllipticCurvePrivateKey) -> None:
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write(cert.with_suffix(".key"), pem)
+    write(cert.with_suffix(".key"), keyfiles.key_pem(key))
     write(cert, certificate.public_bytes(Encoding.PEM), mode=0o644)
 
 
@@ -120,13 +111,6 @@ def _good(cert: Path) -> bool:
         return False
     certificate = x509.load_pem_x509_certificate(cert.read_bytes())
     return certificate.not_valid_after_utc - datetime.now(UTC) > RENEW_BEFORE
-
-
-def _load_key(path: Path) -> EllipticCurvePrivateKey:
-    key = load_pem_private_key(path.read_bytes(), None)
-    if not isinstance(key, EllipticCurvePrivateKey):
-        raise ValueError(f"{path} is not a key of the demo")
-    return key
 
 
 def prepare(layout: Layout) -> None:
