@@ -110,6 +110,12 @@ def test_a_post_is_never_redirected_and_the_person_is_told():
     assert 'href="/.ztproxy/login?rd=%2F.ztproxy%2Fdone"' in page
 
 
+def test_a_page_does_not_say_the_same_twice():
+    sentence = CODES["access-denied"][1]
+    _, _, body = answer(refusal(reason=sentence), navigation=True)
+    assert f"<p>{sentence}</p>" not in body.decode()
+
+
 @pytest.mark.parametrize("target", ["https://evil.example/", "*", "", "evil", "/" + "a" * 5000])
 def test_only_a_path_of_bounded_length_is_a_way_back(target):
     _, fields, _ = answer(refusal("login-required"), navigation=True, target=target)

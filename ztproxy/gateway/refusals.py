@@ -173,6 +173,7 @@ def _problem(refusal: Refusal) -> bytes:
 
 def _page(refusal: Refusal, method: str, host: str, target: str) -> str:
     title = escape(_sentence(refusal))
+    reason = escape(refusal.reason)
     ways = remedies(refusal.remedies)
     unsent = method not in _SAFE_METHODS
     return "".join(
@@ -182,7 +183,7 @@ def _page(refusal: Refusal, method: str, host: str, target: str) -> str:
             _BODY,
             f"<h1>{title}</h1>",
             f'<p class="where">You asked for {escape(host)}.</p>' if host else "",
-            f"<p>{escape(refusal.reason)}</p>" if refusal.reason else "",
+            f"<p>{reason}</p>" if reason not in ("", title) else "",
             _unsent(refusal) if unsent else "",
             _ways(ways),
             _actions(refusal, ways, DONE if unsent else target, unsent),
