@@ -96,7 +96,7 @@ class Provider:
                 'PREFERRED_URL_SCHEME = "http"',
                 "",
                 "[CANAILLE]",
-                'NAME = "the demo"',
+                'NAME = "demo"',
                 'DATABASE = "sql"',
                 "ENABLE_PASSWORD_RECOVERY = false",
                 "",
