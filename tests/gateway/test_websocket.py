@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from gateway_fakes import HANDLE, ROUTE, Stage, head_of
+from gateway_fakes import CERTIFICATE, HANDLE, ROUTE, Stage, head_of
 
 from ztproxy.wire.websocket import accept_of
 
@@ -181,6 +181,21 @@ async def test_a_switch_nobody_asked_for_is_a_502(stage: Stage) -> None:
 )
 async def test_origin(lines: bytes, code: str) -> None:
     stage = Stage(msgspec.structs.replace(ROUTE, origins=frozenset({"https://partner.example:444"})))
+    await stage.says(HANDSHAKE % lines)
+    assert [event[1] for event in stage.happened() if event[0] == "refuse"] == ([code] if code else [])
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        (b"", ""),  # a program
+        (b"Origin: https://app.example\r\n", ""),
+        (b"Origin: https://evil.example\r\n", "origin-not-allowed"),
+        (b"Origin: null\r\n", "origin-not-allowed"),
+    ],
+)
+async def test_origin_with_a_certificate_that_browsers_show_from_any_page(lines: bytes, code: str) -> None:
+    stage = Stage(certificate=msgspec.structs.replace(CERTIFICATE, kind="workload"))
     await stage.says(HANDSHAKE % lines)
     assert [event[1] for event in stage.happened() if event[0] == "refuse"] == ([code] if code else [])
 

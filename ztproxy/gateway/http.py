@@ -58,17 +58,25 @@ def objection(head: RequestHead, request: AccessRequest, peer: Peer) -> str:
         return ""  # the door refuses it like a forbidden one
     if route.client_certificate == "required" and peer.tls.certificate is None:
         return "client-certificate-required"
-    return _upgrade_objection(head, route) if head.upgrade == "websocket" else ""
+    return _upgrade_objection(head, route, peer) if head.upgrade == "websocket" else ""
 
 
-def _upgrade_objection(head: RequestHead, route: Route) -> str:
+def _upgrade_objection(head: RequestHead, route: Route, peer: Peer) -> str:
     if not route.websocket or route.portal:
         return "upgrade-not-allowed"
     if not websocket.is_handshake(head.method, head.body, head.notes):
         return "bad-request"
-    if head.handle is not None and not _own_origin(head, route):
-        return "origin-not-allowed"  # cross-site WebSocket hijacking: browsers send the cookie from anywhere
+    if _comes_with_the_browser(head, peer) and not _own_origin(head, route):
+        return "origin-not-allowed"  # cross-site WebSocket hijacking
     return ""
+
+
+def _comes_with_the_browser(head: RequestHead, peer: Peer) -> bool:
+    """Tell whether browsers show what gives access to any page: the cookie, or a certificate.
+
+    Programs show certificates too, and no Origin.
+    """
+    return head.handle is not None or (peer.tls.certificate is not None and fields.ORIGIN in head.notes)
 
 
 def _own_origin(head: RequestHead, route: Route) -> bool:
