@@ -479,9 +479,15 @@ async def test_userinfo_about_somebody_else(place):
     await refused(place, "provider-invalid")
 
 
-async def test_an_email_that_is_not_verified_is_not_taken(place):
-    place.provider.claims = {"email_verified": False}
+@pytest.mark.parametrize("verified", [False, "false", "False", "no", "", 0, [], {}])
+async def test_an_email_that_is_not_verified_is_not_taken(place, verified):
+    place.provider.claims = {"email_verified": verified}
     assert (await place.sign_in()).principal.email == ""
+
+
+async def test_an_email_that_is_verified_is_taken(place):
+    place.provider.claims = {"email_verified": "true"}
+    assert (await place.sign_in()).principal.email == "carol@example.com"
 
 
 async def test_names_with_control_characters_are_not_taken(place):

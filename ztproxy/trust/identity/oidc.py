@@ -268,7 +268,7 @@ def _principal(claims: Mapping[str, Any], provider: Provider) -> Principal:
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
         raise SignInRefused("token-invalid", "no usable subject")
-    verified = claims.get("email_verified") is not False
+    verified = claims.get("email_verified", True) in (True, "true")  # some providers say it as a text
     return Principal(
         kind="User",
         id=f"{provider.name}:{subject}",
