@@ -63,7 +63,7 @@ class Identities(Protocol):
 
 
 class Access:
-    """The door of one worker. `policies` is swapped as a whole on reload."""
+    """The door of one worker. `policies` may be swapped, as a whole only."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """From a file to settings that can be served, or to all that is wrong with it at once.
 
-Called by `service` at start and reload, and by `ztproxy check`. A file with any problem yields no settings.
+Called by `service` at start and by `ztproxy check`. A file with any problem yields no settings.
 """
 
 import os

@@ -1,8 +1,8 @@
 """The policy set that the settings name: files, tests and what routes say in shorthand.
 
-Called by `load` (while checking) and by `service` (start and reload). Loading means reading, validating,
-linting, compiling and running the set's own tests; what `policy` complains about is told with the places of
-the configuration, so a shorthand's mistakes are found at its `allow`.
+Called by `load` (while checking) and by `service` at start. Loading means reading, validating, linting,
+compiling and running the set's own tests; what `policy` complains about is told with the places of the
+configuration, so a shorthand's mistakes are found at its `allow`.
 """
 
 import re

@@ -1,8 +1,8 @@
 """TLS contexts: for the listener one per server certificate and client certificate mode, for upstreams one
 per trusted file.
 
-Built by `service` from settings on start and on every reload; files are read then and never later. Session
-tickets are off: a resumed session would carry a client certificate that was checked at another time.
+Built by `service` from settings on start; files are read then and never later. Session tickets are off: a
+resumed session would carry a client certificate that was checked at another time.
 """
 
 import ssl

@@ -1,7 +1,7 @@
 """From texts to a policy set in force: parse, validate, lint, compile, test. All of it or nothing.
 
-Called by `config` and on every reload, in a thread. Does no I/O: texts are handed in. On any problem it
-raises, with everything that is wrong, and whoever has a running set keeps it.
+Called by `config`. Does no I/O: texts are handed in. On any problem it raises, with everything that is wrong,
+and whoever has a running set keeps it.
 """
 
 import hashlib
@@ -120,7 +120,7 @@ _HELP = "docs/reference/policy.md lists what policies can speak of"
 def _digest(texts: Iterable[tuple[str, str]], timezone: str) -> str:
     """Return what names this set in records: everything that can change an answer goes in."""
     hashed = hashlib.sha256()
-    for part in (SCHEMA, builtin.POLICIES, timezone, *(part for pair in texts for part in pair)):
+    for part in (SCHEMA, builtin.POLICIES, timezone, *(text for _, text in texts)):
         data = part.encode("utf-8", "surrogatepass")
         hashed.update(len(data).to_bytes(8) + data)
     return hashed.hexdigest()

@@ -1,8 +1,8 @@
 """Records and Feed on Redis: for several nodes that share their state.
 
-Made by `service` in the control process. Every write is one Lua script, so record, order, expiry and
-change are written together or not at all. All keys carry one hash tag and so live in one slot of a
-cluster. Never believes Redis to be durable without having looked.
+Keeps the contract that `store.sqlite` keeps; no configuration chooses it yet. Every write is one Lua script,
+so record, order, expiry and change are written together or not at all. All keys carry one hash tag and so
+live in one slot of a cluster. Never believes Redis to be durable without having looked.
 """
 
 import asyncio
