@@ -1,6 +1,7 @@
 """Request heads: what is read, equality whole, byte by byte and re-chunked, and h11 as a second opinion."""
 
 import itertools
+import tracemalloc
 
 import h11
 import pytest
@@ -164,6 +165,25 @@ def test_limits() -> None:
     assert read([head(*(b"X: %d" % i for i in range(101)))]) == "head-too-large"
     assert isinstance(read([head(*(b"X: %d" % i for i in range(98)))]), tuple)
     assert read([head(b"X" * 129 + b": a")]) == "bad-request"
+
+
+def test_an_idle_connection_holds_no_long_head() -> None:
+    short, long = b"X-A: " + b"a" * 5000 + b"\r\n", b"Cookie: c=" + b"c" * 30_000 + b"\r\n"
+    reader = RequestReader(32 << 10)
+    for lines in (short, long, short, long):
+        found = reader.feed(b"GET / HTTP/1.1\r\nHost: a.example\r\n" + lines + b"\r\n")
+        assert found is not None
+        assert found[0].fields + found[0].other_cookies == lines
+        del found
+    tracemalloc.start()
+    try:
+        readers = []
+        for _ in range(10):
+            readers.append(RequestReader(32 << 10))
+            readers[-1].feed(b"GET / HTTP/1.1\r\nHost: a.example\r\n" + long + b"\r\n")
+        assert tracemalloc.get_traced_memory()[0] < 10 * 8_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_slow_head_costs_no_more_than_its_length() -> None:

@@ -335,7 +335,7 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Wait for the next request, or take it from what has been read already."""
-        self._body = None
+        self._head = self._body = None
         self.wait_until(self.world.limits.keepalive_timeout)
         if self.full:  # answers pile up unread: no further request until they are taken
             self._read = self._hold

@@ -25,6 +25,10 @@ __all__ = [
 
 UNTIL_CLOSE: Final = -2  # a body's length when closing ends it
 
+#: Header lines up to this many bytes are remembered, sorted, for the next message of a connection. An idle
+#: connection holds them about three times over: longer ones would let a few senders fill the memory.
+REMEMBERED: Final = 6 << 10
+
 _REQUEST_LINE: Final = rb"([A-Z-]{1,32}) ([!-~]+) HTTP/1\.([01])\r\n"
 _STATUS_LINE: Final = rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + TEXT + rb"))?\r\n"
 
@@ -106,10 +110,13 @@ class RequestReader(HeadFinder):
             return None
         method, raw_target, minor, block = found[0].groups()
         # Header lines repeat from request to request. Sorting is pure: the same lines, the same result.
-        if block != self._block:
-            self._lines = _request_lines(block)
-            self._block = block
-        return _request_head(method, raw_target, minor == b"0", self._lines), found[1]
+        if block == self._block:
+            lines = self._lines
+        else:
+            lines = _request_lines(block)
+            if len(block) <= REMEMBERED:
+                self._block, self._lines = block, lines
+        return _request_head(method, raw_target, minor == b"0", lines), found[1]
 
 
 class ResponseReader(HeadFinder):
@@ -130,10 +137,13 @@ class ResponseReader(HeadFinder):
         if found is None:
             return None
         minor, status, reason, block = found[0].groups()
-        if block != self._block:
-            self._lines = _response_lines(block, self._trusted)
-            self._block = block
-        return _response_head(minor == b"0", int(status), reason or b"", self._lines), found[1]
+        if block == self._block:
+            lines = self._lines
+        else:
+            lines = _response_lines(block, self._trusted)
+            if len(block) <= REMEMBERED:
+                self._block, self._lines = block, lines
+        return _response_head(minor == b"0", int(status), reason or b"", lines), found[1]
 
 
 # ---------------------------------------------------------------------- requests
