@@ -95,10 +95,10 @@ async def site(authority: Authority):
     bundle = read_bundle("workloads", "workload", authority.file, "corp.example")
     opened: list[tuple[Listener, Wheel, socket.socket]] = []
 
-    async def open_site(**limits: Any) -> Site:
+    async def open_site(host: str = "127.0.0.1", **limits: Any) -> Site:
         values = {"connections": 100, "connections_per_ip": 50, "handshake_timeout": 5.0, **limits}
-        sock = socket.socket()
-        sock.bind(("127.0.0.1", 0))
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        sock.bind((host, 0))
         sock.listen()
         clock, counters, seen = SystemClock(), Counters(), []
         wheel = Wheel(clock, turn=0.05)
@@ -285,6 +285,12 @@ async def test_a_handshake_that_stops_halfway(site: Open, authority: Authority) 
     assert len(await here.raw(out.read())) > 100  # our flight, then nothing
     await here.empty()
     assert here.counters.handshakes in (["timeout"], ["closed"])
+
+
+async def test_ipv4_is_known_as_such_on_a_socket_for_both_families(site: Open, authority: Authority) -> None:
+    here = await site("::")
+    assert await here.connect(authority.trust()) == "open.example -"
+    assert [peer.ip for peer in here.seen] == ["127.0.0.1"]
 
 
 async def test_bounds(site: Open, authority: Authority) -> None:

@@ -258,7 +258,12 @@ def test_an_allowance_is_bounded_in_every_way():
 
 @pytest.mark.parametrize(
     ("ip", "network"),
-    [("192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"), ("::1", "::")],
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+    ],
 )
 def test_one_source_is_an_address_or_a_network_of_ipv6(ip, network):
     assert Visitor(request_id="", ip=ip, host="", handle="", flow="", user_agent="").network == network

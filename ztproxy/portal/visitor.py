@@ -7,7 +7,7 @@ fields from what clients send. A request without them did not come through the g
 import base64
 import hashlib
 import re
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Final
 
 import msgspec
@@ -15,6 +15,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from ztproxy.model.request import ClientCertificate
+from ztproxy.net.rate import source_of
 from ztproxy.portal.site import Site
 
 SESSION_COOKIE: Final = "__Host-ztproxy"
@@ -39,10 +40,7 @@ class Visitor(Struct, frozen=True):
     @property
     def network(self) -> str:
         """What is counted as one source: an IPv4 address or an IPv6 /64."""
-        address = ip_address(self.ip)
-        if isinstance(address, IPv6Address):
-            return str(IPv6Address(int(address) >> 64 << 64))
-        return self.ip
+        return source_of(self.ip)
 
     @property
     def flow_digest(self) -> str:
