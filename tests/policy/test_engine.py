@@ -14,8 +14,8 @@ from ztproxy.model.resource import NOWHERE, Resource
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Check, Facts, Principal
 from ztproxy.policy.engine import WHOLE, PolicySet
 from ztproxy.policy.program import Rule, Slice
-from ztproxy.policy.reference import Reference, disagreement
-from ztproxy.policy.schema import METHODS, SCHEMA
+from ztproxy.policy.reference import disagreement
+from ztproxy.policy.schema import METHODS
 
 PERMIT = '@id("all") permit (principal, action, resource);'
 SUPPORT = """
@@ -235,21 +235,6 @@ def test_large_sets_are_verified_slice_by_slice(the: ModuleType) -> None:
         assert decide(the, policies, the.facts(), name).policies == (name,)
         assert decide(the, policies, Facts(ANONYMOUS), name).kind == "default-deny"
     assert len(policies._references) == 6
-
-
-def test_inputs_are_enough_to_decide_again(the: ModuleType) -> None:
-    import cedarpy
-
-    policies = the.policies(SUPPORT)
-    subject = policies.subject(the.facts())
-    inputs = policies.inputs(subject, the.to("support"), "GET", the.context(), the.NOW)
-    assert inputs is not None
-    again = Reference(policies.policies, {}, cedarpy.Schema.from_str(SCHEMA)).decide(inputs)
-    assert again.policies == ("support",)
-    assert policies.inputs(subject, NOWHERE, "GET", the.context(), the.NOW) is None
-
-
-# ------------------------------------------------------------------ values at the boundary
 
 
 @pytest.mark.parametrize(

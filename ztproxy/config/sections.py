@@ -192,7 +192,7 @@ class Devices(Section):
     agent_ports: tuple[Port, ...] = Field(default=(7643,), min_length=1, max_length=8)
     """Loopback ports on which a sign-in page looks for the device agent."""
     certificate_lifetime: Milliseconds = 24 * HOUR
-    """Life of device certificates; agents renew them at half time."""
+    """Life of device certificates; agents renew them in the last third of it."""
     posture_max_age: Milliseconds = 15 * MINUTE
     """A report older than this is shown as stale; policies decide with limits of their own."""
 

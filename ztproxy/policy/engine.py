@@ -20,7 +20,7 @@ from ztproxy.policy.entities import Subject
 from ztproxy.policy.explain import explanation
 from ztproxy.policy.operations import Env
 from ztproxy.policy.program import DENIED, Policy, Program, Slice, evaluate, reason
-from ztproxy.policy.reference import Inputs, Reference, disagreement
+from ztproxy.policy.reference import Reference, disagreement
 from ztproxy.policy.schema import ACTIONS, METHODS, SCHEMA, action
 from ztproxy.policy.values import Entity, Uid
 
@@ -135,16 +135,6 @@ class PolicySet:
             return Explanation((), ("retry-later",))
         signed_in = self._slice("User", resource, method) if subject.kind == "Anonymous" else None
         return explanation(part, env, evaluate(part, env), may_sign_in=bool(signed_in and signed_in.permits))
-
-    def inputs(
-        self, subject: Subject, resource: Resource, method: str, context: Context, now: int
-    ) -> Inputs | None:
-        """Return the inputs of a decision in Cedar's JSON form; None where there is nothing to decide."""
-        part = self._slice(subject.kind, resource, method)
-        if part is None:
-            return None
-        env = self._environment(subject, resource, method, context, now)
-        return None if isinstance(env, Decision) else self._reference(part, env).inputs(env)
 
     def both(
         self, facts: Facts, resource: Resource, method: str, context: Context, now: int

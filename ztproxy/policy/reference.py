@@ -1,7 +1,7 @@
-"""Cedar's own engine (cedarpy, Rust) on the inputs of one decision: the second opinion, and the replay.
+"""Cedar's own engine (cedarpy, Rust) on the inputs of one decision: the second opinion.
 
-Called by `engine` to check the compiled closures, by `cases`, and for replaying stored decisions. It is
-an order of magnitude slower than the closures and knows no UNKNOWN: unknown facts are left out of its inputs.
+Called by `engine`, to check the compiled closures and for tests of policies. It is a hundred times slower
+than the closures and knows no UNKNOWN: unknown facts are left out of its inputs.
 """
 
 import json
@@ -24,7 +24,7 @@ _ERROR: Final = re.compile(r"error while evaluating policy `(policy[0-9]+)`: (.*
 
 
 class Inputs(Struct, frozen=True):
-    """Everything a decision was made from, in Cedar's JSON form: enough to decide again."""
+    """Everything a decision is made from, in Cedar's JSON form."""
 
     request: dict[str, object]
     entities: tuple[dict[str, object], ...]
