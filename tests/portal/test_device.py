@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from ztproxy.portal import app
+
 ORIGIN = "https://portal.example:8443"
 APP = "https://support.example:8443"
 NONCE, PROOF = f"{ORIGIN}/.ztproxy/device/nonce", f"{ORIGIN}/.ztproxy/device/proof"
@@ -54,6 +56,21 @@ async def test_a_proof_may_come_in_pieces(world, browser):
     page = await browser.go("POST", PROOF, data=pieces(), headers=fields)
     assert page.status == 200
     assert (await only_session(world)).device_id == device.id
+
+
+async def test_a_body_that_never_ends_ends_the_request(world, browser, monkeypatch):
+    monkeypatch.setattr(app, "_LONGEST", 0.3)
+    await browser.sign_in()
+
+    async def drops():
+        while True:
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    fields = {"Content-Type": "application/json", "Origin": ORIGIN, "Accept": "application/json"}
+    async with asyncio.timeout(5):
+        page = await browser.go("POST", PROOF, data=drops(), headers=fields)
+    assert (page.status, json.loads(page.text)["code"]) == (408, "request-timeout")
 
 
 async def test_a_nonce_of_another_session_is_worth_nothing(world, browser, new_browser):

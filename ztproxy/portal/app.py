@@ -3,6 +3,7 @@
 Called by `service`. It trusts the Zt-* fields of the gateway and nothing else that a client sends.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
@@ -27,12 +28,16 @@ log = logging.getLogger("ztproxy.portal")
 
 _LARGEST_BODY: Final = 256 * 1024
 _WINDOW: Final = 600.0  # seconds
+#: Seconds for a whole request, its body included. Whoever sends a byte now and then would otherwise keep a
+#: connection of this process for ever, without having signed in. A provider may be asked four times.
+_LONGEST: Final = 60.0
 _TEXTS: Final = {
     400: ("bad-request", "The request is not valid", "Go back and try again."),
     401: ("login-required", "You are not signed in", "Sign in to continue."),
     403: ("access-denied", "This was not allowed", "The request did not come from a page of the portal."),
     404: ("not-found", "There is nothing here", "The address may be mistyped, or what was here is gone."),
     405: ("method-not-supported", "This is not how it works", "Go back and try again."),
+    408: ("request-timeout", "That took too long", "Try again."),
     413: ("body-too-large", "That was too much", "The request is too large."),
     500: (
         "internal-error",
@@ -107,7 +112,8 @@ async def _edge(
 ) -> web.StreamResponse:
     """Every response gets strict headers; every error becomes a page for people, a problem for programs."""
     try:
-        response = await handler(request)
+        async with asyncio.timeout(_LONGEST):
+            response = await handler(request)
     except web.HTTPException as error:
         response = _error(request, error.status)
         if error.status == 405:
@@ -115,6 +121,8 @@ async def _edge(
     except (StoreUnavailable, AuditUnavailable) as error:
         log.error("%s: %s (request %s)", type(error).__name__, error, _reference(request))
         response = _error(request, 503)
+    except TimeoutError:
+        response = _error(request, 408)
     except Exception:  # the edge: a bug in one request reveals nothing and ends nothing
         log.exception("a request failed (request %s)", _reference(request))
         response = _error(request, 500)
