@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ztproxy.config.load import load
 from ztproxy.config.policies import load_policies
+from ztproxy.service.process import use_all_descriptors
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.supervisor import bind, programs, supervise
 from ztproxy.telemetry.log import configure
@@ -30,6 +31,7 @@ def main(config: Path, workers: int | None = None) -> None:
     settings = load(config)
     load_policies(settings)
     configure(settings.log.level, settings.log.format)
+    use_all_descriptors()
     state = StateDirectory(settings.state_dir)
     state.prepare()
     with _locked(state.lock):

@@ -1,0 +1,20 @@
+"""What processes of a node do first."""
+
+import resource
+import subprocess
+import sys
+
+PROGRAM = """
+import resource
+from ztproxy.service.process import use_all_descriptors
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 2048))
+use_all_descriptors()
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+def test_a_node_uses_all_descriptors_it_may_have() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert done.stdout == "(2048, 2048)\n"
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
