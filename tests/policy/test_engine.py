@@ -400,3 +400,19 @@ def test_a_policy_on_one_route_never_changes_another_route(the: ModuleType, engi
                     assert decide(the, after, caller, name, feed_age=feed_age) == decide(
                         the, before, caller, name, feed_age=feed_age
                     )
+
+
+@pytest.mark.parametrize("engine", ["reference", "verify"])
+def test_a_reference_engine_that_breaks_denies(
+    the: ModuleType, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policies = the.policies('@id("a") permit (principal, action, resource);', engine=engine)
+    assert decide(the, policies, the.facts()).allow
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr("ztproxy.policy.reference.Reference.inputs", broken)
+    decision = decide(the, policies, the.facts())
+    assert not decision.allow
+    assert decision.kind == "error"

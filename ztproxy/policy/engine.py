@@ -151,8 +151,7 @@ class PolicySet:
             return
         yield "compiled", evaluate(part, env)
         if not subject.uncertain:
-            reference = self._reference(part, env)
-            yield "reference", reference.decide(reference.inputs(env))
+            yield "reference", self._referred(part, env)
 
     # ------------------------------------------------------------------ steps
 
@@ -197,8 +196,7 @@ class PolicySet:
     def _second(self, part: Slice, env: Env, subject: Subject) -> Decision:
         """Decide by the reference engine, or by both."""
         if self._engine == "reference" and not subject.uncertain:
-            reference = self._reference(part, env)
-            return reference.decide(reference.inputs(env))
+            return self._referred(part, env)
         return self._verified(evaluate(part, env), part, env, subject)
 
     def _verified(self, decision: Decision, part: Slice, env: Env, subject: Subject) -> Decision:
@@ -206,9 +204,16 @@ class PolicySet:
         facts only a permit can be confirmed: it was made without reading them."""
         if subject.uncertain and not decision.allow:
             return decision
-        reference = self._reference(part, env)
-        difference = disagreement(decision, reference.decide(reference.inputs(env)))
+        difference = disagreement(decision, self._referred(part, env))
         return Decision(False, "error", decision.policies, (difference,)) if difference else decision
+
+    def _referred(self, part: Slice, env: Env) -> Decision:
+        """Decide by the reference engine; what it can not be asked about, or not answer, denies."""
+        try:
+            reference = self._reference(part, env)
+            return reference.decide(reference.inputs(env))
+        except Exception as error:  # noqa: BLE001 - decide is total
+            return Decision(False, "error", (), (f"reference: {reason(error)}",))
 
     def _reference(self, part: Slice, env: Env) -> Reference:
         portal = self._places[env[2].id].portal
