@@ -372,6 +372,21 @@ async def test_connection_bound_authentication_is_never_pooled(stage: Stage, lin
     assert len(stage.upstreams) == 0
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"DELETE"])
+async def test_content_where_none_belongs_is_not_left_in_a_connection_for_another_caller(
+    stage: Stage, method: bytes
+) -> None:
+    inner = b"GET /admin HTTP/1.1\r\nHost: app.example\r\nZt-Principal: demo:adam\r\n\r\n"
+    head = b"Content-Length: %d\r\n\r\n" % len(inner)
+    await stage.says(GET.replace(b"GET", method, 1)[:-2] + head + inner)
+    await stage.answers(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert stage.client.take().startswith(b"HTTP/1.1 204 ")
+    assert len(stage.upstreams) == 0
+    await stage.says(GET)
+    await stage.answers(OK)
+    assert len(stage.upstreams) == 1
+
+
 # ---------------------------------------------------------------------- failures
 
 

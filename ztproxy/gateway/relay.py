@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 #: Methods that may be sent again when an idle connection turns out to be dead (RFC 9110 section 9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
+#: Methods with which content means nothing (RFC 9110 section 9.3.1). An application that leaves it unread
+#: takes it for the next request: the answer to that must not meet another caller.
+_BODY_UNEXPECTED: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+
 
 class Relay:
     """A running exchange between one client and one upstream. Implements `upstream.Receiver`."""
@@ -68,7 +72,7 @@ class Relay:
             head.method == "HEAD",
             not head.http10,
             self._websocket,
-            head.bound,
+            head.bound or (head.body != 0 and head.method in _BODY_UNEXPECTED),
         )
         client.wait_until(self._permit.route.response_timeout)
         self._exchange = client.world.upstreams.open(self._permit, request, self)

@@ -24,7 +24,7 @@ class Request(Struct, frozen=True, gc=False):
     head_only: bool = False  # HEAD: the response has no body
     framed: bool = True  # pass bodies of unknown length on as chunks
     upgrade: bool = False  # 101 is an answer
-    bound: bool = False  # credentials of the connection: never pool it
+    bound: bool = False  # credentials of the connection, or content it may leave unread: never pool it
 
 
 class Exchange:
