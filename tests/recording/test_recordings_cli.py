@@ -16,7 +16,7 @@ from ztproxy.cli.recordings import app
 def log(room: Room) -> Path:
     audit = room.audit()
     audit.session(started())
-    audit.decision(decision(1, posture="healthy"))
+    audit.decision(decision(1, posture="healthy", posture_age=1200))
     audit.outcome(outcome(1, sent=4096))
     refused = {"allow": False, "decided": "default-deny", "policies": (), "path": "/tickets/2\\u001b[2J"}
     audit.decision(decision(2, code="device-posture-unhealthy", remedies=("recheck-device",), **refused))
@@ -46,16 +46,42 @@ def test_show(log: Path) -> None:
         "Carol (User::demo:carol)",
         "dev_laptop",
         "GET support /tickets/1 permitted by support-team 200, 4.0 KiB, 5 ms",
-        "refused: device-posture-unhealthy (recheck-device) 403",
+        "refused: device-posture-unhealthy (recheck-device) 403, see 00000000",
         "POST support /tickets/3 permitted by support-team unfinished",
         "session started",
-        "dev_laptop healthy",
+        "healthy (1 s old)",
     ):
         assert expected in text, expected
     shown = json.loads(run("show", "ses_carol", "--dir", log, "--json").output)
     assert shown["session"]["id"] == "ses_carol"
     assert [event["kind"] for event in shown["events"]] == ["session", "exchange", "exchange", "exchange"]
     assert "outcome" not in shown["events"][3] or shown["events"][3]["outcome"] is None
+
+
+def test_a_reference_leads_to_its_request(log: Path) -> None:
+    refused = decision(2).id
+    result = run("show", refused, "--dir", log)
+    assert result.exit_code == 0
+    for expected in (refused, "Carol (User::demo:carol)", "GET support /tickets/2", "403", "ses_carol"):
+        assert expected in result.output, expected
+    assert "\x1b" not in result.output
+    shown = json.loads(run("show", decision(1).id, "--dir", log, "--json").output)
+    assert shown["decision"]["path"] == "/tickets/1" and shown["outcome"]["status"] == 200
+    for reference, how in (
+        ("f" * 32, "no recorded request has"),
+        ("0" * 8, "more than one recorded request"),
+    ):
+        unknown = run("show", reference, "--dir", log)
+        assert unknown.exit_code == 1 and how in unknown.output
+
+
+@pytest.mark.parametrize("width", ["20", "80"])
+def test_what_is_no_terminal_gets_a_line_for_each_row(log: Path, width: str) -> None:
+    result = CliRunner().invoke(app, ["list", "--dir", str(log)], env={"COLUMNS": width})
+    assert [line.split()[:2] for line in result.output.splitlines() if "ses_" in line] == [
+        ["ses_carol", "Carol"]
+    ]
+    assert "2 permitted, 1 refused" in result.output
 
 
 def test_nobody_is_told(log: Path) -> None:

@@ -3,6 +3,7 @@
 Reads files only, so it works on a running node, on a stopped one and on a copy far away.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 FOLLOW_SECONDS = 0.5
+SHORT = 8
+REFERENCE = re.compile(f"[0-9a-f]{{{SHORT},32}}")
 
 DirOption = Annotated[
     Path | None,
@@ -56,22 +59,31 @@ def list_(
     if as_json:
         show_json([msgspec.to_builtins(summary) for summary in found])
         return
-    rows = (
-        (one.id, _who(one), moment(one.first), moment(one.last), _counts(one), _state(one)) for one in found
-    )
-    show_table(("ID", "Who", "First", "Last", "Requests", "State"), rows, "nothing is recorded yet")
+    rows = ((one.id, _who(one), moment(one.last), _counts(one), _state(one)) for one in found)
+    show_table(("ID", "Who", "Last", "Requests", "State"), rows, "nothing is recorded yet")
 
 
 @app.command()
 def show(
-    session: Annotated[str, typer.Argument(metavar="ID", help="Session id, or a unique beginning of it.")],
+    session: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="Session id, or the reference of a refusal; or a unique beginning of one."
+        ),
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     directory: DirOption = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens next.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what was done in one session, request by request, and why it was allowed or refused."""
+    """Show what was done in one session, request by request, and why it was allowed or refused.
+
+    With the reference that a refusal names: everything that is known about this one request.
+    """
     with _reader(config, directory) as reader:
+        if REFERENCE.fullmatch(session):
+            _show_request(reader.request(session), as_json)
+            return
         summary = reader.find(session)
         if follow:
             _follow(reader, summary.id, as_json)
@@ -133,6 +145,8 @@ def _told() -> Iterator[None]:
         message = f"--key: {error}"
     except FileNotFoundError as error:
         message = f"{error.filename} is not there; name the directory with --dir or the file with --config"
+    except BrokenPipeError:
+        raise  # whoever read has seen enough
     except (OSError, UnicodeDecodeError) as error:
         message = str(error)
     else:
@@ -146,7 +160,7 @@ def _told() -> Iterator[None]:
 
 def _who(summary: Summary) -> str:
     name = summary.name or summary.principal
-    return name if name != summary.id else ""
+    return name if not summary.id.endswith(name) else ""
 
 
 def _counts(summary: Summary) -> str:
@@ -177,7 +191,36 @@ def _show(summary: Summary, events: list[Event]) -> None:
             "bytes": f"{_size(summary.received)} received, {_size(summary.sent)} sent",
         }
     )
-    show_table(COLUMNS, map(_row, events), "no records")
+    show_table(COLUMNS, (_row(event, summary.device) for event in events), "no records")
+
+
+def _show_request(exchange: Exchange, json: bool) -> None:
+    if json:
+        show_json(as_json(exchange))
+        return
+    decision, outcome = exchange.decision, exchange.outcome
+    if decision is None:
+        return
+    show_fields(
+        {
+            "reference": decision.id,
+            "at": moment(decision.at),
+            "who": f"{decision.name} ({decision.principal})" if decision.name else decision.principal,
+            "groups": ", ".join(decision.groups),
+            "from": decision.ip,
+            "session": decision.session,
+            "device": decision.device,
+            "proved by": _with_age(decision.device_proof, decision.device_proof_age),
+            "posture": _with_age(decision.posture, decision.posture_age),
+            "request": f"{_request(decision)} on {decision.host}",
+            "decision": _reason(decision),
+            "unmet": "; ".join(decision.near_misses),
+            "errors": ", ".join(decision.errors),
+            "policy set": decision.policy_set,
+            "answer": _answer(outcome) or _refusal(decision),
+            "records": ", ".join(map(str, exchange.n)),
+        }
+    )
 
 
 def _show_json(summary: Summary, events: list[Event]) -> None:
@@ -197,22 +240,32 @@ def _follow(reader: Reader, session: str, json: bool) -> None:
         raise typer.Exit(0) from None
 
 
-def _row(event: Event) -> tuple[str, ...]:
+def _row(event: Event, known: str = "") -> tuple[str, ...]:
+    """Return the cells of one event. `known`: the device that need not be named again."""
     if isinstance(event, SessionRecord):
-        return _time(event.at), event.device, f"session {event.event}", event.detail, ""
+        device = event.device if event.device != known else ""
+        return _time(event.at), device, f"session {event.event}", event.detail, ""
     if not isinstance(event, Exchange):
         return _time(event.at), "", "(records are missing)", event.reason, ""
     decision, outcome = event.decision, event.outcome
     if decision is None:
         return _time(outcome.at if outcome else 0), "", "(its beginning is not shown)", "", _answer(outcome)
-    device = f"{decision.device} {decision.posture}".strip()
+    posture = _with_age(decision.posture, decision.posture_age)
+    device = f"{decision.device if decision.device != known else ''} {posture}".strip()
     answer = _answer(outcome) if outcome else _refusal(decision) if event.finished else "unfinished"
+    if not decision.allow:
+        answer += f", see {decision.id[:SHORT]}"
     return _time(decision.at), device, _request(decision), _reason(decision), answer
 
 
 def _time(ms: int) -> str:
     """Write a moment without its year and zone, which stand above."""
     return moment(ms)[5:19]
+
+
+def _with_age(fact: str, ms: int) -> str:
+    """Write what was known, and how old that was."""
+    return f"{fact} ({ms / 1000:.0f} s old)" if fact and ms >= 0 else fact
 
 
 def _request(decision: DecisionRecord) -> str:

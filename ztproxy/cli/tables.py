@@ -7,10 +7,15 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+UNBOUNDED = 1 << 16
+WHOLE = {"ID": 30}
+WORD = 8
+GAP = 2  # between columns
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -20,16 +25,42 @@ def show_json(value: object) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], nothing: str) -> None:
-    """Print rows below their columns, or say that there is nothing."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "ID")
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    if table.row_count:
-        Console(highlight=False, soft_wrap=False).print(table)
-    else:
+    """Print rows below their columns, or say that there is nothing.
+
+    A terminal gets columns that fit into it, anything else one line for each row.
+    """
+    cells = [[plain(cell) for cell in row] for row in rows]
+    if not cells:
         typer.echo(nothing)
+        return
+    console = Console(highlight=False)
+    every = [list(column) for column in zip(columns, *cells, strict=True)]
+    widths = _widths(every, console.width if console.is_terminal else UNBOUNDED)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, overflow="fold", width=width)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console.width = max(console.width, sum(widths) + GAP * len(widths))
+    console.print(table)
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Take from the widest columns until all fit, but no more than each can give.
+
+    Ids stay whole, so that they can be copied, and so do most words.
+    """
+    widths = [max(map(cell_len, cells)) for cells in columns]
+    longest = [
+        max((cell_len(word) for cell in cells for word in cell.split()), default=1) for cells in columns
+    ]
+    least = [min(word, WHOLE.get(cells[0], WORD)) for word, cells in zip(longest, columns, strict=True)]
+    while sum(widths) + GAP * len(widths) > room:
+        give = [(width, at) for at, width in enumerate(widths) if width > least[at]]
+        if not give:
+            break
+        widths[max(give)[1]] -= 1
+    return widths
 
 
 def show_fields(fields: Mapping[str, Any]) -> None:

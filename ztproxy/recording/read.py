@@ -6,6 +6,7 @@ read-only media. Shows what the log says; whether that is genuine says `recordin
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +15,14 @@ from msgspec import Struct
 
 from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
 from ztproxy.recording.catalog import Catalog, Summary
-from ztproxy.recording.files import line_at, log_files
+from ztproxy.recording.files import line_at, lines_from, log_files
 from ztproxy.recording.line import GapRecord, Malformed, parse, parse_record
 
 MAX_EVENTS: Final = 100_000
 
 
 class NoSuchSession(Exception):
-    """No session, or more than one, has an id that starts so."""
+    """No session or request, or more than one, has an id that starts so."""
 
 
 class Exchange(Struct, frozen=True, tag="exchange", tag_field="kind"):
@@ -80,6 +81,20 @@ class Reader:
         for n, record in records:
             story.add(n, record)
         return story.events()
+
+    def request(self, prefix: str) -> Exchange:
+        """Return the one request whose id (hex digits) is or starts so. Raises NoSuchSession."""
+        wanted, story = f'"id":"{prefix}'.encode(), Story()
+        for text in lines_from(self._directory, 1, 0):
+            if wanted in text.data:
+                with suppress(Malformed):
+                    line = parse(text.data)
+                    story.add(line.n, parse_record(line.record))
+        found = [event for event in story.events() if isinstance(event, Exchange)]
+        if len(found) != 1:
+            how = "more than one recorded request has" if found else "no recorded request has"
+            raise NoSuchSession(f"{how} a reference that starts with {prefix!r}")
+        return found[0]
 
     def follow(self, session: str) -> Iterator[Event | None]:
         """Yield events as they come to their end, and None whenever there is nothing new right now."""
