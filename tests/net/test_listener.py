@@ -309,6 +309,21 @@ async def test_bounds(site: Open, authority: Authority) -> None:
     await total.empty()
 
 
+async def test_the_addresses_of_one_ipv6_network_are_one_source(
+    site: Open, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = iter(["2001:db8::1", "2001:db8::2:3", "2001:db8::4", "2001:db8:0:1::1"])
+    monkeypatch.setattr(module, "_ip_of", lambda _: next(addresses))
+    here = await site(connections_per_ip=2)
+    held = [await asyncio.open_connection("127.0.0.1", here.port) for _ in range(2)]
+    assert await here.raw(b"") == b""
+    assert here.counters.handshakes == ["too-many"]
+    assert await here.connect(authority.trust()) == "open.example -"
+    for _, writer in held:
+        writer.close()
+    await here.empty()
+
+
 async def test_without_descriptors_it_pauses_and_comes_back(
     site: Open, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:

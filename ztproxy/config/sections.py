@@ -226,7 +226,7 @@ class Limits(Section):
     connections: int = Field(default=10_000, ge=1, le=1_000_000)
     """Connections of one worker."""
     connections_per_ip: int = Field(default=512, ge=1, le=1_000_000)
-    """Connections of one worker from one address."""
+    """Connections of one worker from one address, or from one IPv6 network (/64)."""
     body: Bytes = 1 << 30
     """Size of a request body, unless the route says otherwise."""
 

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from ztproxy.model.request import Peer, TlsFacts
 from ztproxy.net.certificates import classify, verified_chain
 from ztproxy.net.clock import Clock
+from ztproxy.net.rate import source_of
 from ztproxy.net.tls import ServerContexts
 from ztproxy.net.wheel import Wheel
 from ztproxy.wire import clienthello
@@ -102,7 +103,7 @@ class Listener:
         self._limit = connections
         self._limit_per_ip = connections_per_ip
         self._timeout = handshake_timeout
-        self._by_ip: Counter[str] = Counter()
+        self._by_source: Counter[str] = Counter()  # an IPv6 subscriber has 2^64 addresses
         self._count = 0
         self._hellos: set[_Hello] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -151,22 +152,24 @@ class Listener:
         self._resume = loop.call_later(BACK_OFF, self.start)
 
     def _admit(self, sock: socket.socket, ip: str, port: int) -> None:
-        if self._count >= self._limit or self._by_ip[ip] >= self._limit_per_ip:
+        source = source_of(ip)
+        if self._count >= self._limit or self._by_source[source] >= self._limit_per_ip:
             self._tally.handshake_failed("too-many")
             sock.close()
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._count += 1
-        self._by_ip[ip] += 1
+        self._by_source[source] += 1
         self._tally.connections_opened()
         _Hello(self, sock, ip, port).look()
 
     def _gone(self, ip: str) -> None:
         self._count -= 1
-        self._by_ip[ip] -= 1
-        if not self._by_ip[ip]:
-            del self._by_ip[ip]
+        source = source_of(ip)
+        self._by_source[source] -= 1
+        if not self._by_source[source]:
+            del self._by_source[source]
         self._tally.connections_closed()
 
     # ------------------------------------------------------------------ what hellos call
