@@ -23,7 +23,7 @@ async def test_a_proof_binds_the_device_to_the_session(world, browser):
     await browser.sign_in()
     page = await browser.prove(prove)
     assert page.status == 200
-    assert json.loads(page.text) == {"name": "laptop", "reported": False, "healthy": False}
+    assert json.loads(page.text) == {"name": "laptop", "reported": False, "healthy": False, "wanting": []}
     session = await only_session(world)
     assert (session.device_id, session.device_proved_at) == (device.id, world.clock.now())
     world.clock.advance(60)

@@ -64,6 +64,7 @@ async def test_the_device_is_shown_with_the_ages_of_its_checks(world, browser):
         os="Debian 12",
     )
     await world.store.put("posture", device.id, msgspec.msgpack.encode(posture))
+    assert json.loads((await browser.prove(prove)).text)["wanting"] == ["Disk encrypted"]
     page = await browser.get(f"{ORIGIN}/")
     assert "Needs attention" in page.text and "2 minutes ago" in page.text and "1 hour ago" in page.text
     assert "Disk encrypted" in page.text and "Debian 12" in page.text

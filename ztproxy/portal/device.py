@@ -18,7 +18,7 @@ from ztproxy.portal.content import read
 from ztproxy.portal.desk import Desk, at_portal, enter, go
 from ztproxy.portal.holdings import holding_of
 from ztproxy.portal.journey import journey_of
-from ztproxy.portal.pages import problem
+from ztproxy.portal.pages import problem, words
 from ztproxy.portal.site import own
 from ztproxy.portal.visitor import Visitor, same_origin
 
@@ -89,8 +89,14 @@ async def proof(request: web.Request) -> web.Response:
         return problem("session-ended", "Your session has ended. Sign in again.", 401)
     holding = await holding_of(desk.devices, device.id)
     posture = holding.posture if holding else None
+    checks = posture.checks if posture else {}
     return web.json_response(
-        {"name": device.name, "reported": posture is not None, "healthy": bool(posture and posture.healthy)}
+        {
+            "name": device.name,
+            "reported": posture is not None,
+            "healthy": bool(posture and posture.healthy),
+            "wanting": [words(name) for name, check in sorted(checks.items()) if check.result != "pass"],
+        }
     )
 
 

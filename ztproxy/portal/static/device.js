@@ -127,7 +127,7 @@ function finish(device) {
   if (device.healthy) {
     say(`${name} is ready`, "The device is proved and healthy.");
   } else if (device.reported) {
-    say(`${name} needs attention`, "The device is proved, but its last report shows something to correct. The portal lists what.");
+    say(`${name} needs attention`, `The device is proved, but its last report does not pass: ${device.wanting.join(", ")}.`);
   } else {
     say(`${name} has not reported yet`, "The device is proved. Its agent tells its state in a moment.");
   }
