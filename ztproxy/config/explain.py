@@ -24,6 +24,12 @@ _KINDS: Final[dict[str, tuple[str, str]]] = {
     "string_type": ("expected text", "put it in quotes"),
     "tuple_type": ("expected a list", "write [a, b], or one `- item` per line"),
     "model_type": ("expected a section of keys", "write its `key: value` lines below it, indented"),
+    "greater_than_equal": ("the number is too small", "write {ge} or more"),
+    "less_than_equal": ("the number is too large", "write {le} or less"),
+    "too_short": ("the list is too short", "write at least {min_length}"),
+    "too_long": ("the list is too long", "write at most {max_length}"),
+    "string_too_short": ("the text is too short", "write at least {min_length} characters"),
+    "string_too_long": ("the text is too long", "write at most {max_length} characters"),
 }
 
 
@@ -55,7 +61,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], places: Places) -> Pr
     if kind == "ztproxy":
         return places.problem(context["message"], context["remedy"], *loc)
     message, remedy = _KINDS.get(kind, (_lower(detail["msg"]), "see docs/reference/configuration.md"))
-    return places.problem(message, remedy, *loc)
+    return places.problem(message, remedy.format_map(context), *loc)
 
 
 def _unknown_key(loc: Loc, model: type[BaseModel], places: Places) -> Problem:
