@@ -85,6 +85,18 @@ def test_a_single_worker_does_not_share_its_port() -> None:
         bind("127.0.0.1", listener.getsockname()[1], 1)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_port_that_others_share_is_not_joined(count: int) -> None:
+    others = bind("127.0.0.1", 0, 2)
+    port = others[0].getsockname()[1]
+    with pytest.raises(OSError, match="in use"):
+        bind("127.0.0.1", port, count)
+    for other in others:
+        other.close()
+    for listener in bind("127.0.0.1", port, count):
+        listener.close()
+
+
 def test_children_die_with_a_killed_parent() -> None:
     parent = subprocess.Popen([sys.executable, "-c", DIES_WITH_PARENT], stdout=subprocess.PIPE)
     assert parent.stdout is not None

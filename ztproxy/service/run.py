@@ -4,9 +4,12 @@ Called by `cli`. Everything that can be wrong with the configuration is said bef
 """
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
+import socket
+import time
 from pathlib import Path
 
 from ztproxy.config.load import load
@@ -17,6 +20,8 @@ from ztproxy.service.supervisor import bind, programs, supervise
 from ztproxy.telemetry.log import configure
 
 log = logging.getLogger("ztproxy.run")
+
+PATIENCE = 5.0  # seconds for the workers of a supervisor that was killed to let go of the address
 
 
 class AlreadyRunning(Exception):
@@ -35,7 +40,7 @@ def main(config: Path, workers: int | None = None) -> None:
     state = StateDirectory(settings.state_dir)
     state.prepare()
     with _locked(state.lock):
-        sockets = bind(settings.listen.host, settings.listen.port, workers or settings.workers)
+        sockets = _bind(settings.listen.host, settings.listen.port, workers or settings.workers)
         state.pid.write_text(f"{os.getpid()}\n")
         log.info("listening", extra={"address": "{}:{}".format(*sockets[0].getsockname()[:2])})
         try:
@@ -44,6 +49,18 @@ def main(config: Path, workers: int | None = None) -> None:
             state.pid.unlink(missing_ok=True)
             for listener in sockets:
                 listener.close()
+
+
+def _bind(host: str, port: int, count: int) -> list[socket.socket]:
+    """Bind, even if what an earlier one left behind is just ending."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return bind(host, port, count)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise OSError(f"can not listen on {host}:{port}: {error.strerror}") from error
+        time.sleep(0.05)
 
 
 class _locked:  # noqa: N801 - reads as a statement

@@ -34,6 +34,7 @@ class Program(Struct, frozen=True):
 
 def bind(host: str, port: int, count: int) -> list[socket.socket]:
     """Bind `count` listening sockets to one address (SO_REUSEPORT). Raises OSError."""
+    _claim(host, port)
     sockets: list[socket.socket] = []
     try:
         for _ in range(count):
@@ -46,10 +47,21 @@ def bind(host: str, port: int, count: int) -> list[socket.socket]:
     return sockets
 
 
+def _claim(host: str, port: int) -> None:
+    """Raise OSError when somebody listens there, also one who shares: the kernel would split the callers."""
+    with _socket(host) as alone:
+        alone.bind((host, port))
+
+
+def _socket(host: str) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
+
+
 def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener = _socket(host)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
