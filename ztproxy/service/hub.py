@@ -7,6 +7,7 @@ holds nobody up and misses nothing.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 from ztproxy.model.messages import (
@@ -59,6 +60,10 @@ class Hub:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one worker until it goes (the callback of asyncio.start_unix_server)."""
+        with suppress(asyncio.CancelledError):  # we stop; Python 3.11 would log that as an error
+            await self._serve(reader, writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         channel: Channel[FromWorker] = Channel(reader, writer, FromWorker)
         try:
             incoming = aiter(channel.messages())
