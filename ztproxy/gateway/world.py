@@ -1,6 +1,6 @@
 """Everything one request is served with, as one frozen value.
 
-`service` makes a new one on every reload and swaps the reference that connections read for each request.
+Made by `service.worker`; connections read the reference anew for each request.
 """
 
 from collections.abc import Callable

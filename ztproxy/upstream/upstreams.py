@@ -26,7 +26,7 @@ class Upstreams:
     """Opens exchanges and keeps connections between them."""
 
     def __init__(self, dialler: Dialler, *, wheel: Wheel, clock: Clock, idle: float = IDLE) -> None:
-        self.dialler = dialler  # replaced on reload, when CA files are read anew
+        self.dialler = dialler
         self._wheel = wheel
         self._clock = clock
         self._idle = idle
