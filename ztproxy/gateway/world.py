@@ -1,6 +1,6 @@
 """Everything one request is served with, as one frozen value.
 
-Made by `service.worker`; connections read the reference anew for each request.
+Made by `service.assemble`; connections read the reference anew for each request.
 """
 
 from collections.abc import Callable

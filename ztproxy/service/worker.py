@@ -13,33 +13,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from ztproxy.administrator.access import Access
 from ztproxy.administrator.audit import Audit
 from ztproxy.administrator.paths import Paths
 from ztproxy.config.load import load
 from ztproxy.config.policies import load_policies
 from ztproxy.config.settings import Settings
-from ztproxy.crypto.ids import RequestIds
 from ztproxy.gateway.connection import Connection
-from ztproxy.gateway.limits import Limits
-from ztproxy.gateway.world import World
-from ztproxy.net.certificates import Bundle, read_bundle
-from ztproxy.net.clock import Clock, JumpWatch, SystemClock, entropy
-from ztproxy.net.dial import Dialler
+from ztproxy.net.clock import JumpWatch, SystemClock
 from ztproxy.net.listener import Arrival, Listener
-from ztproxy.net.tls import KeyPair, ServerContexts, client_contexts, modes_of
 from ztproxy.net.wheel import Wheel
-from ztproxy.policy.routes import RouteTable
 from ztproxy.recording.journal import JournalWriter
-from ztproxy.service.identities import LinkedIdentities
+from ztproxy.service.assemble import Assembly, Lasting, assemble
 from ztproxy.service.link import Link
 from ztproxy.service.process import die_with_parent, journal_name, run, stop_event
 from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.log import configure
 from ztproxy.telemetry.metrics import Counters, pack
-from ztproxy.trust.gather import Gatherer
 from ztproxy.trust.memory import Concern, Memory
-from ztproxy.upstream.upstreams import Upstreams
 
 log = logging.getLogger("ztproxy.worker")
 
@@ -52,12 +42,9 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
     stop = stop_event()
     clock = SystemClock()
     state = StateDirectory(settings.state_dir)
-    routes = settings.routes()
-    counters = Counters(str(index))
     memory = Memory(clock.monotonic)
     name = journal_name(f"w{index}")
     journal = JournalWriter(state.journals, name)
-    audit = Audit(journal)
 
     def changed(concerns: Sequence[Concern] | None) -> None:
         if concerns is None:
@@ -68,50 +55,34 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
     link = Link(
         state.control, memory, worker=index, pid=os.getpid(), journal=name, now=clock.now, changed=changed
     )
-    origins = {route.name: settings.external(route.host) for route in routes}
-    access = Access(
-        policies=load_policies(settings),
-        gatherer=Gatherer(memory, groups=settings.workload_groups(), feed_limit=settings.policy.feed_limit),
-        recorder=audit,
-        identities=LinkedIdentities(link, origins),
-        sync=link.sync,
-        touched=link.touched,
-        now=clock.now,
+    paths = Paths(lambda permit: assembly.door.reconsider(permit), clock.now)
+    lasting = Lasting(
+        state=state,
+        clock=clock,
+        wheel=Wheel(clock),
+        counters=Counters(str(index)),
+        memory=memory,
+        link=link,
+        audit=Audit(journal),
+        paths=paths,
     )
-    paths = Paths(access.reconsider, clock.now)
 
     async with asyncio.TaskGroup() as group:
         linking = group.create_task(link.run())
         await _either(link.ready, stop)  # without facts there is nothing to decide by
-        wheel = Wheel(clock)
-        upstreams = Upstreams(
-            Dialler(client_contexts(route.upstream for route in routes)), wheel=wheel, clock=clock
-        )
-        world = World(
-            door=access,
-            paths=paths,
-            ledger=audit,
-            routes=RouteTable(routes, next(route for route in routes if route.portal)),
-            upstreams=upstreams,
-            counters=counters,
-            clock=clock,
-            wheel=wheel,
-            limits=_limits(settings),
-            new_request_id=RequestIds(entropy),
-        )
-        contexts = ServerContexts(_key_pairs(settings), modes_of(routes), _bundles(settings, state))
-        listener = _listener(settings, listening, contexts, world, counters)
-        wheel.start()
+        assembly = assemble(settings, load_policies(settings), lasting)
+        listener = _listener(listening, assembly, lasting)
+        lasting.wheel.start()
         listener.start()
-        ticking = group.create_task(_tick(paths, memory, counters, link, clock))
+        ticking = group.create_task(_tick(lasting))
         log.info("worker is up", extra={"worker": index})
         await stop.wait()
         listener.stop()
         await _drain(paths)
         paths.cut_all("stopping")
         await asyncio.sleep(0)
-        upstreams.close()
-        wheel.stop()
+        assembly.retire()
+        lasting.wheel.stop()
         ticking.cancel()
         linking.cancel()
     journal.close()
@@ -124,8 +95,9 @@ async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
         task.cancel()
 
 
-async def _tick(paths: Paths, memory: Memory, counters: Counters, link: Link, clock: Clock) -> None:
-    watch = JumpWatch(clock)
+async def _tick(lasting: Lasting) -> None:
+    counters, memory, paths = lasting.counters, lasting.memory, lasting.paths
+    watch = JumpWatch(lasting.clock)
     while True:
         await asyncio.sleep(TICK)
         if jump := watch.look():
@@ -135,7 +107,7 @@ async def _tick(paths: Paths, memory: Memory, counters: Counters, link: Link, cl
         counters.paths, counters.cuts = len(paths), paths.cuts
         counters.feed_age_seconds = memory.feed_age() / 1000
         counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
-        link.counted(pack(counters.snapshot()))
+        lasting.link.counted(pack(counters.snapshot()))
 
 
 async def _drain(paths: Paths) -> None:
@@ -146,13 +118,8 @@ async def _drain(paths: Paths) -> None:
         await asyncio.sleep(0.05)
 
 
-def _listener(
-    settings: Settings,
-    listening: socket.socket,
-    contexts: ServerContexts,
-    world: World,
-    counters: Counters,
-) -> Listener:
+def _listener(listening: socket.socket, assembly: Assembly, lasting: Lasting) -> Listener:
+    world = assembly.world
     limits = world.limits
 
     def connection(arrival: Arrival) -> asyncio.Protocol:
@@ -160,45 +127,15 @@ def _listener(
 
     return Listener(
         listening,
-        contexts,
+        assembly.contexts,
         connection,
-        wheel=world.wheel,
-        clock=world.clock,
-        tally=counters,
+        wheel=lasting.wheel,
+        clock=lasting.clock,
+        tally=lasting.counters,
         connections=limits.connections,
         connections_per_ip=limits.connections_per_ip,
         handshake_timeout=limits.handshake_timeout,
     )
-
-
-def _limits(settings: Settings) -> Limits:
-    limits = settings.limits
-    return Limits(
-        head=limits.head,
-        head_timeout=limits.head_timeout / 1000,
-        handshake_timeout=limits.handshake_timeout / 1000,
-        keepalive_timeout=limits.keepalive_timeout / 1000,
-        connections=limits.connections,
-        connections_per_ip=limits.connections_per_ip,
-    )
-
-
-def _key_pairs(settings: Settings) -> list[KeyPair]:
-    pairs = []
-    for certificate in settings.tls.certificates:
-        assert certificate.key.path is not None  # the configuration allows file: only
-        pairs.append(KeyPair(certificate=certificate.cert, key=certificate.key.path))
-    return pairs
-
-
-def _bundles(settings: Settings, state: StateDirectory) -> list[Bundle]:
-    """The configured bundles and the built-in one of enrolled devices."""
-    own = read_bundle("devices", "device", state.ca / "devices.pem", settings.trust_domain)
-    configured = [
-        read_bundle(bundle.name, bundle.kind, bundle.ca, bundle.trust_domain or "")
-        for bundle in settings.client_certificates
-    ]
-    return [own, *configured]
 
 
 def main() -> None:

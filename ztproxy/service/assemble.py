@@ -1,0 +1,126 @@
+"""From settings to everything a worker serves requests with: the one list of its parts.
+
+Called by `service.worker` at start. What a node learns while it runs is in `Lasting` and outlives any
+assembly; everything that follows from the configuration is made here, anew and as a whole. Reads files (keys,
+certificates) and waits for nothing; starts nothing.
+"""
+
+from dataclasses import dataclass
+
+from ztproxy.administrator.access import Access
+from ztproxy.administrator.audit import Audit
+from ztproxy.administrator.paths import Paths
+from ztproxy.config.settings import Settings
+from ztproxy.crypto.ids import RequestIds
+from ztproxy.gateway.limits import Limits
+from ztproxy.gateway.world import World
+from ztproxy.net.certificates import Bundle, read_bundle
+from ztproxy.net.clock import Clock, entropy
+from ztproxy.net.dial import Dialler
+from ztproxy.net.tls import KeyPair, ServerContexts, client_contexts, modes_of
+from ztproxy.net.wheel import Wheel
+from ztproxy.policy.engine import PolicySet
+from ztproxy.policy.routes import RouteTable
+from ztproxy.service.identities import LinkedIdentities
+from ztproxy.service.link import Link
+from ztproxy.service.state import StateDirectory
+from ztproxy.telemetry.metrics import Counters
+from ztproxy.trust.gather import Gatherer
+from ztproxy.trust.memory import Memory
+from ztproxy.upstream.upstreams import Upstreams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasting:
+    """What a worker keeps as long as it lives: facts, evidence, live paths, counts and time."""
+
+    state: StateDirectory
+    clock: Clock
+    wheel: Wheel
+    counters: Counters
+    memory: Memory
+    link: Link
+    audit: Audit
+    paths: Paths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """What one configuration comes to."""
+
+    settings: Settings
+    door: Access
+    world: World
+    contexts: ServerContexts
+    upstreams: Upstreams
+
+    def retire(self) -> None:
+        """Let go of what is idle; what is in use finishes."""
+        self.upstreams.close()
+
+
+def assemble(settings: Settings, policies: PolicySet, lasting: Lasting) -> Assembly:
+    """Build it all. Raises OSError, ValueError: a file that the settings name can not be used."""
+    routes = settings.routes()
+    contexts = ServerContexts(_key_pairs(settings), modes_of(routes), _bundles(settings, lasting.state))
+    door = _door(settings, policies, lasting)
+    upstreams = Upstreams(
+        Dialler(client_contexts(route.upstream for route in routes)), wheel=lasting.wheel, clock=lasting.clock
+    )
+    world = World(
+        door=door,
+        paths=lasting.paths,
+        ledger=lasting.audit,
+        routes=RouteTable(routes, next(route for route in routes if route.portal)),
+        upstreams=upstreams,
+        counters=lasting.counters,
+        clock=lasting.clock,
+        wheel=lasting.wheel,
+        limits=_limits(settings),
+        new_request_id=RequestIds(entropy),
+    )
+    return Assembly(settings=settings, door=door, world=world, contexts=contexts, upstreams=upstreams)
+
+
+def _door(settings: Settings, policies: PolicySet, lasting: Lasting) -> Access:
+    memory, link = lasting.memory, lasting.link
+    origins = {route.name: settings.external(route.host) for route in settings.routes()}
+    return Access(
+        policies=policies,
+        gatherer=Gatherer(memory, groups=settings.workload_groups(), feed_limit=settings.policy.feed_limit),
+        recorder=lasting.audit,
+        identities=LinkedIdentities(link, origins),
+        sync=link.sync,
+        touched=link.touched,
+        now=lasting.clock.now,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    limits = settings.limits
+    return Limits(
+        head=limits.head,
+        head_timeout=limits.head_timeout / 1000,
+        handshake_timeout=limits.handshake_timeout / 1000,
+        keepalive_timeout=limits.keepalive_timeout / 1000,
+        connections=limits.connections,
+        connections_per_ip=limits.connections_per_ip,
+    )
+
+
+def _key_pairs(settings: Settings) -> list[KeyPair]:
+    pairs = []
+    for certificate in settings.tls.certificates:
+        assert certificate.key.path is not None  # the configuration allows file: only
+        pairs.append(KeyPair(certificate=certificate.cert, key=certificate.key.path))
+    return pairs
+
+
+def _bundles(settings: Settings, state: StateDirectory) -> list[Bundle]:
+    """The configured bundles and the built-in one of enrolled devices."""
+    own = read_bundle("devices", "device", state.ca / "devices.pem", settings.trust_domain)
+    configured = [
+        read_bundle(bundle.name, bundle.kind, bundle.ca, bundle.trust_domain or "")
+        for bundle in settings.client_certificates
+    ]
+    return [own, *configured]
