@@ -322,9 +322,10 @@ async def test_permits_cannot_be_made_by_hand(world: World) -> None:
 
 async def test_refusals_before_policy_are_recorded_too(world: World) -> None:
     peer = Peer(ip="127.0.0.9", port=1, tls=TlsFacts(version="TLSv1.3", sni="x.test"))
-    world.access.refuse(None, peer, Refusal(code="bad-request", status=400, decision_id="1" * 32))
+    world.access.refuse(None, peer, Refusal("bad-request", 400, "1" * 32, detail="two-hosts"))
     record = world.records[-1]
     assert (record.decided, record.code, record.ip) == ("refused", "bad-request", "127.0.0.9")
+    assert record.detail == "two-hosts"
 
 
 def test_durations_of_obligations_only_close_doors() -> None:

@@ -85,6 +85,7 @@ class Door:
         self.events = events
         self.answer: Callable[[AccessRequest], Any] | None = None
         self.requests: list[AccessRequest] = []
+        self.refusals: list[Refusal] = []  # those it was told of
         self.broken = False
 
     def authorize(self, request: AccessRequest) -> Any:
@@ -96,6 +97,7 @@ class Door:
         return permit_of(request, route) if route is not None else refusal("access-denied")
 
     def refuse(self, request: AccessRequest | None, peer: Peer, refusal: Refusal) -> None:
+        self.refusals.append(refusal)
         self.events.append(("refuse", refusal.code))
         if self.broken:
             raise OSError("journal full")

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ztproxy.wire import fields
+from ztproxy.wire.flaws import FLAWS
 from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, RequestReader
 
 LIMIT = 4096
@@ -24,7 +25,7 @@ def read(pieces: list[bytes]) -> tuple[RequestHead, bytes] | str | None:
             if found is not None:
                 return found[0], found[1] + b"".join(pieces[number + 1 :])
     except BadHead as bad:
-        return bad.code
+        return FLAWS[bad.flaw][0]
     return None
 
 

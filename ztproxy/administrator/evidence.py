@@ -74,6 +74,7 @@ def refused_record(request: AccessRequest | None, peer: Peer, refusal: Refusal, 
         path=request.context.path if request else "",
         code=refusal.code,
         remedies=refusal.remedies,
+        detail=refusal.detail,
     )
 
 

@@ -278,7 +278,8 @@ def _reason(decision: DecisionRecord) -> str:
     policies = ", ".join(decision.policies)
     if decision.allow:
         return f"permitted by {policies}" if policies else "permitted"
-    remedies = f" ({', '.join(decision.remedies)})" if decision.remedies else ""
+    words = decision.remedies + ((decision.detail,) if decision.detail else ())
+    remedies = f" ({', '.join(words)})" if words else ""
     return f"refused: {decision.code}{remedies}" + (f" by {policies}" if policies else "")
 
 
@@ -287,6 +288,7 @@ def _answer(outcome: OutcomeRecord | None) -> str:
         return ""
     status = str(outcome.status) if outcome.status else "no answer"
     end = "" if outcome.end == "complete" else f", {outcome.end}"
+    end += f" ({outcome.detail})" if outcome.detail else ""
     return f"{status}, {_size(outcome.sent)}, {outcome.duration} ms{end}"
 
 

@@ -42,7 +42,7 @@ class Account:
         self.status = status
         self.first_byte = int((self._world.clock.monotonic() - self._began) * 1000)
 
-    def settle(self, end: str, received: int, sent: int) -> bool:
+    def settle(self, end: str, received: int, sent: int, detail: str = "") -> bool:
         """Write down how it ended, once; False when that is impossible: then nothing may seem complete."""
         number, self._number = self._number, None
         if number is None:
@@ -62,6 +62,7 @@ class Account:
             duration=int(seconds * 1000),
             first_byte=self.first_byte,
             end=end,
+            detail=detail,
         )
         try:
             world.ledger.outcome(record)

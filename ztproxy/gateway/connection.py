@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
             self._deciding.cancel()
             self._undecided("facts-unavailable")
         elif self._read == self._read_head and self._began:
-            http.reject(self, BadHead("request-timeout", "incomplete head"))
+            http.reject(self, BadHead("incomplete-head"))
         elif self._read == self._read_head:
             self.close()
         else:
@@ -183,8 +183,8 @@ class Connection(asyncio.Protocol):
             return
         try:
             out, rest = body.feed(data)
-        except BadBody:
-            running.client_broke()
+        except BadBody as bad:
+            running.client_broke(bad.flaw)
             return
         if body.done:
             self._read = self._hold

@@ -26,9 +26,9 @@ def serve(client: "Connection", head: RequestHead) -> None:
     world = client.world
     resource = NOWHERE if head.problem else world.routes.match(head.host, head.path)
     request = facts.of_http(head, resource, client.peer, world.new_request_id())
-    code = objection(head, request, client.peer)
-    if code:
-        turn_away(client, head, request, code)
+    wrong = objection(head, request, client.peer)
+    if wrong:
+        turn_away(client, head, request, wrong)
         return
     answer = world.door.authorize(request)
     if isinstance(answer, Permit):
@@ -48,7 +48,7 @@ def act(client: "Connection", head: RequestHead, answer: Answer) -> None:
 
 
 def objection(head: RequestHead, request: AccessRequest, peer: Peer) -> str:
-    """Return the code of what is wrong with a request, whatever policy says; "" when nothing is."""
+    """Return what is wrong with a request, whatever policy says: a code or a flaw; "" when nothing is."""
     if head.problem:
         return head.problem
     if head.host != peer.tls.sni:
@@ -65,7 +65,7 @@ def _upgrade_objection(head: RequestHead, route: Route, peer: Peer) -> str:
     if not route.websocket or route.portal:
         return "upgrade-not-allowed"
     if not websocket.is_handshake(head.method, head.body, head.notes):
-        return "bad-request"
+        return "websocket-handshake"
     if _comes_with_the_browser(head, peer) and not _own_origin(head, route):
         return "origin-not-allowed"  # cross-site WebSocket hijacking
     return ""
@@ -84,15 +84,15 @@ def _own_origin(head: RequestHead, route: Route) -> bool:
     return origin == f"https://{head.authority}" or origin in route.origins
 
 
-def turn_away(client: "Connection", head: RequestHead, request: AccessRequest, code: str) -> None:
+def turn_away(client: "Connection", head: RequestHead, request: AccessRequest, wrong: str) -> None:
     """Refuse a request before policy is asked, and have that recorded."""
-    refusal = refusal_of(code, request.context.request_id, close=bool(head.problem))
+    refusal = refusal_of(wrong, request.context.request_id, close=bool(head.problem))
     client.refuse(head, recorded(client, request, refusal))
 
 
 def reject(client: "Connection", bad: BadHead) -> None:
     """Refuse what is no request."""
-    refusal = refusal_of(bad.code, client.world.new_request_id(), close=True)
+    refusal = refusal_of(bad.flaw, client.world.new_request_id(), close=True)
     client.refuse(None, recorded(client, None, refusal))
 
 

@@ -6,6 +6,8 @@ Made by `gateway.http` from a Permit; is told of the client by `gateway.connecti
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from ztproxy.gateway import forward
 from ztproxy.gateway.account import Account
 from ztproxy.gateway.refuse import refusal_of
@@ -50,8 +52,8 @@ class Relay:
             return
         try:
             body, complete = client.take_body()
-        except BadBody:
-            self._refuse("bad-request")
+        except BadBody as bad:
+            self._refuse(bad.flaw)
             return
         if head.body and self._is_too_large():
             self._refuse("body-too-large")
@@ -94,9 +96,9 @@ class Relay:
             self._exchange.send(body)
         self._touch()
 
-    def client_broke(self) -> None:
+    def client_broke(self, flaw: str) -> None:
         """The request body's framing is broken: the upstream must not take it for complete."""
-        self._refuse("bad-request")
+        self._refuse(flaw)
 
     def client_flow(self, full: bool) -> None:
         """The client takes no more bytes for now, or takes bytes again."""
@@ -145,12 +147,12 @@ class Relay:
         """More of the response body."""
         self._pass_on(body, ended)
 
-    def failed(self, code: str) -> None:
+    def failed(self, code: str, flaw: str = "") -> None:
         """The upstream failed. A truncated response must look truncated."""
         if self._started:
-            self._abort("upstream-failed")
+            self._abort("upstream-failed", flaw)
         else:
-            self._refuse(code)
+            self._refuse(code, flaw)
 
     def flow(self, full: bool) -> None:
         """The upstream takes no more bytes for now, or takes bytes again."""
@@ -176,7 +178,7 @@ class Relay:
         exchange = self._exchange
         key = self._head.notes.get(fields.WEBSOCKET_KEY, b"")
         if exchange is None or head.upgrade != "websocket" or not websocket.accepts(key, head.notes):
-            self._refuse("upstream-invalid")
+            self._refuse("upgrade-mismatch")
             return
         self._account.answered(101)
         tunnel = Tunnel(self._client, self._account, exchange, self._permit.route.idle_timeout)
@@ -189,29 +191,32 @@ class Relay:
     def _is_too_large(self) -> bool:
         return self._client.body_received > self._permit.route.max_body
 
-    def _refuse(self, code: str) -> None:
-        """Answer with a refusal, if nothing else has been said yet."""
+    def _refuse(self, wrong: str, detail: str = "") -> None:
+        """Answer with a refusal for a code or flaw, if nothing else has been said yet."""
+        refusal = refusal_of(wrong, self._permit.decision_id)
+        detail = detail or refusal.detail
         if self._started:
-            self._abort(code)
+            self._abort(refusal.code, detail)
             return
-        refusal = refusal_of(code, self._permit.decision_id, close=code == "bad-request")
+        if refusal.code == "bad-request":
+            refusal = replace(refusal, close=True)
         self._account.status = refusal.status
         self._drop()
-        if self._settle(code):
+        if self._settle(refusal.code, detail):
             self._client.refuse(self._head, refusal)
         else:
             self._client.abort()
 
-    def _abort(self, end: str) -> None:
+    def _abort(self, end: str, detail: str = "") -> None:
         """Leave both sides with a broken connection."""
         self._drop()
-        self._settle(end)
+        self._settle(end, detail)
         self._client.abort()
 
     def _drop(self) -> None:
         if self._exchange is not None:
             self._exchange.abort()
 
-    def _settle(self, end: str) -> bool:
+    def _settle(self, end: str, detail: str = "") -> bool:
         sent = self._exchange.received if self._exchange is not None else 0
-        return self._account.settle(end, self._client.body_received, sent)
+        return self._account.settle(end, self._client.body_received, sent, detail)

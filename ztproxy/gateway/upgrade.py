@@ -81,7 +81,7 @@ class Tunnel:
         self._client.transport.write(body)
         self._client.wait_until(self._idle)
 
-    def failed(self, code: str) -> None:
+    def failed(self, code: str, flaw: str = "") -> None:
         """The upstream's connection is gone; without its close frame that is a failure."""
         if not self._frames.closing:
             self._finish("upstream-failed", GOING_AWAY, "")

@@ -36,6 +36,7 @@ class DecisionRecord(Struct, frozen=True, tag="decision", tag_field="kind", omit
     code: str = ""  # refusal code
     remedies: tuple[str, ...] = ()
     near_misses: tuple[str, ...] = ()
+    detail: str = ""  # what exactly is wrong with the request, a word of wire.flaws
 
 
 class OutcomeRecord(Struct, frozen=True, tag="outcome", tag_field="kind", omit_defaults=True, gc=False):
@@ -50,6 +51,7 @@ class OutcomeRecord(Struct, frozen=True, tag="outcome", tag_field="kind", omit_d
     duration: int = 0  # ms from decision to end
     first_byte: int = -1  # ms until the upstream's response head
     end: str = "complete"  # "complete", "client-gone", "upstream-failed", "cut: REASON", a refusal code
+    detail: str = ""  # what exactly was wrong with request or response, a word of wire.flaws
 
 
 class SessionRecord(Struct, frozen=True, tag="session", tag_field="kind", omit_defaults=True, gc=False):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 HEAD_LIMIT: Final = 65536  # bytes of a response head
 INTERIM_LIMIT: Final = 16  # interim responses of one exchange
 
+_INCOMPLETE: Final = ("upstream-invalid", "incomplete-head")
+_UNREACHABLE: Final = ("upstream-unreachable", "")
+
 
 class UpstreamConnection(asyncio.Protocol):
     """The protocol of a connection to one upstream."""
@@ -108,8 +111,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self._read_head(exchange, data)
             else:
                 self._read_body(exchange, data)
-        except (BadHead, BadBody):
-            self._broken(exchange, "upstream-invalid")
+        except (BadHead, BadBody) as bad:
+            self._broken(exchange, bad.flaw)
 
     def eof_received(self) -> bool:
         """Close; a body that lasts until then is complete."""
@@ -128,7 +131,7 @@ class UpstreamConnection(asyncio.Protocol):
         if exc is None and isinstance(self._body, OpenBody):
             exchange.receiver.received(self._body.close(), ended=True)
         else:
-            exchange.lost("upstream-invalid" if self._reader.started else "upstream-unreachable")
+            exchange.lost(*_INCOMPLETE if self._reader.started else _UNREACHABLE)
 
     def pause_writing(self) -> None:
         """Tell the exchange that the upstream is slow."""
@@ -182,13 +185,13 @@ class UpstreamConnection(asyncio.Protocol):
     def _note_interim(self, exchange: "Exchange", head: ResponseHead) -> None:
         self._interim += 1
         if self._interim > INTERIM_LIMIT:
-            raise BadHead("bad-request", "too many interim responses")
+            raise BadHead("interim-flood")
         if head.status != 100:  # that one answers an Expect we answered ourselves
             exchange.receiver.responded(head, b"", ended=False)
 
     def _switch(self, exchange: "Exchange", head: ResponseHead, data: bytes) -> None:
         if not exchange.request.upgrade:
-            raise BadHead("bad-request", "an upgrade nobody asked for")
+            raise BadHead("unasked-upgrade")
         self._head = head
         self._tunnel = True
         exchange.receiver.responded(head, data, ended=False)
@@ -222,10 +225,10 @@ class UpstreamConnection(asyncio.Protocol):
             and not self.transport.get_write_buffer_size()
         )
 
-    def _broken(self, exchange: "Exchange", code: str) -> None:
+    def _broken(self, exchange: "Exchange", flaw: str) -> None:
         self._exchange = None
         self.transport.abort()
-        exchange.receiver.failed(code)
+        exchange.receiver.failed("upstream-invalid", flaw)
 
 
 def body_of(head: ResponseHead, request: "Request") -> Body | None:

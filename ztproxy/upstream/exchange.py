@@ -108,13 +108,13 @@ class Exchange:
             self._reused = True
             connection.serve(self, self.request.data)
 
-    def lost(self, code: str) -> None:
+    def lost(self, code: str, flaw: str = "") -> None:
         """The connection died. An idle one may have died before: then once more, on a new one."""
         self._connection = None
         if self._reused and self.request.replayable and not self.answered:
             self._dial()
         else:
-            self.receiver.failed(code)
+            self.receiver.failed(code, flaw)
 
     def _dial(self) -> None:
         self._reused = False

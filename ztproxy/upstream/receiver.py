@@ -14,8 +14,9 @@ class Receiver(Protocol):
     def received(self, body: bytes, ended: bool) -> None:
         """More of the body; with `ended`, all of it has been received."""
 
-    def failed(self, code: str) -> None:
-        """The exchange is over without a complete response; `code` is one of model.codes."""
+    def failed(self, code: str, flaw: str = "") -> None:
+        """The exchange is over without a complete response; `code` is one of model.codes, `flaw` of
+        wire.flaws."""
 
     def flow(self, full: bool) -> None:
         """The upstream takes no more bytes for now (`full`), or takes bytes again."""

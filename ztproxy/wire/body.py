@@ -8,6 +8,7 @@ bodies are framed anew: chunk extensions and trailers, in which other readers ma
 import re
 from typing import Final
 
+from ztproxy.wire import flaws
 from ztproxy.wire.heads import FIELD_LINE
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)\r\n").fullmatch
@@ -21,6 +22,10 @@ _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
 
 class BadBody(Exception):
     """The framing is broken; where the next message starts is unknown."""
+
+    def __init__(self, flaw: str) -> None:
+        super().__init__(flaws.FLAWS[flaw][1])
+        self.flaw = flaw  # of wire.flaws
 
 
 class LengthBody:
@@ -90,7 +95,7 @@ class ChunkedBody:
         stop = len(data) if newline < 0 else newline + 1
         line = self._line + data[at:stop]
         if len(line) > LINE_LIMIT:
-            raise BadBody("line too long")
+            raise BadBody("long-line")
         if newline < 0:
             self._line = line
             return stop
@@ -99,7 +104,7 @@ class ChunkedBody:
             self._size(line, out)
         elif self._stage == _DATA_END:
             if line != b"\r\n":
-                raise BadBody("chunk does not end where it said")
+                raise BadBody("chunk-end")
             self._stage = _SIZE
         else:
             self._trailer(line, out)
@@ -108,7 +113,7 @@ class ChunkedBody:
     def _size(self, line: bytes, out: list[bytes]) -> None:
         found = _SIZE_LINE(line)
         if found is None:
-            raise BadBody("malformed chunk size")
+            raise BadBody("chunk-size")
         self._spend(len(found[2]))
         self._left = int(found[1], 16)
         if self._left == 0:
@@ -125,13 +130,13 @@ class ChunkedBody:
                 out.append(b"0\r\n\r\n")
             return
         if not _TRAILER_LINE(line):
-            raise BadBody("malformed trailer")
+            raise BadBody("trailer-line")
         self._spend(len(line))
 
     def _spend(self, size: int) -> None:
         self._surplus += size
         if self._surplus > SURPLUS_LIMIT:
-            raise BadBody("too many chunk extensions or trailers")
+            raise BadBody("surplus")
 
 
 class OpenBody:

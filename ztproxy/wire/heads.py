@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from ztproxy.wire import flaws
 from ztproxy.wire.fields import (
     CONNECTION,
     CONTENT_LENGTH,
     COOKIE,
+    HOST,
     KEPT,
     PASS,
     REFUSE,
@@ -36,6 +38,9 @@ Matcher = Callable[[bytes], Match | None]
 _is_field: Final = re.compile(FIELD_LINE).fullmatch
 _is_length: Final = re.compile(rb"0|[1-9][0-9]{0,17}").fullmatch
 
+# What is wrong when a field that must be single comes again.
+_TWICE: Final = {CONTENT_LENGTH: "two-content-length", HOST: "two-hosts"}
+
 _NO_OPTIONS: Final[frozenset[bytes]] = frozenset()
 # Options that say something about the connection and name no further field to remove.
 _KNOWN_OPTIONS: Final = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"te", b"http2-settings"})
@@ -44,9 +49,9 @@ _KNOWN_OPTIONS: Final = frozenset({b"", b"close", b"keep-alive", b"upgrade", b"t
 class BadHead(Exception):
     """The head can not be served; the connection is at an unknown place in its bytes."""
 
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code  # of model.codes
+    def __init__(self, flaw: str) -> None:
+        super().__init__(flaws.FLAWS[flaw][1])
+        self.flaw = flaw  # of wire.flaws
 
 
 class HeadFinder:
@@ -55,11 +60,12 @@ class HeadFinder:
     `wire.http1` makes a request and a response reader of it.
     """
 
-    __slots__ = ("_buffer", "_first", "_limit", "_seen", "_whole")
+    __slots__ = ("_buffer", "_first", "_flaw", "_limit", "_seen", "_whole")
 
-    def __init__(self, whole: Matcher, first: Matcher, limit: int) -> None:
+    def __init__(self, whole: Matcher, first: Matcher, flaw: Callable[[bytes], str], limit: int) -> None:
         self._whole = whole
         self._first = first
+        self._flaw = flaw  # what is wrong with a first line that does not match
         self._limit = limit
         self._buffer = bytearray()
         self._seen = 0  # bytes of complete, checked lines
@@ -89,19 +95,18 @@ class HeadFinder:
             self._check(line)
             self._seen = end
         if len(buffer) > self._limit:
-            raise BadHead("head-too-large", f"more than {self._limit} bytes")
+            raise BadHead("long-head")
         return None
 
     def _check(self, line: bytes) -> None:
         if self._seen == 0 and self._first(line) is None:
-            raise BadHead("bad-request", "malformed first line")
+            raise BadHead(self._flaw(line))
         if self._seen and _is_field(line) is None:
-            raise BadHead("bad-request", "malformed header line")
+            raise BadHead(flaws.of_field_line(line))
 
     def _complete(self, end: int) -> tuple[Match, bytes]:
         found = self._whole(bytes(self._buffer[:end]))
-        if found is None:
-            raise BadHead("bad-request", "malformed head")
+        assert found is not None, "a head is its lines"
         rest = bytes(self._buffer[end:])
         self._buffer = bytearray()
         self._seen = 0
@@ -121,7 +126,7 @@ def sort(block: bytes, kind_of: Callable[[bytes], int]) -> Sorted:
     notes: dict[int, bytes] = {}
     lines = block.split(b"\r\n")
     if len(lines) > MAX_FIELDS + 1:  # the last is what follows the last CRLF: nothing
-        raise BadHead("head-too-large", f"more than {MAX_FIELDS} header lines")
+        raise BadHead("many-fields")
     del lines[-1]
     for line in lines:
         colon = line.find(b":")
@@ -136,7 +141,7 @@ def sort(block: bytes, kind_of: Callable[[bytes], int]) -> Sorted:
         elif kind == COOKIE:
             cookies.append(line[colon + 1 :].strip(b" \t"))
         elif kind == REFUSE:
-            raise BadHead("bad-request", "method override")
+            raise BadHead("method-override")
     options = _options(notes, passed)
     body, framing = _framing(notes)
     return passed, cookies, notes, options, body, framing
@@ -156,7 +161,7 @@ def _again(before: bytes, kind: int, value: bytes) -> bytes:
     """Return the joined value of a field that came again (RFC 9110 section 5.3)."""
     if kind in REPEATABLE:
         return before + b", " + value
-    raise BadHead("bad-request", "a field that must be single came twice")
+    raise BadHead(_TWICE.get(kind, "repeated-field"))
 
 
 def _options(notes: dict[int, bytes], passed: list[bytes]) -> frozenset[bytes]:
@@ -175,11 +180,13 @@ def _framing(notes: dict[int, bytes]) -> tuple[int, bytes]:
     length = notes.get(CONTENT_LENGTH)
     coding = notes.get(TRANSFER_ENCODING)
     if coding is not None:
-        if length is not None or coding.lower() != b"chunked":
-            raise BadHead("bad-request", "ambiguous framing")
+        if length is not None:
+            raise BadHead("length-and-coding")
+        if coding.lower() != b"chunked":
+            raise BadHead("transfer-coding")
         return CHUNKED, b"Transfer-Encoding: chunked\r\n"
     if length is None:
         return 0, b""
     if not _is_length(length):
-        raise BadHead("bad-request", "odd Content-Length")
+        raise BadHead("odd-content-length")
     return int(length), b"Content-Length: %b\r\n" % length

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ztproxy.wire import cookies, fields, target
+from ztproxy.wire import cookies, fields, flaws, target
 from ztproxy.wire.heads import CHUNKED, FIELDS, TEXT, BadHead, HeadFinder, joined, sort, upgrade_of
 
 __all__ = [
@@ -51,7 +51,7 @@ class RequestHead(Struct, frozen=True, gc=False):
     http10: bool
     keep_alive: bool
     upgrade: str  # lower-case value of Upgrade when Connection nominates it, else ""
-    problem: str  # code of model.codes: well-framed, yet not to be served; else ""
+    problem: str  # word of wire.flaws: well-framed, yet not to be served; else ""
     host: str  # lower-case, without port
     authority: str  # host with port, unless that is 443
     fields: bytes  # header lines that may pass, each ended by CRLF; no Host, framing or cookies among them
@@ -99,7 +99,7 @@ class RequestReader(HeadFinder):
 
     def __init__(self, limit: int) -> None:
         """Heads may be at most `limit` bytes long."""
-        super().__init__(_request, _request_line, limit)
+        super().__init__(_request, _request_line, flaws.of_request_line, limit)
         self._block = b"\n"  # matches no header lines
         self._lines: _RequestLines
 
@@ -126,7 +126,7 @@ class ResponseReader(HeadFinder):
 
     def __init__(self, limit: int, *, trusted: bool = False) -> None:
         """Heads may be at most `limit` bytes long. `trusted`: our own portal, which sets our cookies."""
-        super().__init__(_response, _status_line, limit)
+        super().__init__(_response, _status_line, flaws.of_status_line, limit)
         self._trusted = trusted
         self._block = b"\n"
         self._lines: _ResponseLines
@@ -165,10 +165,10 @@ def _request_lines(block: bytes) -> _RequestLines:
     passed, cookie_lines, notes, options, body, framing = sort(block, fields.of_request)
     host = target.host_of(notes.get(fields.HOST, b""))
     if host is None:
-        raise BadHead("bad-request", "missing or invalid Host")
+        raise BadHead("host")
     expect = notes.get(fields.EXPECT)
     if expect is not None and expect.lower() != b"100-continue":
-        raise BadHead("bad-request", "unknown expectation")
+        raise BadHead("expectation")
     ours = cookies.split(cookie_lines) if cookie_lines else _NO_COOKIES
     constant = (
         *host,
@@ -188,7 +188,7 @@ def _request_lines(block: bytes) -> _RequestLines:
 def _request_head(method: bytes, raw_target: bytes, http10: bool, lines: _RequestLines) -> RequestHead:
     constant, close, upgrade, conflict = lines
     if http10 and constant[6] == CHUNKED:
-        raise BadHead("bad-request", "ambiguous framing")
+        raise BadHead("coding-in-http-1.0")
     text = raw_target.decode("ascii")
     return RequestHead(
         method.decode("ascii"),
@@ -204,12 +204,12 @@ def _request_head(method: bytes, raw_target: bytes, http10: bool, lines: _Reques
 
 def _problem(method: bytes, raw_target: bytes, conflict: bool) -> str:
     if method in (b"CONNECT", b"TRACE"):
-        return "method-not-supported"
+        return "method"
     if not raw_target.startswith(b"/"):
-        return "" if raw_target == b"*" and method == b"OPTIONS" else "bad-request"
+        return "" if raw_target == b"*" and method == b"OPTIONS" else "target-form"
     if not target.is_plain(raw_target):
-        return "ambiguous-path"
-    return "credentials-conflict" if conflict else ""
+        return target.flaw_of(raw_target)
+    return "two-session-cookies" if conflict else ""
 
 
 # ---------------------------------------------------------------------- responses
@@ -240,5 +240,5 @@ def _response_lines(block: bytes, trusted: bool) -> _ResponseLines:
 def _response_head(http10: bool, status: int, reason: bytes, lines: _ResponseLines) -> ResponseHead:
     constant, close = lines
     if http10 and constant[1] == CHUNKED:
-        raise BadHead("bad-request", "ambiguous framing")
+        raise BadHead("coding-in-http-1.0")
     return ResponseHead(status, reason, not (http10 or close), *constant)

@@ -18,7 +18,11 @@ _PLAIN: Final = re.compile(rb"/(?:" + _SEGMENT + rb"(?:/" + _SEGMENT + rb")*/?)?
 # Also refused: "/" "\" ";" and control characters in disguise, and double encodings (%2541).
 _CODE: Final = re.compile(rb"%(?:25(?![0-9A-Fa-f]{2})|([0-9A-F]{2}))").match
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_NEVER: Final = _UNRESERVED | frozenset(b"%/\\;\x7f") | frozenset(range(0x20))
+_DELIMITERS: Final = frozenset(b"%/\\;\x7f") | frozenset(range(0x20))
+_NEVER: Final = _UNRESERVED | _DELIMITERS
+
+_MARKS: Final = ((b"#", "fragment"), (b"\\", "backslash"), (b";", "semicolon"), (b"//", "empty-segment"))
+_DOTS: Final = re.compile(rb"/\.{1,2}(?:/|\Z)").search
 
 _LABEL: Final = rb"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST: Final = re.compile(
@@ -34,6 +38,27 @@ def is_plain(target: bytes) -> bool:
     if b"%" not in path:
         return False
     return _codes_are_normal(path) and _PLAIN(_blank(path) + mark + query) is not None
+
+
+def flaw_of(target: bytes) -> str:
+    """Return what makes an origin-form target ambiguous, as a word of `wire.flaws`."""
+    path = target.partition(b"?")[0]
+    for mark, flaw in _MARKS:
+        if mark in target if mark == b"#" else mark in path:
+            return flaw
+    if b"%" in path and not _codes_are_normal(path):
+        return _flaw_of_codes(path)
+    return "dot-segment" if _DOTS(path) else "odd-character"
+
+
+def _flaw_of_codes(path: bytes) -> str:
+    codes = re.findall(rb"%([0-9A-Fa-f]{0,2})", path)
+    if all(len(code) == 2 for code in codes):
+        if any(int(code, 16) in _DELIMITERS for code in codes):
+            return "encoded-delimiter"
+        if all(code == code.upper() and int(code, 16) not in _UNRESERVED for code in codes):
+            return "not-utf-8"
+    return "percent-code"
 
 
 def _codes_are_normal(path: bytes) -> bool:
