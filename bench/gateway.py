@@ -33,6 +33,7 @@ from ztproxy.model.resource import Resource, Route, Upstream
 from ztproxy.net.clock import SystemClock, entropy
 from ztproxy.net.dial import Dialler
 from ztproxy.net.listener import Listener
+from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.tls import KeyPair, ServerContexts
 from ztproxy.net.wheel import Wheel
 from ztproxy.upstream.upstreams import Upstreams
@@ -99,6 +100,8 @@ class Open:
 
     def handshake_failed(self, reason: str) -> None: ...
 
+    def accepting_paused(self) -> None: ...
+
 
 async def serve(port: int, upstream: int, root: Path) -> None:
     stop = asyncio.Event()
@@ -127,8 +130,7 @@ async def serve(port: int, upstream: int, root: Path) -> None:
         wheel=wheel,
         clock=clock,
         tally=everything,
-        connections=10_000,
-        connections_per_ip=10_000,
+        sources=Sources(Bounds(connections_per_source=10_000), clock.monotonic()),
         handshake_timeout=10,
     )
     wheel.start()

@@ -141,6 +141,7 @@ class Counters:
         self.refusals: list[str] = []
         self.handshakes: list[str] = []
         self.open = 0
+        self.pauses = 0
 
     def request(self, route: str, status: int, seconds: float) -> None:
         self.requests.append((route, status))
@@ -156,6 +157,9 @@ class Counters:
 
     def handshake_failed(self, reason: str) -> None:
         self.handshakes.append(reason)
+
+    def accepting_paused(self) -> None:
+        self.pauses += 1
 
 
 class Transport(asyncio.Transport):

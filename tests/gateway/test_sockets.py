@@ -23,6 +23,7 @@ from ztproxy.model.resource import Route, Upstream
 from ztproxy.net.clock import SystemClock
 from ztproxy.net.dial import Dialler
 from ztproxy.net.listener import Listener
+from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.tls import KeyPair, ServerContexts, modes_of
 from ztproxy.net.wheel import Wheel
 from ztproxy.upstream.upstreams import Upstreams
@@ -62,8 +63,7 @@ class Gateway:
             wheel=self.wheel,
             clock=clock,
             tally=self.counters,
-            connections=100,
-            connections_per_ip=100,
+            sources=Sources(Bounds(), clock.monotonic()),
             handshake_timeout=5,
         )
         self.port = self.sock.getsockname()[1]

@@ -12,10 +12,12 @@ import pytest
 from gateway_fakes import Counters
 from gateway_pki import Authority, Files
 
+from ztproxy.model.quota import Rate
 from ztproxy.net import listener as module
 from ztproxy.net.certificates import read_bundle
 from ztproxy.net.clock import SystemClock
 from ztproxy.net.listener import Arrival, Listener, PeerUnusable
+from ztproxy.net.sources import Bounds, Source, Sources
 from ztproxy.net.tls import KeyPair, ServerContexts
 from ztproxy.net.wheel import Wheel
 from ztproxy.wire.clienthello import UNRECOGNIZED_NAME
@@ -96,7 +98,7 @@ async def site(authority: Authority):
     opened: list[tuple[Listener, Wheel, socket.socket]] = []
 
     async def open_site(host: str = "127.0.0.1", **limits: Any) -> Site:
-        values = {"connections": 100, "connections_per_ip": 50, "handshake_timeout": 5.0, **limits}
+        timeout = limits.pop("handshake_timeout", 5.0)
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         sock.bind((host, 0))
         sock.listen()
@@ -110,7 +112,8 @@ async def site(authority: Authority):
             wheel=wheel,
             clock=clock,
             tally=counters,
-            **values,
+            sources=Sources(Bounds(**limits), clock.monotonic()),
+            handshake_timeout=timeout,
         )
         listener.start()
         wheel.start()
@@ -207,7 +210,8 @@ def test_a_resumed_session_with_a_certificate_is_unusable() -> None:
         def getpeercert(self, binary_form: bool) -> bytes | None:
             return b"der"
 
-    arrival = Arrival("192.0.2.7", 1, "a.example", None, lambda ip: None)  # type: ignore[arg-type]
+    source = Source("192.0.2.7", Bounds(), 0.0)
+    arrival = Arrival(source, "192.0.2.7", 1, "a.example", None, lambda _: None)  # type: ignore[arg-type]
     with pytest.raises(PeerUnusable):
         arrival.peer(Resumed())  # type: ignore[arg-type]
 
@@ -294,10 +298,10 @@ async def test_ipv4_is_known_as_such_on_a_socket_for_both_families(site: Open, a
 
 
 async def test_bounds(site: Open, authority: Authority) -> None:
-    here = await site(connections_per_ip=2)
+    here = await site(connections_per_source=2)
     held = [await asyncio.open_connection("127.0.0.1", here.port) for _ in range(2)]
     assert await here.raw(b"") == b""
-    assert here.counters.handshakes == ["too-many"]
+    assert here.counters.handshakes == ["too-many-from-source"]
     for _, writer in held:
         writer.close()
     await here.empty()
@@ -305,8 +309,51 @@ async def test_bounds(site: Open, authority: Authority) -> None:
     total = await site(connections=1)
     _, writer = await asyncio.open_connection("127.0.0.1", total.port)
     assert await total.raw(b"") == b""
+    assert total.counters.handshakes == ["too-many"]
     writer.close()
     await total.empty()
+
+
+async def test_a_source_in_a_hurry_is_turned_away(site: Open, authority: Authority) -> None:
+    here = await site(handshakes_per_source=Rate(0.001, 2))
+    for _ in range(2):
+        assert await here.connect(authority.trust()) == "open.example -"
+    with pytest.raises(OSError):
+        await here.connect(authority.trust())
+    assert here.counters.handshakes == ["too-fast"]
+    await here.empty()
+
+
+async def test_handshakes_under_way_are_bounded_by_source(site: Open, authority: Authority) -> None:
+    here = await site(handshaking_per_source=2)
+    assert await here.connect(authority.trust()) == "open.example -"  # what is over does not count
+    held = [await asyncio.open_connection("127.0.0.1", here.port) for _ in range(2)]
+    assert await here.raw(b"") == b""
+    assert here.counters.handshakes == ["too-many-handshakes"]
+    for _, writer in held:
+        writer.close()
+    await here.empty()
+    assert await here.connect(authority.trust()) == "open.example -"
+
+
+async def test_what_all_ask_for_together_waits(site: Open, authority: Authority) -> None:
+    """Nobody is turned away for what others do."""
+    here = await site(handshaking=1)
+    _, writer = await asyncio.open_connection("127.0.0.1", here.port)
+    waiting = asyncio.create_task(here.connect(authority.trust()))
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    assert len(here.listener) == 1
+    writer.close()
+    assert await waiting == "open.example -"
+    assert here.counters.pauses
+    assert here.counters.handshakes == ["closed"]
+    brief = await site(handshakes=Rate(20.0, 1))
+    for _ in range(3):
+        assert await brief.connect(authority.trust()) == "open.example -"
+    assert brief.counters.pauses
+    assert brief.counters.handshakes == []
+    await brief.empty()
 
 
 async def test_the_addresses_of_one_ipv6_network_are_one_source(
@@ -314,10 +361,10 @@ async def test_the_addresses_of_one_ipv6_network_are_one_source(
 ) -> None:
     addresses = iter(["2001:db8::1", "2001:db8::2:3", "2001:db8::4", "2001:db8:0:1::1"])
     monkeypatch.setattr(module, "_ip_of", lambda _: next(addresses))
-    here = await site(connections_per_ip=2)
+    here = await site(connections_per_source=2)
     held = [await asyncio.open_connection("127.0.0.1", here.port) for _ in range(2)]
     assert await here.raw(b"") == b""
-    assert here.counters.handshakes == ["too-many"]
+    assert here.counters.handshakes == ["too-many-from-source"]
     assert await here.connect(authority.trust()) == "open.example -"
     for _, writer in held:
         writer.close()

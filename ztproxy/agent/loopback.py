@@ -16,14 +16,15 @@ from ztproxy.agent.state import Identity
 from ztproxy.crypto import device_statements
 from ztproxy.crypto.encoding import EncodingError, read_object
 from ztproxy.crypto.jose import SigningKey, sign
+from ztproxy.model.quota import Rate
 from ztproxy.net.clock import Clock
-from ztproxy.net.rate import Rate
+from ztproxy.net.rate import Bucket
 
 PROVE: Final = "/v1/prove"
 
 _MAX_BODY: Final = 2048
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{16,256}", re.ASCII)
-_BURST, _PER_SECOND = 10, 1.0
+_RATE: Final = Rate(per_second=1.0, burst=10)
 
 #: What a browser asks before it lets a public page reach loopback, and our answer (Private Network Access,
 #: Local Network Access).
@@ -56,7 +57,7 @@ class _Desk:
         self._signer = signer
         self._clock = clock
         self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
-        self._rate = Rate(_BURST, _PER_SECOND)
+        self._attempts = Bucket(_RATE, clock.monotonic())
 
     @web.middleware
     async def guard(
@@ -97,7 +98,7 @@ class _Desk:
 
     async def prove(self, request: web.Request) -> web.Response:
         """Sign the nonce for the origin that asks, and for no other."""
-        if not self._rate.take("", self._clock.monotonic()):
+        if self._attempts.take(self._clock.monotonic()):
             raise _Refused(429)
         wish = await _wish(request)
         nonce, audience = wish.get("nonce"), wish.get("audience")

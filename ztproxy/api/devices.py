@@ -6,7 +6,7 @@ here can be done with somebody else's browser.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,13 +19,14 @@ from ztproxy.crypto.csr import MAX_REQUEST
 from ztproxy.crypto.encoding import EncodingError, read_object
 from ztproxy.crypto.posture_document import MAX_SIZE
 from ztproxy.model.endpoints import ENROL, POSTURE, RENEW
+from ztproxy.model.quota import Rate
 from ztproxy.model.subject import Posture
 from ztproxy.net.clock import Clock
-from ztproxy.net.rate import Rate, source_of
+from ztproxy.net.rate import Buckets, source_of
 from ztproxy.store.interface import StoreUnavailable
 
 #: Attempts to enrol, from one source: five at once, then one each ten seconds.
-_BURST, _PER_SECOND = 5, 0.1
+_RATE: Final = Rate(per_second=0.1, burst=5)
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -54,10 +55,10 @@ class _Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def routes(devices: Devices, clock: Clock) -> list[web.RouteDef]:
     """Return the routes for agents."""
     host = urlsplit(devices.origin).hostname or ""
-    rate = Rate(_BURST, _PER_SECOND)
+    attempts = Buckets(_RATE)
 
     async def enrol(request: web.Request) -> web.Response:
-        if not rate.take(source_of(request.headers.get("Zt-Client-Ip", "")), clock.monotonic()):
+        if not attempts.take(source_of(request.headers.get("Zt-Client-Ip", "")), clock.monotonic()):
             raise Problem("too-many-requests")
         wish = await _wish(request)
         enrolled = await devices.enrol(wish.code, wish.csr, wish.name)

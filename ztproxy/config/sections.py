@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ztproxy.config.rates import Pace, rate
 from ztproxy.config.secrets import wrong
 from ztproxy.config.values import (
     Algorithm,
@@ -51,6 +52,7 @@ def _header(text: str) -> str:
 Line = Annotated[str, Field(max_length=300), AfterValidator(_printable)]
 Word = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Methods = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -223,10 +225,18 @@ class Limits(Section):
     """Time for a TLS handshake."""
     keepalive_timeout: Milliseconds = 75_000
     """Time an idle connection is kept."""
-    connections: int = Field(default=10_000, ge=1, le=1_000_000)
+    connections: Count = 10_000
     """Connections of one worker."""
-    connections_per_ip: int = Field(default=512, ge=1, le=1_000_000)
-    """Connections of one worker from one address, or from one IPv6 network (/64)."""
+    connections_per_source: Count = 512
+    """Connections of one worker from one source: an address, or an IPv6 network (/64)."""
+    handshakes: Pace = rate("500/s burst 1000")
+    """TLS handshakes of one worker. Who comes above it waits, unless its source is above its own rate."""
+    handshakes_per_source: Pace = rate("50/s burst 200")
+    """TLS handshakes from one source. What is above it is closed unanswered."""
+    handshaking: Count = 1000
+    """TLS handshakes of one worker under way at once."""
+    handshaking_per_source: Count = 64
+    """TLS handshakes from one source under way at once."""
     body: Bytes = 1 << 30
     """Size of a request body, unless the route says otherwise."""
 

@@ -8,7 +8,4 @@ class Limits(Struct, frozen=True):
 
     head: int = 32 << 10
     head_timeout: float = 10.0
-    handshake_timeout: float = 10.0
     keepalive_timeout: float = 75.0
-    connections: int = 10_000
-    connections_per_ip: int = 512

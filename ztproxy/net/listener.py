@@ -9,14 +9,13 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from ztproxy.model.request import Peer, TlsFacts
 from ztproxy.net.certificates import classify, verified_chain
 from ztproxy.net.clock import Clock
-from ztproxy.net.rate import source_of
+from ztproxy.net.sources import Source, Sources
 from ztproxy.net.tls import ServerContexts
 from ztproxy.net.wheel import Wheel
 from ztproxy.wire import clienthello
@@ -39,6 +38,9 @@ class Tally(Protocol):
     def handshake_failed(self, reason: str) -> None:
         """A connection ended before its first request could be read; `reason` is one of a few words."""
 
+    def accepting_paused(self) -> None:
+        """For a moment nobody is accepted: all sources together ask for too much."""
+
 
 class PeerUnusable(Exception):
     """The handshake succeeded and the connection still must not be used."""
@@ -47,16 +49,23 @@ class PeerUnusable(Exception):
 class Arrival:
     """An accepted connection: who it comes from, and the place it takes until it is gone."""
 
-    __slots__ = ("_contexts", "_gone", "ip", "name", "port")
+    __slots__ = ("_contexts", "_gone", "ip", "name", "port", "source")
 
     def __init__(
-        self, ip: str, port: int, name: str, contexts: ServerContexts, gone: Callable[[str], None]
+        self,
+        source: Source,
+        ip: str,
+        port: int,
+        name: str,
+        contexts: ServerContexts,
+        gone: Callable[[Source], None],
     ) -> None:
+        self.source = source
         self.ip = ip
         self.port = port
         self.name = name
         self._contexts = contexts
-        self._gone: Callable[[str], None] | None = gone
+        self._gone: Callable[[Source], None] | None = gone
 
     def peer(self, tls: ssl.SSLObject) -> Peer:
         """Return the other end, after the handshake. Raises PeerUnusable."""
@@ -72,7 +81,7 @@ class Arrival:
         """Give the place back. Further calls do nothing."""
         if self._gone is not None:
             gone, self._gone = self._gone, None
-            gone(self.ip)
+            gone(self.source)
 
 
 class Listener:
@@ -90,27 +99,23 @@ class Listener:
         wheel: Wheel,
         clock: Clock,
         tally: Tally,
-        connections: int,
-        connections_per_ip: int,
+        sources: Sources,
         handshake_timeout: float,
     ) -> None:
         self.contexts = contexts
+        self.sources = sources
         self._sock = sock
         self._factory = factory
         self._wheel = wheel
         self._clock = clock
         self._tally = tally
-        self._limit = connections
-        self._limit_per_ip = connections_per_ip
         self._timeout = handshake_timeout
-        self._by_source: Counter[str] = Counter()  # an IPv6 subscriber has 2^64 addresses
-        self._count = 0
         self._hellos: set[_Hello] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return self._count
+        return self.sources.connections
 
     def start(self) -> None:
         """Accept from now on, on the running loop."""
@@ -132,6 +137,11 @@ class Listener:
 
     def _accept(self) -> None:
         for _ in range(BATCH):
+            now = self._clock.monotonic()
+            if wait := self.sources.wait(now):
+                self._tally.accepting_paused()
+                self._pause(wait)
+                return
             try:
                 sock, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
@@ -141,35 +151,29 @@ class Listener:
             except OSError as failed:
                 self._tally.handshake_failed("accept")
                 if failed.errno in _OUT_OF:
-                    self._back_off()
+                    self._pause(BACK_OFF)
                 return
-            self._admit(sock, _ip_of(address), address[1])
+            self._admit(sock, _ip_of(address), address[1], now)
 
-    def _back_off(self) -> None:
-        """Without a free descriptor the socket stays readable: pause instead of spinning."""
+    def _pause(self, seconds: float) -> None:
+        """Leave who comes in the backlog. The socket stays readable, so looking on would be spinning."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._sock)
-        self._resume = loop.call_later(BACK_OFF, self.start)
+        self._resume = loop.call_later(seconds, self.start)
 
-    def _admit(self, sock: socket.socket, ip: str, port: int) -> None:
-        source = source_of(ip)
-        if self._count >= self._limit or self._by_source[source] >= self._limit_per_ip:
-            self._tally.handshake_failed("too-many")
+    def _admit(self, sock: socket.socket, ip: str, port: int, now: float) -> None:
+        source = self.sources.admit(ip, now)
+        if isinstance(source, str):
+            self._tally.handshake_failed(source)
             sock.close()
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._count += 1
-        self._by_source[source] += 1
         self._tally.connections_opened()
-        _Hello(self, sock, ip, port).look()
+        _Hello(self, sock, source, ip, port).look()
 
-    def _gone(self, ip: str) -> None:
-        self._count -= 1
-        source = source_of(ip)
-        self._by_source[source] -= 1
-        if not self._by_source[source]:
-            del self._by_source[source]
+    def _gone(self, source: Source) -> None:
+        self.sources.gone(source)
         self._tally.connections_closed()
 
     # ------------------------------------------------------------------ what hellos call
@@ -185,14 +189,17 @@ class Listener:
         self._hellos.discard(hello)
         self._wheel.discard(hello)
 
-    def failed(self, ip: str, reason: str) -> None:
+    def failed(self, source: Source, reason: str) -> None:
         """Count a connection that ended before it was one."""
         self._tally.handshake_failed(reason)
-        self._gone(ip)
+        self.sources.greeted(source)
+        self._gone(source)
 
-    def greet(self, sock: socket.socket, ip: str, port: int, name: str, context: ssl.SSLContext) -> None:
+    def greet(
+        self, sock: socket.socket, source: Source, ip: str, port: int, name: str, context: ssl.SSLContext
+    ) -> None:
         """Hand a connection with a known server name to TLS."""
-        arrival = Arrival(ip, port, name, self.contexts, self._gone)
+        arrival = Arrival(source, ip, port, name, self.contexts, self._gone)
         task = asyncio.get_running_loop().create_task(self._handshake(sock, arrival, context))
         self._handshakes.add(task)
         task.add_done_callback(self._handshakes.discard)
@@ -212,6 +219,8 @@ class Listener:
             reason = "timeout"
         except (OSError, EOFError):
             reason = "closed"
+        finally:
+            self.sources.greeted(arrival.source)
         if reason:
             self._tally.handshake_failed(reason)
             arrival.gone()
@@ -220,11 +229,12 @@ class Listener:
 class _Hello:
     """A connection that has not said yet which server it wants."""
 
-    __slots__ = ("_ip", "_listener", "_port", "_seen", "_sock", "_waiting", "deadline")
+    __slots__ = ("_ip", "_listener", "_port", "_seen", "_sock", "_source", "_waiting", "deadline")
 
-    def __init__(self, listener: Listener, sock: socket.socket, ip: str, port: int) -> None:
+    def __init__(self, listener: Listener, sock: socket.socket, source: Source, ip: str, port: int) -> None:
         self._listener = listener
         self._sock = sock
+        self._source = source
         self._ip = ip
         self._port = port
         self._waiting = False
@@ -257,7 +267,7 @@ class _Hello:
         if alert:
             _say(self._sock, alert)
         self._sock.close()
-        self._listener.failed(self._ip, reason)
+        self._listener.failed(self._source, reason)
 
     def _judge(self, data: bytes) -> None:
         try:
@@ -276,7 +286,7 @@ class _Hello:
             self.drop("unknown-name", clienthello.UNRECOGNIZED_NAME)
             return
         self._release()
-        self._listener.greet(self._sock, self._ip, self._port, name, context)
+        self._listener.greet(self._sock, self._source, self._ip, self._port, name, context)
 
     def _wait(self) -> None:
         """Look again when more bytes are there: peeked ones do not count."""

@@ -1,33 +1,71 @@
-"""How often one source may try something: a bucket per source, and a bounded number of buckets.
+"""Token buckets: one, and one for each of a bounded number of keys. What counts as one source.
 
-Called by endpoints that guess-work could profit from. Runs on the monotonic clock.
+Used by the listener and the gateway for every connection and request, and by endpoints that guess-work could
+profit from. Runs on the monotonic clock, whose readings come in as arguments. Pure.
 """
 
 from collections import OrderedDict
 from ipaddress import IPv6Address, ip_address, ip_network
+from math import inf
 from typing import Final
 
-_SOURCES: Final = 10_000
+from ztproxy.model.quota import Rate
+
+KEYS: Final = 10_000
 
 
-class Rate:
-    """`burst` attempts at once, refilled at `per_second`. The least recent source is forgotten first."""
+class Bucket:
+    """Tokens for one rate. Full at first, so a forgotten bucket that had time to fill was no loss."""
 
-    def __init__(self, burst: int, per_second: float, sources: int = _SOURCES) -> None:
-        self._burst = burst
-        self._per_second = per_second
-        self._sources = sources
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+    __slots__ = ("_at", "_burst", "_left", "_per_second")
 
-    def take(self, source: str, now: float) -> bool:
-        """Count one attempt; False when there were too many. `now` in seconds, monotonic."""
-        left, at = self._buckets.pop(source, (float(self._burst), now))
-        left = min(float(self._burst), left + (now - at) * self._per_second)
-        allowed = left >= 1
-        self._buckets[source] = (left - 1 if allowed else left, now)
-        if len(self._buckets) > self._sources:
-            self._buckets.popitem(last=False)
-        return allowed
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._burst = self._left = float(rate.burst)
+        self._per_second = rate.per_second
+        self._at = now
+
+    def take(self, now: float) -> float:
+        """Take a token and return 0.0, or return the seconds until there is one. `now`: monotonic seconds."""
+        if now > self._at:
+            self._fill(now)
+        if self._left >= 1.0:
+            self._left -= 1.0
+            return 0.0
+        return self._missing()
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until there is a token, 0.0 when there is one."""
+        if now > self._at:
+            self._fill(now)
+        return 0.0 if self._left >= 1.0 else self._missing()
+
+    def _fill(self, now: float) -> None:
+        left = self._left + (now - self._at) * self._per_second
+        self._left = min(left, self._burst)
+        self._at = now
+
+    def _missing(self) -> float:
+        return (1.0 - self._left) / self._per_second if self._per_second else inf
+
+
+class Buckets:
+    """A bucket for each key. Of more than `keys` the least recent is forgotten."""
+
+    def __init__(self, rate: Rate, keys: int = KEYS) -> None:
+        self._rate = rate
+        self._keys = keys
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def take(self, key: str, now: float) -> bool:
+        """Count one attempt; False when there were too many."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(self._rate, now)
+            if len(self._buckets) > self._keys:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return not bucket.take(now)
 
 
 def source_of(address: str) -> str:

@@ -17,6 +17,7 @@ from ztproxy.gateway.world import World
 from ztproxy.net.certificates import Bundle, read_bundle
 from ztproxy.net.clock import Clock, entropy
 from ztproxy.net.dial import Dialler
+from ztproxy.net.sources import Bounds
 from ztproxy.net.tls import KeyPair, ServerContexts, client_contexts, modes_of
 from ztproxy.net.wheel import Wheel
 from ztproxy.policy.engine import PolicySet
@@ -101,10 +102,20 @@ def _limits(settings: Settings) -> Limits:
     return Limits(
         head=limits.head,
         head_timeout=limits.head_timeout / 1000,
-        handshake_timeout=limits.handshake_timeout / 1000,
         keepalive_timeout=limits.keepalive_timeout / 1000,
+    )
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """Return what holds before TLS."""
+    limits = settings.limits
+    return Bounds(
         connections=limits.connections,
-        connections_per_ip=limits.connections_per_ip,
+        connections_per_source=limits.connections_per_source,
+        handshakes=limits.handshakes,
+        handshakes_per_source=limits.handshakes_per_source,
+        handshaking=limits.handshaking,
+        handshaking_per_source=limits.handshaking_per_source,
     )
 
 

@@ -21,9 +21,10 @@ from ztproxy.config.settings import Settings
 from ztproxy.gateway.connection import Connection
 from ztproxy.net.clock import JumpWatch, SystemClock
 from ztproxy.net.listener import Arrival, Listener
+from ztproxy.net.sources import Sources
 from ztproxy.net.wheel import Wheel
 from ztproxy.recording.journal import JournalWriter
-from ztproxy.service.assemble import Assembly, Lasting, assemble
+from ztproxy.service.assemble import Assembly, Lasting, assemble, bounds_of
 from ztproxy.service.link import Link
 from ztproxy.service.process import die_with_parent, journal_name, run, stop_event
 from ztproxy.service.state import StateDirectory
@@ -120,7 +121,7 @@ async def _drain(paths: Paths) -> None:
 
 def _listener(listening: socket.socket, assembly: Assembly, lasting: Lasting) -> Listener:
     world = assembly.world
-    limits = world.limits
+    settings = assembly.settings
 
     def connection(arrival: Arrival) -> asyncio.Protocol:
         return Connection(lambda: world, arrival)
@@ -132,9 +133,8 @@ def _listener(listening: socket.socket, assembly: Assembly, lasting: Lasting) ->
         wheel=lasting.wheel,
         clock=lasting.clock,
         tally=lasting.counters,
-        connections=limits.connections,
-        connections_per_ip=limits.connections_per_ip,
-        handshake_timeout=limits.handshake_timeout,
+        sources=Sources(bounds_of(settings), lasting.clock.monotonic()),
+        handshake_timeout=settings.limits.handshake_timeout / 1000,
     )
 
 

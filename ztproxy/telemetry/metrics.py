@@ -41,6 +41,9 @@ HANDSHAKES: Final = Metric(
 NUMBERS: Final[dict[str, Metric]] = {
     "opened": Metric("ztproxy_connections_opened", "counter", "Connections accepted."),
     "connections": Metric("ztproxy_connections", "gauge", "Connections that are open now."),
+    "accept_pauses": Metric(
+        "ztproxy_accept_pauses", "counter", "Times nobody was accepted because of all handshakes together."
+    ),
     "paths": Metric("ztproxy_paths", "gauge", "Live paths: exchanges and streams under way."),
     "cuts": Metric("ztproxy_paths_cut", "counter", "Live paths that were cut."),
     "feed_age_seconds": Metric("ztproxy_feed_age_seconds", "gauge", "Time since facts were confirmed."),
@@ -90,6 +93,7 @@ class Counters:
 
     connections: int
     opened: int
+    accept_pauses: int
     paths: int
     cuts: int
     feed_age_seconds: float
@@ -131,6 +135,10 @@ class Counters:
     def handshake_failed(self, reason: str) -> None:
         """Count a connection that ended before a request; `reason` is one of a few words."""
         self._handshakes[reason] = self._handshakes.get(reason, 0) + 1
+
+    def accepting_paused(self) -> None:
+        """Count a moment in which nobody is accepted."""
+        self.accept_pauses += 1
 
     def snapshot(self) -> Snapshot:
         """Return all numbers as they are now."""
