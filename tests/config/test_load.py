@@ -10,7 +10,7 @@ from ztproxy.config.load import load, load_all
 from ztproxy.config.policies import load_policies
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
-from ztproxy.model.resource import Upstream
+from ztproxy.model.resource import Ejection, Upstream
 
 GOOD = Path(__file__).parent / "good.yaml"
 
@@ -95,6 +95,36 @@ def test_routes_are_values_of_the_model(config: Path) -> None:
     )
     assert (own.name, own.host, own.prefix, own.portal) == ("portal", "app.corp.example", "/.ztproxy/", True)
     assert own.upstream == Upstream(scheme="unix", host=str(config.parent / "state/run/portal.sock"), port=0)
+
+
+def test_several_targets_share_what_the_route_says_of_its_upstream(config: Path) -> None:
+    edit(
+        config,
+        "    to: http://127.0.0.1:9001",
+        """\
+    to:
+      - https://10.0.0.7
+      - {url: https://10.0.0.8:8443, weight: 3}
+    tls: {ca: tls/root.pem}
+    timeouts: {connect: 1s}
+    retries: 0
+    ejection: {failures: 2, time: 10s, longest: 1m, share: 30, statuses: [503]}""",
+    )
+    route = load(config).routes()[0]
+    assert route.targets is not None
+    assert [(one.upstream.url, one.weight) for one in route.targets.all] == [
+        ("https://10.0.0.7:443", 1),
+        ("https://10.0.0.8:8443", 3),
+    ]
+    assert {one.upstream.ca for one in route.targets.all} == {str(config.parent / "tls/root.pem")}
+    assert route.upstream == route.targets.all[0].upstream
+    assert route.targets.ejection == Ejection(2, 10.0, 60.0, 30, frozenset({503}))
+    assert (route.connect_timeout, route.retries) == (1.0, 0)
+
+
+def test_one_target_needs_no_choice(config: Path) -> None:
+    edit(config, "    to: http://127.0.0.1:9001", "    to: [{url: 'http://127.0.0.1:9001'}]")
+    assert load(config).routes()[0].targets is None
 
 
 def test_off_is_a_word_and_no_boolean(config: Path) -> None:

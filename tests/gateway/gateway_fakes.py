@@ -223,14 +223,15 @@ class Dialler:
     def __init__(self, events: list[Any]) -> None:
         self.events = events
         self.refusing = False
+        self.down: set[str] = set()  # hosts that refuse
         self.made: list[Transport] = []
         self.gate: asyncio.Event | None = None
 
-    async def dial(self, upstream: Upstream, factory: Callable[[], Any]) -> Any:
+    async def dial(self, upstream: Upstream, factory: Callable[[], Any], *, patience: float) -> Any:
         self.events.append(("dial", upstream.host))
         if self.gate is not None:
             await self.gate.wait()
-        if self.refusing:
+        if self.refusing or upstream.host in self.down:
             raise Unreachable("refused")
         protocol = factory()
         transport = Transport("upstream", self.events, protocol)

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ztproxy.telemetry.exposition import exposition
-from ztproxy.telemetry.metrics import BUCKETS, NUMBERS, Counters, Snapshot, pack, unpack
+from ztproxy.telemetry.metrics import BUCKETS, NUMBERS, Counters, Snapshot, TargetState, pack, unpack
 
 
 def busy(worker: str = "0") -> Counters:
@@ -24,6 +24,11 @@ def busy(worker: str = "0") -> Counters:
     counters.handshake_failed("timeout")
     counters.paths, counters.cuts, counters.sealed_records = 1, 1, 100
     counters.feed_age_seconds = 1.5
+    counters.retries["support"] = 2
+    counters.targets = (
+        TargetState("support", "http://10.0.0.1:80", True),
+        TargetState("support", "http://10.0.0.2:80", False, 3),
+    )
     return counters
 
 
@@ -53,6 +58,11 @@ def test_what_is_counted_is_exposed() -> None:
     assert value(found, "ztproxy_paths_cut_total", worker="0") == 1
     assert value(found, "ztproxy_sealed_records_total", worker="0") == 100
     assert value(found, "ztproxy_feed_age_seconds", worker="0") == 1.5
+    assert value(found, "ztproxy_retries_total", worker="0", route="support") == 2
+    one, other = ({"worker": "0", "route": "support", "target": f"http://10.0.0.{n}:80"} for n in (1, 2))
+    assert value(found, "ztproxy_target_up", **one) == 1
+    assert value(found, "ztproxy_target_up", **other) == 0
+    assert value(found, "ztproxy_target_ejections_total", **other) == 3
 
 
 def test_durations_are_a_cumulative_histogram() -> None:

@@ -24,8 +24,8 @@ from ztproxy.wire.http1 import ResponseHead
 GET = b"GET /x HTTP/1.1\r\nHost: app.example\r\n\r\n"
 
 
-def permit(upstream: Upstream):
-    route = msgspec.structs.replace(ROUTE, upstream=upstream)
+def permit(upstream: Upstream, **changes: object):
+    route = msgspec.structs.replace(ROUTE, upstream=upstream, **changes)
     context = Context(request_id="0" * 32, ip="192.0.2.7", host=HOST, path="/x")
     return permit_of(AccessRequest(Evidence(), Resource("Route", "app", route), "GET", context), route)
 
@@ -65,9 +65,9 @@ async def make():
     """Makes pools, and closes them in the end."""
     pools: list[Upstreams] = []
 
-    def make(*upstreams: Upstream, timeout: float = 2.0) -> Upstreams:
+    def make(*upstreams: Upstream) -> Upstreams:
         clock = SystemClock()
-        dialler = Dialler(client_contexts(upstreams), timeout=timeout)
+        dialler = Dialler(client_contexts(upstreams))
         pools.append(Upstreams(dialler, wheel=Wheel(clock), clock=clock))
         return pools[-1]
 
@@ -114,10 +114,12 @@ async def serve(free_port: Callable[[], int]):
     await asyncio.sleep(0.02)
 
 
-async def fetch(pool: Upstreams, upstream: Upstream, data: bytes = GET, **options: bool) -> Keeper:
+async def fetch(
+    pool: Upstreams, upstream: Upstream, data: bytes = GET, timeout: float = 2.0, **options: bool
+) -> Keeper:
     keeper = Keeper()
     values = {"complete": True, "replayable": True, **options}
-    pool.open(permit(upstream), Request(data, **values), keeper)
+    pool.open(permit(upstream, connect_timeout=timeout), Request(data, **values), keeper)
     await asyncio.wait_for(keeper.over.wait(), 5)
     return keeper
 
@@ -197,7 +199,7 @@ async def test_nobody_there(make: Make, free_port: Callable[[], int], tmp_path: 
 
 async def test_a_server_that_accepts_and_never_shakes_hands(serve: Serve, make: Make) -> None:
     upstream = msgspec.structs.replace(await serve(b""), scheme="https")
-    assert (await fetch(make(upstream, timeout=0.2), upstream)).code == "upstream-unreachable"
+    assert (await fetch(make(upstream), upstream, timeout=0.2)).code == "upstream-unreachable"
 
 
 @pytest.mark.parametrize(

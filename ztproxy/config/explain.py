@@ -59,7 +59,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], places: Places) -> Pr
     if kind == "literal_error":
         return _unknown_word(detail, places)
     if kind == "ztproxy":
-        return places.problem(context["message"], context["remedy"], *loc)
+        return places.problem(context["message"], context["remedy"], *loc, *context["below"])
     message, remedy = _KINDS.get(kind, (_lower(detail["msg"]), "see docs/reference/configuration.md"))
     return places.problem(message, remedy.format_map(context), *loc)
 

@@ -53,12 +53,17 @@ def _section(title: str, model: dict[str, Any], schema: dict[str, Any], path: st
     required = set(model.get("required", ()))
     lines = [f"## {title}", ""]
     if path:
-        lines += [model.get("description", ""), ""]
+        lines += [_line(model), ""]
     lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, field in model.get("properties", {}).items():
         default = "**required**" if key in required else _default(field, schema)
-        lines.append(f"| `{key}` | {_kind(field, schema)} | {default} | {field.get('description', '')} |")
+        lines.append(f"| `{key}` | {_kind(field, schema)} | {default} | {_line(field)} |")
     return "\n".join(lines) + "\n"
+
+
+def _line(node: dict[str, Any]) -> str:
+    """Return a description on one line, as tables need it."""
+    return " ".join(node.get("description", "").split())
 
 
 def _model(field: dict[str, Any], schema: dict[str, Any]) -> tuple[dict[str, Any] | None, bool]:

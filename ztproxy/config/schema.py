@@ -6,7 +6,7 @@ is found by `ztproxy check` alone.
 
 from typing import Any, Final
 
-from ztproxy.config.sections import Section
+from ztproxy.config.section import Section
 from ztproxy.config.settings import Settings
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"

@@ -45,9 +45,12 @@ class Secret:
         return hash(self.source)
 
 
-def wrong(message: str, remedy: str) -> PydanticCustomError:
-    """Make the error that validators raise; `load` turns it into a Problem. Braces are no placeholders."""
-    return PydanticCustomError("ztproxy", "{message}", {"message": message, "remedy": remedy})
+def wrong(message: str, remedy: str, *below: str | int) -> PydanticCustomError:
+    """Make the error that validators raise; `load` turns it into a Problem. Braces are no placeholders.
+
+    `below`: where in the value it is, when the value is read as a whole.
+    """
+    return PydanticCustomError("ztproxy", "{message}", {"message": message, "remedy": remedy, "below": below})
 
 
 def resolve(text: object, base: Path, environ: Mapping[str, str]) -> Secret:

@@ -6,10 +6,13 @@ is in `config.checks`.
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ztproxy.config.rates import Pace, rate
 from ztproxy.config.secrets import wrong
+from ztproxy.config.section import Section
+from ztproxy.config.targets import To
+from ztproxy.config.upstream_sections import Ejection, RouteTls, Timeouts
 from ztproxy.config.values import (
     Algorithm,
     BrowserOrigin,
@@ -27,7 +30,6 @@ from ztproxy.config.values import (
     ProviderName,
     SecretValue,
     TimeZone,
-    To,
     TrustDomain,
     WorkloadId,
     address,
@@ -54,20 +56,6 @@ Word = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_print
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Methods = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
-
-
-class Section(BaseModel):
-    """Frozen, strict, no unknown keys, and no input in errors: it could be a secret."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        hide_input_in_errors=True,
-        arbitrary_types_allowed=True,
-        use_attribute_docstrings=True,
-        validate_default=False,
-    )
 
 
 class Certificate(Section):
@@ -241,24 +229,6 @@ class Limits(Section):
     """Size of a request body, unless the route says otherwise."""
 
 
-class RouteTls(Section):
-    """How an https upstream proves itself."""
-
-    ca: FilePath | None = None
-    """PEM file of authorities to trust instead of the system's."""
-    server_name: HostName | None = None
-    """Name its certificate must carry; default: the host of `to`."""
-
-
-class Timeouts(Section):
-    """Patience with an upstream."""
-
-    response: Milliseconds = 60_000
-    """Time until the head of its response."""
-    idle: Milliseconds = 5 * MINUTE
-    """Time without a byte in either direction of a body or WebSocket."""
-
-
 class Allow(Section):
     """Shorthand for permit policies; `ztproxy policy show` prints the Cedar text it stands for."""
 
@@ -302,7 +272,8 @@ class Route(Section):
     from_: From = Field(alias="from")
     """https://HOST or https://HOST/PREFIX/; the longest prefix wins."""
     to: To
-    """Its upstream: http://HOST:PORT, https://HOST or unix:/PATH."""
+    """Its upstream: http://HOST:PORT, https://HOST or unix:/PATH; or a list of targets, each an address or
+    `{url: ADDRESS, weight: 1…100}`, which share the requests."""
     client_certificate: Literal["off", "optional", "required"] = "optional"
     """Whether a TLS client certificate is asked for."""
     websocket: bool = True
@@ -317,6 +288,11 @@ class Route(Section):
     """Host sent to the upstream; default: the one that was asked for."""
     timeouts: Timeouts = Timeouts()
     """Patience with the upstream."""
+    retries: Annotated[int, Field(ge=0, le=5)] = 1
+    """How often a request that got no byte of an answer is sent again, on a fresh connection: only GET, HEAD,
+    OPTIONS, PUT and DELETE without a body."""
+    ejection: Ejection | None = None
+    """When a target of several is left out for failing requests."""
     max_body: Bytes | None = None
     """Size of a request body; default: `limits.body`."""
     allow: Allow | None = None

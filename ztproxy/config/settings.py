@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from ztproxy.config import translate
+from ztproxy.config.section import Section
 from ztproxy.config.sections import (
     ClientCertificates,
     Devices,
@@ -21,7 +22,6 @@ from ztproxy.config.sections import (
     Port,
     Portal,
     Route,
-    Section,
     Sessions,
     Telemetry,
     Tls,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from ztproxy.model.endpoints import OWN
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Ejection, Route, Target, Targets, Upstream
 from ztproxy.trust.identity.provider import Provider
 
 if TYPE_CHECKING:
-    from ztproxy.config import sections
+    from ztproxy.config import sections, upstream_sections
     from ztproxy.config.settings import Settings
 
 #: Name of the built-in route, `Route::"portal"` of policies.
@@ -65,28 +65,49 @@ def providers(settings: "Settings") -> tuple[Provider, ...]:
 
 
 def _route(entry: "sections.Route", body: int) -> Route:
+    targets = tuple(Target(_upstream(entry, target.upstream), target.weight) for target in entry.to)
     return Route(
         name=entry.name,
         app=entry.app or entry.name,
         host=entry.from_.host,
         prefix=entry.from_.prefix,
-        upstream=_upstream(entry),
+        upstream=targets[0].upstream,
+        targets=_targets(entry, targets),
         title=entry.title or entry.name,
         description=entry.description,
         labels=frozenset(entry.labels),
         client_certificate=entry.client_certificate,
         websocket=entry.websocket,
+        connect_timeout=entry.timeouts.connect / 1000,
         response_timeout=entry.timeouts.response / 1000,
         idle_timeout=entry.timeouts.idle / 1000,
+        retries=entry.retries,
         max_body=entry.max_body or body,
         origins=frozenset(entry.origins),
     )
 
 
-def _upstream(entry: "sections.Route") -> Upstream:
+def _targets(entry: "sections.Route", targets: tuple[Target, ...]) -> Targets | None:
+    """Return what has to be chosen or watched; None where neither is: then requests pay for nothing."""
+    if len(targets) == 1:
+        return None
+    return Targets(all=targets, ejection=_ejection(entry.ejection) if entry.ejection else Ejection())
+
+
+def _ejection(entry: "upstream_sections.Ejection") -> Ejection:
+    return Ejection(
+        failures=entry.failures,
+        least=entry.time / 1000,
+        longest=max(entry.longest, entry.time) / 1000,
+        share=entry.share,
+        statuses=frozenset(entry.statuses),
+    )
+
+
+def _upstream(entry: "sections.Route", target: Upstream) -> Upstream:
     tls = entry.tls
     return replace(
-        entry.to,
+        target,
         server_name=tls.server_name if tls else None,
         ca=str(tls.ca) if tls and tls.ca else None,
         host_header=entry.host_header,

@@ -316,12 +316,6 @@ def _written(value: int, units: Mapping[str, int]) -> str:
     return f"{value // units[unit]}{unit}"
 
 
-def _shown(target: Upstream) -> str:
-    if target.scheme == "unix":
-        return f"unix:{target.host}"
-    return f"{target.scheme}://" + str(Address(target.host, target.port))
-
-
 def _between(least: int, most: int, units: Mapping[str, int]) -> AfterValidator:
     def check(value: int) -> int:
         if not least <= value <= most:
@@ -362,12 +356,6 @@ From = Annotated[
     _plain(place),
     _as_text,
     _schema(r"^https://[a-z0-9.-]+(/([A-Za-z0-9._~-]+/)*)?$", "https://app.corp.example"),
-]
-To = Annotated[
-    Upstream,
-    _plain(upstream),
-    PlainSerializer(_shown),
-    _schema(r"^(https?://[^/?#@]+/?|unix:/.+)$", "http://127.0.0.1:9001"),
 ]
 BrowserOrigin = Annotated[
     str, _plain(browser_origin), _schema(r"^https?://[^/?#@]+$", "https://other.corp.example")

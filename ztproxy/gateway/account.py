@@ -9,6 +9,7 @@ from typing import Protocol
 from ztproxy.gateway.world import World
 from ztproxy.model.permit import Permit
 from ztproxy.model.record import OutcomeRecord
+from ztproxy.upstream.exchange import Exchange
 
 
 class Live(Protocol):
@@ -21,12 +22,13 @@ class Live(Protocol):
 class Account:
     """One path from permit to outcome."""
 
-    __slots__ = ("_began", "_number", "_permit", "_world", "first_byte", "live", "status")
+    __slots__ = ("_began", "_number", "_permit", "_world", "exchange", "first_byte", "live", "status")
 
     def __init__(self, world: World, permit: Permit, live: Live) -> None:
         self.live: Live | None = live  # whom a cut ends; None when it is over
         self.status = 0  # sent to the client
         self.first_byte = -1  # ms until the upstream answered
+        self.exchange: Exchange | None = None  # whom to ask for the target, where a route has several
         self._world = world
         self._permit = permit
         self._began = world.clock.monotonic()
@@ -47,6 +49,7 @@ class Account:
         number, self._number = self._number, None
         if number is None:
             return True
+        exchange, self.exchange = self.exchange, None
         self.live = None  # leaves no cycle: a request is freed when it ends, not by the collector
         world = self._world
         world.paths.close(number)
@@ -63,6 +66,7 @@ class Account:
             first_byte=self.first_byte,
             end=end,
             detail=detail,
+            upstream=exchange.target if exchange is not None else "",
         )
         try:
             world.ledger.outcome(record)

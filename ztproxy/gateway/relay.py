@@ -78,6 +78,8 @@ class Relay:
         )
         client.wait_until(self._permit.route.response_timeout)
         self._exchange = client.world.upstreams.open(self._permit, request, self)
+        if self._permit.route.targets is not None:
+            self._account.exchange = self._exchange
         if client.full:
             self._exchange.pause()
 
@@ -119,6 +121,8 @@ class Relay:
         if self._started:
             self._abort("upstream-timeout")
         else:
+            if self._exchange is not None:
+                self._exchange.late()
             self._refuse("upstream-timeout")
 
     def cut(self, reason: str) -> None:

@@ -52,6 +52,7 @@ class OutcomeRecord(Struct, frozen=True, tag="outcome", tag_field="kind", omit_d
     first_byte: int = -1  # ms until the upstream's response head
     end: str = "complete"  # "complete", "client-gone", "upstream-failed", "cut: REASON", a refusal code
     detail: str = ""  # what exactly was wrong with request or response, a word of wire.flaws
+    upstream: str = ""  # address of the target that served it, where a route has several
 
 
 class SessionRecord(Struct, frozen=True, tag="session", tag_field="kind", omit_defaults=True, gc=False):

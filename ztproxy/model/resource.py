@@ -7,7 +7,7 @@ from msgspec import Struct
 ClientCertificateMode = Literal["off", "optional", "required"]
 
 
-class Upstream(Struct, frozen=True, gc=False):
+class Upstream(Struct, frozen=True, gc=False, cache_hash=True):
     """Where a route's requests go: one origin over http, https or a unix socket.
 
     Connections are pooled by this value as a whole, so two routes share a connection only when
@@ -21,6 +21,37 @@ class Upstream(Struct, frozen=True, gc=False):
     ca: str | None = None  # TLS: PEM file trusted for this upstream (default: the system's)
     host_header: str | None = None  # Host sent upstream (default: the one the client asked for)
 
+    @property
+    def url(self) -> str:
+        """The address as configurations, records and metrics write it."""
+        if self.scheme == "unix":
+            return f"unix:{self.host}"
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+class Target(Struct, frozen=True, gc=False):
+    """One of several upstreams of a route."""
+
+    upstream: Upstream
+    weight: int = 1  # its share of the requests, against the weights of the others
+
+
+class Ejection(Struct, frozen=True, gc=False):
+    """When a target that fails requests is left out, and for how long."""
+
+    failures: int = 5  # in a row
+    least: float = 30.0  # seconds; twice as long each time it happens again, ...
+    longest: float = 300.0  # ... up to this
+    share: int = 50  # per cent of the targets that may be left out at once
+    statuses: frozenset[int] = frozenset()  # answers that count as failures: some of 502, 503, 504
+
+
+class Targets(Struct, frozen=True, gc=False):
+    """All upstreams of a route, and how one is chosen. Kept per worker in `upstream.balance`."""
+
+    all: tuple[Target, ...]
+    ejection: Ejection = Ejection()
+
 
 class Route(Struct, frozen=True, gc=False):
     """One entry of the routing table, and the resource `Route::"name"` of policies."""
@@ -29,17 +60,25 @@ class Route(Struct, frozen=True, gc=False):
     app: str  # parent entity App::"app"; defaults to the name
     host: str  # lower-case host this route answers on, without port
     prefix: str  # path prefix, "/" or "/x/" (matches whole segments)
-    upstream: Upstream
+    upstream: Upstream  # the only one, or the first of `targets`
     title: str = ""  # shown to people
     description: str = ""
     labels: frozenset[str] = frozenset()
     client_certificate: ClientCertificateMode = "optional"
     websocket: bool = True
+    connect_timeout: float = 5.0  # seconds until a connection to the upstream stands, TLS included
     response_timeout: float = 60.0  # seconds until the upstream's response head
     idle_timeout: float = 300.0  # seconds without a byte in either direction of a stream
     max_body: int = 1 << 30  # bytes of request body
     portal: bool = False  # ours: the portal and its endpoints under /.ztproxy/
+    targets: Targets | None = None  # when there is something to choose or to watch
+    retries: int = 1  # how often a request that was not answered at all is sent again, if that does no harm
     origins: frozenset[str] = frozenset()  # exact origins allowed to open WebSockets ("https://host[:port]")
+
+    @property
+    def upstreams(self) -> tuple[Upstream, ...]:
+        """Everywhere its requests may go."""
+        return (self.upstream,) if self.targets is None else tuple(one.upstream for one in self.targets.all)
 
 
 class Resource(Struct, frozen=True, gc=False):

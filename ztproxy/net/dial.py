@@ -20,14 +20,13 @@ class Unreachable(Exception):
 class Dialler:
     """Makes connections. `contexts` holds a TLS context for each CA file that upstreams name."""
 
-    def __init__(self, contexts: Mapping[str | None, ssl.SSLContext], *, timeout: float = 5.0) -> None:
+    def __init__(self, contexts: Mapping[str | None, ssl.SSLContext]) -> None:
         self._contexts = contexts
-        self._timeout = timeout
 
-    async def dial(self, upstream: Upstream, factory: Callable[[], _P]) -> _P:
-        """Return the protocol of a new, ready connection. Raises Unreachable."""
+    async def dial(self, upstream: Upstream, factory: Callable[[], _P], *, patience: float) -> _P:
+        """Return the protocol of a new, ready connection, within `patience` seconds. Raises Unreachable."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(patience):
                 return await self._connect(upstream, factory)
         except (OSError, ValueError, KeyError) as failed:  # TLS and time-outs are OSErrors too
             raise Unreachable(f"{upstream.host}: {type(failed).__name__}: {failed}") from failed

@@ -66,7 +66,11 @@ def assemble(settings: Settings, policies: PolicySet, lasting: Lasting) -> Assem
     contexts = ServerContexts(_key_pairs(settings), modes_of(routes), _bundles(settings, lasting.state))
     door = _door(settings, policies, lasting)
     upstreams = Upstreams(
-        Dialler(client_contexts(route.upstream for route in routes)), wheel=lasting.wheel, clock=lasting.clock
+        Dialler(client_contexts(upstream for route in routes for upstream in route.upstreams)),
+        wheel=lasting.wheel,
+        clock=lasting.clock,
+        routes=routes,
+        retries=lasting.counters.retries,
     )
     world = World(
         door=door,

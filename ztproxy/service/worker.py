@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -75,7 +75,7 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
         listener = _listener(listening, assembly, lasting)
         lasting.wheel.start()
         listener.start()
-        ticking = group.create_task(_tick(lasting))
+        ticking = group.create_task(_tick(lasting, lambda: assembly))
         log.info("worker is up", extra={"worker": index})
         await stop.wait()
         listener.stop()
@@ -96,7 +96,7 @@ async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
         task.cancel()
 
 
-async def _tick(lasting: Lasting) -> None:
+async def _tick(lasting: Lasting, current: Callable[[], Assembly]) -> None:
     counters, memory, paths = lasting.counters, lasting.memory, lasting.paths
     watch = JumpWatch(lasting.clock)
     while True:
@@ -108,6 +108,7 @@ async def _tick(lasting: Lasting) -> None:
         counters.paths, counters.cuts = len(paths), paths.cuts
         counters.feed_age_seconds = memory.feed_age() / 1000
         counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
+        counters.targets = current().upstreams.states()
         lasting.link.counted(pack(counters.snapshot()))
 
 

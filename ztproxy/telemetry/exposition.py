@@ -12,7 +12,18 @@ from prometheus_client.registry import Collector
 
 from ztproxy import __version__
 from ztproxy.telemetry import metrics
-from ztproxy.telemetry.metrics import BUCKETS, DURATION, HANDSHAKES, NUMBERS, REFUSALS, REQUESTS, Snapshot
+from ztproxy.telemetry.metrics import (
+    BUCKETS,
+    DURATION,
+    HANDSHAKES,
+    NUMBERS,
+    REFUSALS,
+    REQUESTS,
+    RETRIES,
+    TARGET_EJECTIONS,
+    TARGET_UP,
+    Snapshot,
+)
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -32,6 +43,8 @@ class SnapshotCollector(Collector):
         yield self._durations()
         yield self._labelled(REFUSALS, ((one.worker, one.refusals) for one in self._snapshots))
         yield self._labelled(HANDSHAKES, ((one.worker, one.handshakes) for one in self._snapshots))
+        yield self._labelled(RETRIES, ((one.worker, one.retries) for one in self._snapshots))
+        yield from self._targets()
         for name, metric in NUMBERS.items():
             yield self._number(name, metric)
 
@@ -56,6 +69,17 @@ class SnapshotCollector(Collector):
             for value, count in counts.items():
                 family.add_metric([worker, value], count)
         return family
+
+    def _targets(self) -> Iterator[Metric]:
+        labels = ["worker", "route", "target"]
+        up = GaugeMetricFamily(TARGET_UP.name, TARGET_UP.help, labels=labels)
+        ejections = CounterMetricFamily(TARGET_EJECTIONS.name, TARGET_EJECTIONS.help, labels=labels)
+        for one in self._snapshots:
+            for state in one.targets:
+                up.add_metric([one.worker, state.route, state.target], state.up)
+                ejections.add_metric([one.worker, state.route, state.target], state.ejections)
+        yield up
+        yield ejections
 
     def _number(self, name: str, metric: metrics.Metric) -> Metric:
         family: CounterMetricFamily | GaugeMetricFamily

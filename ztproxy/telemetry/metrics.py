@@ -37,6 +37,19 @@ HANDSHAKES: Final = Metric(
     "ztproxy_handshake_failures", "counter", "Connections that ended before a request.", "reason"
 )
 
+TARGET_UP: Final = Metric(
+    "ztproxy_target_up",
+    "gauge",
+    "Whether a target of a route gets requests (1) or is left out (0).",
+    "target",
+)
+TARGET_EJECTIONS: Final = Metric(
+    "ztproxy_target_ejections", "counter", "Times a target was left out for failing requests.", "target"
+)
+RETRIES: Final = Metric(
+    "ztproxy_retries", "counter", "Requests that were sent to an upstream again.", "route"
+)
+
 #: Metrics that are one number: attribute of `Counters` -> metric.
 NUMBERS: Final[dict[str, Metric]] = {
     "opened": Metric("ztproxy_connections_opened", "counter", "Connections accepted."),
@@ -61,6 +74,15 @@ class Durations(Struct, frozen=True):
     total: float
 
 
+class TargetState(Struct, frozen=True):
+    """How a worker sees one target of a route."""
+
+    route: str
+    target: str  # its address, as configured
+    up: bool
+    ejections: int = 0
+
+
 class Snapshot(Struct, frozen=True):
     """All numbers of one process at one moment."""
 
@@ -70,6 +92,8 @@ class Snapshot(Struct, frozen=True):
     refusals: dict[str, int] = {}
     handshakes: dict[str, int] = {}
     numbers: dict[str, float] = {}
+    retries: dict[str, int] = {}
+    targets: tuple[TargetState, ...] = ()
 
 
 class _Row:
@@ -89,7 +113,7 @@ class _Row:
 class Counters:
     """The numbers of one process. Attributes named in NUMBERS may be set and added to directly."""
 
-    __slots__ = (*NUMBERS, "_handshakes", "_refusals", "_rows", "worker")
+    __slots__ = (*NUMBERS, "_handshakes", "_refusals", "_rows", "retries", "targets", "worker")
 
     connections: int
     opened: int
@@ -107,6 +131,8 @@ class Counters:
         self._rows: dict[str, _Row] = {}
         self._refusals: dict[str, int] = {}
         self._handshakes: dict[str, int] = {}
+        self.retries: dict[str, int] = {}  # by route; upstream.Upstreams counts
+        self.targets: tuple[TargetState, ...] = ()
         for name in NUMBERS:
             setattr(self, name, 0)
 
@@ -149,6 +175,8 @@ class Counters:
             refusals=dict(self._refusals),
             handshakes=dict(self._handshakes),
             numbers={name: getattr(self, name) for name in NUMBERS},
+            retries=dict(self.retries),
+            targets=self.targets,
         )
 
 

@@ -31,13 +31,13 @@ class Exchange:
     """A running exchange. Its caller is told what happens through `receiver`."""
 
     __slots__ = (
+        "_again",
         "_connection",
         "_dialling",
         "_home",
         "_paused",
         "_pending",
         "_permit",
-        "_reused",
         "answered",
         "body",
         "complete",
@@ -55,7 +55,7 @@ class Exchange:
         self._permit = permit
         self._connection: UpstreamConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
-        self._reused = False
+        self._again = 0  # times the request was sent again
         self._paused = False
         self._pending = b""  # came while dialling; little, because the client is not read then
 
@@ -97,6 +97,14 @@ class Exchange:
         if connection is not None:
             connection.leave(flush=flush)
 
+    def late(self) -> None:
+        """The caller has waited long enough for an answer, and will abort."""
+
+    @property
+    def target(self) -> str:
+        """The address of the upstream that serves this."""
+        return self._permit.route.upstream.url
+
     # ------------------------------------------------------------------ what the connection does
 
     def start(self, connection: "UpstreamConnection | None") -> None:
@@ -105,29 +113,40 @@ class Exchange:
         if connection is None:
             self._dial()
         else:
-            self._reused = True
             connection.serve(self, self.request.data)
 
     def lost(self, code: str, flaw: str = "") -> None:
-        """The connection died. An idle one may have died before: then once more, on a new one."""
+        """The connection died. What was not answered at all may be sent again, on a new one."""
         self._connection = None
-        if self._reused and self.request.replayable and not self.answered:
+        if self._may_repeat():
             self._dial()
         else:
             self.receiver.failed(code, flaw)
 
+    def _may_repeat(self) -> bool:
+        """Tell whether to send the request again (RFC 9110 section 9.2.2), and count it."""
+        route = self._permit.route
+        if not self.request.replayable or self.answered or self._again >= route.retries:
+            return False
+        self._again += 1
+        self._home.repeated(route)
+        return True
+
     def _dial(self) -> None:
-        self._reused = False
         self.receiver.flow(full=True)
         self._dialling = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
         try:
-            connection = await self._home.connect(self._permit)
+            connection = await self._home.connect(self._permit, self._permit.route.upstream)
         except Unreachable:
             self._dialling = None
             self.receiver.failed("upstream-unreachable")
             return
+        self._begin(connection)
+
+    def _begin(self, connection: "UpstreamConnection") -> None:
+        """Send the request over a new connection."""
         self._dialling = None
         if not connection.usable:
             self.receiver.failed("upstream-unreachable")

@@ -4,16 +4,20 @@ The gateway holds one per worker. Thin: `upstream.pool` plans, `net.dial` connec
 reads.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from ztproxy.model.permit import Permit
+from ztproxy.model.resource import Route, Targets, Upstream
 from ztproxy.net.clock import Clock
 from ztproxy.net.dial import Dialler
 from ztproxy.net.wheel import Wheel
+from ztproxy.telemetry.metrics import TargetState
 from ztproxy.upstream.connection import UpstreamConnection
 from ztproxy.upstream.exchange import Exchange, Request
 from ztproxy.upstream.pool import Pool
 from ztproxy.upstream.receiver import Receiver
+from ztproxy.upstream.spread import Group, Spread
 
 #: Seconds an idle connection is kept.
 IDLE: Final = 45.0
@@ -25,12 +29,26 @@ FRESH: Final = 1.0
 class Upstreams:
     """Opens exchanges and keeps connections between them."""
 
-    def __init__(self, dialler: Dialler, *, wheel: Wheel, clock: Clock, idle: float = IDLE) -> None:
+    def __init__(
+        self,
+        dialler: Dialler,
+        *,
+        wheel: Wheel,
+        clock: Clock,
+        idle: float = IDLE,
+        routes: Iterable[Route] = (),
+        retries: dict[str, int] | None = None,
+    ) -> None:
+        """`routes`: those whose targets are to be seen at once. `retries` counts by route."""
         self.dialler = dialler
         self._wheel = wheel
         self._clock = clock
         self._idle = idle
         self._pool: Pool[UpstreamConnection] = Pool()
+        self._groups: dict[str, Group] = {}  # by route; routes come from the configuration
+        self.retries = {} if retries is None else retries
+        for route in routes:
+            self.group(route)
 
     def __len__(self) -> int:
         return len(self._pool)
@@ -39,8 +57,11 @@ class Upstreams:
         """Start an exchange with the permit's route. Raises TypeError for anything but a permit."""
         if not isinstance(permit, Permit):
             raise TypeError("a permit is needed")
+        route = permit.route
+        if route.targets is not None:
+            return self._spread(permit, request, receiver, route.targets)
         exchange = Exchange(self, permit, request, receiver)
-        exchange.start(self._take(permit, request))
+        exchange.start(self._take(permit, request, route.upstream))
         return exchange
 
     def close(self) -> None:
@@ -48,25 +69,66 @@ class Upstreams:
         for connection in list(self._pool):
             connection.transport.close()
 
-    def _take(self, permit: Permit, request: Request) -> UpstreamConnection | None:
-        route = permit.route
+    def group(self, route: Route) -> Group | None:
+        """Return what is known about the targets of a route, None when there is nothing to choose."""
+        targets = route.targets
+        if targets is None:
+            return None
+        group = self._groups.get(route.name)
+        if group is None or (group.targets is not targets and group.targets != targets):
+            group = self._groups[route.name] = Group(route.name, targets)
+        return group
+
+    def states(self) -> tuple[TargetState, ...]:
+        """Return how the targets of all routes are seen."""
+        return tuple(
+            TargetState(
+                group.route, upstream.url, group.balancer.usable(index), group.balancer.ejections(index)
+            )
+            for group in self._groups.values()
+            for index, upstream in enumerate(group.upstreams)
+        )
+
+    def _spread(self, permit: Permit, request: Request, receiver: Receiver, targets: Targets) -> Exchange:
+        """Start an exchange with one of several targets."""
+        group = self._groups.get(permit.route.name)
+        if group is None or group.targets is not targets:
+            group = self.group(permit.route)
+            assert group is not None
+        index = group.balancer.pick(self._wheel.now)
+        exchange = Spread(self, permit, request, receiver, group, index)
+        exchange.start(self._take(permit, request, group.upstreams[index]))
+        return exchange
+
+    def _take(self, permit: Permit, request: Request, upstream: Upstream) -> UpstreamConnection | None:
         since = self._wheel.now - (self._idle if request.replayable else FRESH)
-        while (connection := self._pool.take(route.upstream, since)) is not None:
+        while (connection := self._pool.take(upstream, since)) is not None:
             if connection.transport.is_closing():
                 continue
-            if connection.trusted is route.portal:
+            if connection.trusted is permit.route.portal:
                 return connection
             connection.transport.close()  # only a route that is not ours leading to our own socket comes here
         return None
 
     # ------------------------------------------------------------------ what exchanges and connections call
 
-    async def connect(self, permit: Permit) -> UpstreamConnection:
-        """Return a new connection for an exchange. Raises net.dial.Unreachable."""
+    @property
+    def now(self) -> float:
+        """Seconds of the monotonic clock, good enough for deadlines."""
+        return self._wheel.now
+
+    async def connect(self, permit: Permit, upstream: Upstream) -> UpstreamConnection:
+        """Return a new connection to one of the permit's upstreams. Raises net.dial.Unreachable."""
         route = permit.route
         return await self.dialler.dial(
-            route.upstream, lambda: UpstreamConnection(self, route.upstream, trusted=route.portal)
+            upstream,
+            lambda: UpstreamConnection(self, upstream, trusted=route.portal),
+            patience=route.connect_timeout,
         )
+
+    def repeated(self, route: Route) -> None:
+        """A request is sent once more."""
+        self.retries[route.name] = self.retries.get(route.name, 0) + 1
 
     def made(self, connection: UpstreamConnection) -> None:
         """A connection is up."""

@@ -28,6 +28,7 @@ CHECKS: Final = (
     Check(network.loops, frozenset({"listen", "portal", "external_port", "telemetry"})),
     Check(network.clashes, frozenset({"listen", "telemetry"})),
     Check(network.idle_tls_settings),
+    Check(network.idle_balancing),
     Check(files.authorities),
     Check(files.state, frozenset({"state"})),
     Check(certificates.usable),

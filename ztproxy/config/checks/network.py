@@ -14,9 +14,10 @@ def loops(settings: Settings, places: Places) -> Iterator[Problem]:
     """Upstreams that lead back to us."""
     hosts = settings.hosts()
     for index, route in enumerate(settings.route_settings):
-        if message := _own(route.to, settings, hosts):
-            remedy = "write the application's own address"
-            yield places.problem(message, remedy, "routes", index, "to")
+        for number, target in enumerate(route.to):
+            if message := _own(target.upstream, settings, hosts):
+                remedy = "write the application's own address"
+                yield places.problem(message, remedy, "routes", index, "to", number)
 
 
 def _own(target: Upstream, settings: Settings, hosts: frozenset[str]) -> str:
@@ -61,10 +62,23 @@ def clashes(settings: Settings, places: Places) -> Iterator[Problem]:
 def idle_tls_settings(settings: Settings, places: Places) -> Iterator[Problem]:
     """TLS settings of an upstream that does not speak TLS: somebody believes it is protected."""
     for index, route in enumerate(settings.route_settings):
-        if route.tls is not None and route.to.scheme != "https":
+        plain = [target for target in route.to if target.upstream.scheme != "https"]
+        if route.tls is not None and plain:
             yield places.problem(
                 "`tls` has no effect: the upstream is not https",
                 "write `to: https://…`, or remove `tls`",
                 *("routes", index, "tls"),
+                key=True,
+            )
+
+
+def idle_balancing(settings: Settings, places: Places) -> Iterator[Problem]:
+    """Settings for several targets where there is one: somebody believes that another one helps out."""
+    for index, route in enumerate(settings.route_settings):
+        if route.ejection is not None and len(route.to) == 1:
+            yield places.problem(
+                "`ejection` has no effect: there is one target, and it is never left out",
+                "write several addresses at `to`, or remove `ejection`",
+                *("routes", index, "ejection"),
                 key=True,
             )

@@ -1,0 +1,53 @@
+"""The sections of a route that say how its upstream is reached. Used by `config.sections`."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, model_validator
+
+from ztproxy.config.secrets import wrong
+from ztproxy.config.section import Section
+from ztproxy.config.values import FilePath, HostName, Milliseconds
+
+MINUTE: Final = 60_000
+
+
+class RouteTls(Section):
+    """How an https upstream proves itself."""
+
+    ca: FilePath | None = None
+    """PEM file of authorities to trust instead of the system's."""
+    server_name: HostName | None = None
+    """Name its certificate must carry; default: the host of `to`."""
+
+
+class Timeouts(Section):
+    """Patience with an upstream."""
+
+    connect: Milliseconds = 5_000
+    """Time until a connection stands, TLS included."""
+    response: Milliseconds = MINUTE
+    """Time until the head of its response."""
+    idle: Milliseconds = 5 * MINUTE
+    """Time without a byte in either direction of a body or WebSocket."""
+
+
+class Ejection(Section):
+    """When one of several targets is left out because of requests it failed: connections that can not be
+    made or break before an answer, answers that are not HTTP, and answers that do not come in time."""
+
+    failures: Annotated[int, Field(ge=1, le=1000)] = 5
+    """So many failures in a row leave a target out."""
+    time: Milliseconds = 30_000
+    """For how long, the first time; each further time takes twice as long."""
+    longest: Milliseconds = 5 * MINUTE
+    """At most this long; a target that was fine for this long begins anew."""
+    share: Annotated[int, Field(ge=1, le=100)] = 50
+    """Per cent of the targets that may be out at once; always at least one, never all."""
+    statuses: tuple[Literal[502, 503, 504], ...] = ()
+    """Answers that count as failures, too."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> "Ejection":
+        if self.time > self.longest:
+            raise wrong("`time` is longer than `longest`", "make time the shorter one")
+        return self
