@@ -1,0 +1,14 @@
+"""Measurements: what a request, a handshake, a stream and an idle connection cost, beside what others cost.
+
+    run        everything, or ONLY=one part; writes results.json and a table     python -m bench.run
+    quick      requests a second against nginx and Caddy, in under 50 seconds     python -m bench.quick
+    requests   proxies taking turns under the same load; CPU per request, latency
+    handshakes, streams, websockets, memory, scale   one part each
+    ground     what all proxies stand on: application, auth services, certificate, processes
+    products   one file for each proxy: its configuration and how it starts
+    load       wrk; `machine` asks /proc; `pairs` is the arithmetic; `report` makes the table
+    journal, policy   micro benchmarks by themselves
+
+The proxy under test has core 0 to itself; load, application and this program have core 1.
+How to read the figures: docs/performance.md.
+"""

@@ -1,0 +1,230 @@
+"""ztproxy as it is shipped: `ztproxy run`; sessions and enrolled devices in its store, policies, records."""
+
+import hashlib
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+import msgspec
+
+from bench.ground import COOKIE, HOST, MTLS_HOST, Ground, python
+from bench.machine import LOAD_CORE, PROXY_CORE, family, free_port
+from bench.products import Running, policies
+from ztproxy.model.subject import Check, Device, Handle, Posture, Principal, Session
+from ztproxy.net.clock import SystemClock
+from ztproxy.store._sqlite import Tables
+
+CONFIG = """
+listen: 127.0.0.1:{port}
+trust_domain: bench.example
+state: state
+tls: {{certificates: [{{cert: {cert}, key: "file:{key}"}}]}}
+portal: {{host: portal.localhost}}
+telemetry: {{listen: "127.0.0.1:{metrics}"}}
+log: {{level: warning}}
+client_certificates: [{{name: workloads, ca: {ca}, kind: workload, trust_domain: bench.example}}]
+policy: {{files: [bench.cedar], timezone: {zone}}}
+limits: {{connections: 20000, connections_per_ip: 20000, body: 2GiB}}
+routes:
+{routes}
+"""
+ROUTE = """
+- name: app{number}
+  from: "https://localhost/app{number}/"
+  to: "http://127.0.0.1:{app}"
+  client_certificate: off
+"""
+MTLS_ROUTE = """
+- name: machines
+  from: "https://mtls.localhost"
+  to: "http://127.0.0.1:{app}"
+  client_certificate: required
+"""
+MTLS_POLICY = """
+@id("machines") permit (
+  principal == Workload::"spiffe://bench.example/ci/deploy", action in Action::"http",
+  resource == Route::"machines"
+) when { context.protocol == "http" };
+"""
+HOUR = 3_600_000
+DEVICE = "dev_bench"
+
+
+class RecordsMissing(Exception):
+    """Requests were answered that no sealed record tells of."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is changed from the main configuration: 50 routes, 200 rules, one session, all on one core."""
+
+    name: str = "ztproxy"
+    workers: int = 1
+    routes: int = 50
+    sessions: int = 1
+    control_apart: bool = False  # the control process on the other core
+    upstream: int = 0  # another application than the one of 1 KiB
+    pinned: bool = True  # False: the workers may use both cores
+
+
+def cookies(count: int) -> list[str]:
+    """Return the cookies of that many sessions, the first that of everybody else's requests."""
+    return [COOKIE, *(f"{number:043d}" for number in range(1, count))]
+
+
+class Ztproxy:
+    """One running product."""
+
+    def __init__(self, ground: Ground, variant: Variant) -> None:
+        self.ground, self.variant = ground, variant
+        self.folder = ground.folder(variant.name)
+        self.port, self.metrics = free_port(), free_port()
+        self._configure()
+        command = [python(), "-m", "ztproxy", "run", "--config", self.folder / "ztproxy.yaml"]
+        command += ["--workers", str(variant.workers)]
+        self.pid = ground.spawn(variant.name, command, core=PROXY_CORE)
+        self._wait()
+        if variant.control_apart:
+            _move(self.parts()["control"], str(LOAD_CORE))
+        if not variant.pinned:
+            _move(self.parts()["workers"], f"{PROXY_CORE},{LOAD_CORE}")
+
+    def running(self) -> Running:
+        """Return it as one of the proxies."""
+        return Running(
+            self.variant.name,
+            self.port,
+            {part: lambda part=part: self.parts()[part] for part in ("workers", "control", "supervisor")},
+            settle=self.settle,
+            stop=lambda: self.ground.stop(self.pid),
+        )
+
+    def parts(self) -> dict[str, list[int]]:
+        """Return the processes by what they are."""
+        found: dict[str, list[int]] = {"workers": [], "control": [], "supervisor": []}
+        for pid in family(self.pid):
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            workers, control = b"ztproxy.service.worker" in line, b"ztproxy.service.control" in line
+            found["workers" if workers else "control" if control else "supervisor"].append(pid)
+        return found
+
+    def settle(self, seconds: float = 60) -> None:
+        """Wait until everything that was written down is sealed."""
+        end, last = time.monotonic() + seconds, -1
+        while time.monotonic() < end:
+            sealed = self._sealed()
+            if sealed == last:
+                return
+            last = sealed
+            time.sleep(0.15)  # more than the sealer's pause
+        raise TimeoutError("records are still being sealed")
+
+    def records(self) -> dict[str, int]:
+        """Return how many permits and outcomes lie in the sealed log."""
+        logs = sorted((self.folder / "state" / "recordings").glob("log-*.jsonl"))
+        return {
+            "permits": _count(logs, r'"record":{"kind":"decision",.*"allow":true'),
+            "outcomes": _count(logs, '"record":{"kind":"outcome"'),
+        }
+
+    def demand_records(self, requests: int) -> str:
+        """Say how many records there are. Raises RecordsMissing when requests have none."""
+        found = self.records()
+        for what, count in found.items():
+            if count < requests:
+                raise RecordsMissing(f"{requests} requests were answered, but {count} {what} are sealed")
+        return f"{requests} requests, {found['permits']} permits and {found['outcomes']} outcomes sealed"
+
+    def _configure(self) -> None:
+        ground, variant = self.ground, self.variant
+        app = variant.upstream or ground.app
+        routes = "".join(ROUTE.format(number=number, app=app) for number in range(variant.routes))
+        routes += MTLS_ROUTE.format(app=app)
+        (self.folder / "bench.cedar").write_text(policies.text(variant.routes) + MTLS_POLICY)
+        (self.folder / "ztproxy.yaml").write_text(
+            CONFIG.format(
+                port=self.port,
+                metrics=self.metrics,
+                cert=ground.cert,
+                key=ground.key,
+                ca=ground.root / "ca.pem",
+                zone=policies.noon(),
+                routes=routes,
+            )
+        )
+        (self.folder / "state").mkdir(mode=0o700)
+        sign_in(self.folder / "state" / "ztproxy.db", cookies(variant.sessions))
+
+    def _wait(self) -> None:
+        end = time.monotonic() + 300  # thousands of routes take their time
+        while time.monotonic() < end:
+            try:
+                if urlopen(f"http://127.0.0.1:{self.metrics}/readyz", timeout=5).status == 200:
+                    break
+            except OSError:
+                time.sleep(0.1)
+            if not Path(f"/proc/{self.pid}/task").exists():
+                break
+        try:
+            self.ground.wait_for(self.port, tls=True, seconds=10)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{self.ground.said(self.variant.name)}") from None
+
+    def _sealed(self) -> int:
+        text = urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10).read().decode()
+        lines = [line for line in text.splitlines() if line.startswith("ztproxy_sealed_records_total")]
+        return int(sum(float(line.rpartition(" ")[2]) for line in lines))
+
+
+def sign_in(database: Path, values: Sequence[str]) -> None:
+    """Put people, their sessions and cookies, their devices and healthy reports into a new store."""
+    now = SystemClock().now()
+    tables = Tables(database, keep=1000)
+    encode = msgspec.msgpack.encode
+
+    def put(kind: str, key: str, value: object) -> None:
+        tables.put(kind, key, encode(value), None, 0, now)
+
+    tables._db.execute("PRAGMA synchronous=OFF")  # a new file, closed before anybody reads it
+    for number, value in enumerate(values):
+        name, device = f"bench:{number}", f"{DEVICE}{number}"
+        person = Principal(
+            "User", name, "https://idp.bench.example", "Bench", groups=("contractors", "staff")
+        )
+        session = Session(
+            id=f"ses_{number}",
+            principal=person,
+            provider="bench",
+            created_at=now,
+            auth_time=now,
+            amr=("pwd", "otp"),
+            last_seen_at=now,
+            expires_at=now + 10 * HOUR,
+            device_id=device,
+            device_proved_at=now,
+        )
+        put("device", device, Device(device, "laptop", f"{number:064x}", owner=name, enrolled_at=now))
+        checks = {check: Check("pass", now) for check in ("disk_encrypted", "firewall", "screen_lock")}
+        put("posture", device, Posture(device, now, 1, "ztproxy-agent", "self", True, checks, "linux"))
+        put("session", session.id, session)
+        digest = hashlib.sha256(value.encode()).hexdigest()
+        put("handle", digest, Handle(session_id=session.id, host=HOST, created_at=now))
+    tables.close()
+
+
+def _count(files: Sequence[Path], pattern: str) -> int:
+    found = subprocess.run(
+        ["grep", "-ch", "--", pattern, *files], capture_output=True, text=True, env={"LC_ALL": "C"}
+    )
+    return sum(int(line) for line in found.stdout.split())
+
+
+def _move(pids: Sequence[int], cores: str) -> None:
+    for pid in pids:
+        subprocess.run(["taskset", "-acp", cores, str(pid)], check=True, stdout=subprocess.DEVNULL)
+
+
+__all__ = ["MTLS_HOST", "RecordsMissing", "Variant", "Ztproxy", "cookies"]
