@@ -10,7 +10,7 @@ from ztproxy.config.load import load, load_all
 from ztproxy.config.policies import load_policies
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
-from ztproxy.model.resource import Ejection, Upstream
+from ztproxy.model.resource import Ejection, HealthCheck, Upstream
 
 GOOD = Path(__file__).parent / "good.yaml"
 
@@ -108,6 +108,7 @@ def test_several_targets_share_what_the_route_says_of_its_upstream(config: Path)
     tls: {ca: tls/root.pem}
     timeouts: {connect: 1s}
     retries: 0
+    health: {path: /healthz, interval: 5s, statuses: [200, 401]}
     ejection: {failures: 2, time: 10s, longest: 1m, share: 30, statuses: [503]}""",
     )
     route = load(config).routes()[0]
@@ -119,12 +120,18 @@ def test_several_targets_share_what_the_route_says_of_its_upstream(config: Path)
     assert {one.upstream.ca for one in route.targets.all} == {str(config.parent / "tls/root.pem")}
     assert route.upstream == route.targets.all[0].upstream
     assert route.targets.ejection == Ejection(2, 10.0, 60.0, 30, frozenset({503}))
+    assert route.targets.health == HealthCheck(
+        "/healthz", "app.corp.example", 5.0, 2.0, statuses=frozenset({200, 401})
+    )
     assert (route.connect_timeout, route.retries) == (1.0, 0)
 
 
 def test_one_target_needs_no_choice(config: Path) -> None:
     edit(config, "    to: http://127.0.0.1:9001", "    to: [{url: 'http://127.0.0.1:9001'}]")
     assert load(config).routes()[0].targets is None
+    edit(config, "    to: [", "    host_header: inside:80\n    health: {path: /healthz}\n    to: [")
+    targets = load(config).routes()[0].targets
+    assert targets is not None and targets.health is not None and targets.health.host == "inside:80"
 
 
 def test_off_is_a_word_and_no_boolean(config: Path) -> None:

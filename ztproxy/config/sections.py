@@ -12,7 +12,7 @@ from ztproxy.config.rates import Pace, rate
 from ztproxy.config.secrets import wrong
 from ztproxy.config.section import Section
 from ztproxy.config.targets import To
-from ztproxy.config.upstream_sections import Ejection, RouteTls, Timeouts
+from ztproxy.config.upstream_sections import Ejection, Health, RouteTls, Timeouts
 from ztproxy.config.values import (
     Algorithm,
     BrowserOrigin,
@@ -291,6 +291,8 @@ class Route(Section):
     retries: Annotated[int, Field(ge=0, le=5)] = 1
     """How often a request that got no byte of an answer is sent again, on a fresh connection: only GET, HEAD,
     OPTIONS, PUT and DELETE without a body."""
+    health: Health | None = None
+    """How targets are asked whether they are well; default: they are not asked."""
     ejection: Ejection | None = None
     """When a target of several is left out for failing requests."""
     max_body: Bytes | None = None

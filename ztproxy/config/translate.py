@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from ztproxy.model.endpoints import OWN
-from ztproxy.model.resource import Ejection, Route, Target, Targets, Upstream
+from ztproxy.model.resource import Ejection, HealthCheck, Route, Target, Targets, Upstream
 from ztproxy.trust.identity.provider import Provider
 
 if TYPE_CHECKING:
@@ -89,9 +89,25 @@ def _route(entry: "sections.Route", body: int) -> Route:
 
 def _targets(entry: "sections.Route", targets: tuple[Target, ...]) -> Targets | None:
     """Return what has to be chosen or watched; None where neither is: then requests pay for nothing."""
-    if len(targets) == 1:
+    if len(targets) == 1 and entry.health is None:
         return None
-    return Targets(all=targets, ejection=_ejection(entry.ejection) if entry.ejection else Ejection())
+    return Targets(
+        all=targets,
+        ejection=_ejection(entry.ejection) if entry.ejection else Ejection(),
+        health=_health(entry.health, entry.host_header or entry.from_.host) if entry.health else None,
+    )
+
+
+def _health(entry: "upstream_sections.Health", host: str) -> HealthCheck:
+    return HealthCheck(
+        path=entry.path,
+        host=host,
+        interval=entry.interval / 1000,
+        patience=entry.timeout / 1000,
+        healthy_after=entry.healthy_after,
+        unhealthy_after=entry.unhealthy_after,
+        statuses=frozenset(entry.statuses),
+    )
 
 
 def _ejection(entry: "upstream_sections.Ejection") -> Ejection:

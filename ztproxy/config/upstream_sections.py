@@ -6,9 +6,11 @@ from pydantic import Field, model_validator
 
 from ztproxy.config.secrets import wrong
 from ztproxy.config.section import Section
-from ztproxy.config.values import FilePath, HostName, Milliseconds
+from ztproxy.config.values import FilePath, HostName, Milliseconds, PlainPath
 
 MINUTE: Final = 60_000
+
+Status = Annotated[int, Field(ge=200, le=599)]
 
 
 class RouteTls(Section):
@@ -29,6 +31,32 @@ class Timeouts(Section):
     """Time until the head of its response."""
     idle: Milliseconds = 5 * MINUTE
     """Time without a byte in either direction of a body or WebSocket."""
+
+
+class Health(Section):
+    """A question that every worker asks every target, so that requests need not find out. The answer's status
+    counts, redirects are not followed, and nobody's identity is in it."""
+
+    path: PlainPath
+    """Path to ask for, by GET."""
+    interval: Milliseconds = 10_000
+    """Time between two questions, give or take a tenth."""
+    timeout: Milliseconds = 2_000
+    """Time for connection and answer together."""
+    healthy_after: Annotated[int, Field(ge=1, le=100)] = 2
+    """So many good answers in a row make a target healthy again."""
+    unhealthy_after: Annotated[int, Field(ge=1, le=100)] = 3
+    """So many bad answers in a row, or none, make it unhealthy; it gets no requests then."""
+    statuses: Annotated[tuple[Status, ...], Field(min_length=1)] = (200, 204)
+    """Good answers."""
+
+    @model_validator(mode="after")
+    def _ends_before_the_next(self) -> "Health":
+        if self.interval < 100:
+            raise wrong("so many questions are a burden", "make `interval` 100ms or more")
+        if self.timeout > self.interval:
+            raise wrong("`timeout` is longer than `interval`", "make timeout the shorter one")
+        return self
 
 
 class Ejection(Section):

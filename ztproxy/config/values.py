@@ -24,6 +24,7 @@ from ztproxy.crypto.spiffe import SpiffeError, parse_id, parse_trust_domain
 from ztproxy.model.durations import UNITS, milliseconds
 from ztproxy.model.endpoints import OWN
 from ztproxy.model.resource import Upstream
+from ztproxy.wire.target import is_plain
 
 
 class Surroundings(TypedDict):
@@ -145,6 +146,15 @@ def place(raw: object) -> Place:
     if prefix.startswith(OWN):
         raise wrong(f"{OWN} belongs to ztproxy on every host", "choose another prefix")
     return Place(host(found[1]), prefix)
+
+
+def plain_path(raw: object) -> str:
+    """Read an absolute path that can be read in one way only."""
+    text = _text(raw)
+    if not text.isascii() or "?" in text or not is_plain(text.encode()):
+        remedy = "write /PATH with plain segments: no //, no dots alone, codes like %20 in upper case only"
+        raise wrong("not a plain path", remedy)
+    return text
 
 
 def upstream(raw: object) -> Upstream:
@@ -360,6 +370,7 @@ From = Annotated[
 BrowserOrigin = Annotated[
     str, _plain(browser_origin), _schema(r"^https?://[^/?#@]+$", "https://other.corp.example")
 ]
+PlainPath = Annotated[str, _plain(plain_path), _schema(r"^/[^?#]*$", "/healthz")]
 Issuer = Annotated[str, _plain(issuer), _schema(r"^https?://[^?#@\s]+$", "https://idp.corp.example")]
 TrustDomain = Annotated[str, _plain(trust_domain), _schema(r"^[a-z0-9._-]{1,255}$", "corp.example")]
 WorkloadId = Annotated[

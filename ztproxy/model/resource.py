@@ -46,11 +46,24 @@ class Ejection(Struct, frozen=True, gc=False):
     statuses: frozenset[int] = frozenset()  # answers that count as failures: some of 502, 503, 504
 
 
+class HealthCheck(Struct, frozen=True, gc=False):
+    """A question that each worker asks every target now and then, whether or not there are requests."""
+
+    path: str
+    host: str  # Host it asks for
+    interval: float = 10.0  # seconds between questions
+    patience: float = 2.0  # seconds for connection and answer together
+    healthy_after: int = 2  # good answers in a row
+    unhealthy_after: int = 3  # bad ones, or none, in a row
+    statuses: frozenset[int] = frozenset({200, 204})  # good answers
+
+
 class Targets(Struct, frozen=True, gc=False):
     """All upstreams of a route, and how one is chosen. Kept per worker in `upstream.balance`."""
 
     all: tuple[Target, ...]
     ejection: Ejection = Ejection()
+    health: HealthCheck | None = None
 
 
 class Route(Struct, frozen=True, gc=False):

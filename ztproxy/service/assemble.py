@@ -28,6 +28,7 @@ from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.metrics import Counters
 from ztproxy.trust.gather import Gatherer
 from ztproxy.trust.memory import Memory
+from ztproxy.upstream.spread import Group
 from ztproxy.upstream.upstreams import Upstreams
 
 
@@ -43,6 +44,7 @@ class Lasting:
     link: Link
     audit: Audit
     paths: Paths
+    groups: dict[str, Group]  # what was learned of the targets of routes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,12 @@ class Assembly:
     world: World
     contexts: ServerContexts
     upstreams: Upstreams
+
+    def start(self, lasting: Lasting) -> None:
+        """Begin what runs beside requests; from now on this is what is learned from."""
+        lasting.groups.clear()
+        lasting.groups.update(self.upstreams.groups)
+        self.upstreams.start()
 
     def retire(self) -> None:
         """Let go of what is idle; what is in use finishes."""
@@ -70,6 +78,7 @@ def assemble(settings: Settings, policies: PolicySet, lasting: Lasting) -> Assem
         wheel=lasting.wheel,
         clock=lasting.clock,
         routes=routes,
+        known=lasting.groups,
         retries=lasting.counters.retries,
     )
     world = World(

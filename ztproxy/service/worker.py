@@ -66,6 +66,7 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
         link=link,
         audit=Audit(journal),
         paths=paths,
+        groups={},
     )
 
     async with asyncio.TaskGroup() as group:
@@ -75,6 +76,7 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
         listener = _listener(listening, assembly, lasting)
         lasting.wheel.start()
         listener.start()
+        assembly.start(lasting)
         ticking = group.create_task(_tick(lasting, lambda: assembly))
         log.info("worker is up", extra={"worker": index})
         await stop.wait()

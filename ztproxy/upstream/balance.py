@@ -117,6 +117,10 @@ class Balancer:
         """Tell whether a target is neither unhealthy nor left out."""
         return self._states[index].usable
 
+    def healthy(self, index: int) -> bool:
+        """Tell what active checks said of a target; at first it is believed well."""
+        return self._states[index].healthy
+
     def ejections(self, index: int) -> int:
         """Return how often a target was left out."""
         return self._states[index].ejections

@@ -42,6 +42,15 @@ class Group:
         else:
             self.balancer.succeeded(index)
 
+    def checked(self, index: int, *, healthy: bool) -> None:
+        """Active checks have come to another conclusion about a target."""
+        self.balancer.checked(index, healthy=healthy)
+        log.log(
+            logging.INFO if healthy else logging.WARNING,
+            "a target is healthy again" if healthy else "a target is unhealthy: it fails its checks",
+            extra={"route": self.route, "target": self.upstreams[index].url},
+        )
+
     def failed(self, index: int, now: float) -> None:
         """A target did not answer a request as it should."""
         if self.balancer.failed(index, now):

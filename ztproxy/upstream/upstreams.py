@@ -4,7 +4,9 @@ The gateway holds one per worker. Thin: `upstream.pool` plans, `net.dial` connec
 reads.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from ztproxy.model.permit import Permit
@@ -15,6 +17,7 @@ from ztproxy.net.wheel import Wheel
 from ztproxy.telemetry.metrics import TargetState
 from ztproxy.upstream.connection import UpstreamConnection
 from ztproxy.upstream.exchange import Exchange, Request
+from ztproxy.upstream.health import watch
 from ztproxy.upstream.pool import Pool
 from ztproxy.upstream.receiver import Receiver
 from ztproxy.upstream.spread import Group, Spread
@@ -37,18 +40,21 @@ class Upstreams:
         clock: Clock,
         idle: float = IDLE,
         routes: Iterable[Route] = (),
+        known: Mapping[str, Group] = MappingProxyType({}),
         retries: dict[str, int] | None = None,
     ) -> None:
-        """`routes`: those whose targets are to be seen at once. `retries` counts by route."""
+        """`routes`: those whose targets are watched. `known`: what another one learned of them.
+        `retries` counts by route."""
         self.dialler = dialler
         self._wheel = wheel
         self._clock = clock
         self._idle = idle
         self._pool: Pool[UpstreamConnection] = Pool()
-        self._groups: dict[str, Group] = {}  # by route; routes come from the configuration
+        self.groups: dict[str, Group] = dict(known)  # by route; routes come from the configuration
         self.retries = {} if retries is None else retries
-        for route in routes:
-            self.group(route)
+        groups = {route.name: group for route in routes if (group := self.group(route)) is not None}
+        self.groups = groups
+        self._checks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
         return len(self._pool)
@@ -64,8 +70,21 @@ class Upstreams:
         exchange.start(self._take(permit, request, route.upstream))
         return exchange
 
+    def start(self) -> None:
+        """Begin to ask targets how they are, where their route says so."""
+        create = asyncio.get_running_loop().create_task
+        self._checks += [
+            create(watch(self.dialler, group, index, check))
+            for group in self.groups.values()
+            if (check := group.targets.health) is not None
+            for index in range(len(group.upstreams))
+        ]
+
     def close(self) -> None:
-        """Close all idle connections."""
+        """Close all idle connections, and ask targets no more."""
+        for check in self._checks:
+            check.cancel()
+        self._checks.clear()
         for connection in list(self._pool):
             connection.transport.close()
 
@@ -74,9 +93,9 @@ class Upstreams:
         targets = route.targets
         if targets is None:
             return None
-        group = self._groups.get(route.name)
+        group = self.groups.get(route.name)
         if group is None or (group.targets is not targets and group.targets != targets):
-            group = self._groups[route.name] = Group(route.name, targets)
+            group = self.groups[route.name] = Group(route.name, targets)
         return group
 
     def states(self) -> tuple[TargetState, ...]:
@@ -85,13 +104,13 @@ class Upstreams:
             TargetState(
                 group.route, upstream.url, group.balancer.usable(index), group.balancer.ejections(index)
             )
-            for group in self._groups.values()
+            for group in self.groups.values()
             for index, upstream in enumerate(group.upstreams)
         )
 
     def _spread(self, permit: Permit, request: Request, receiver: Receiver, targets: Targets) -> Exchange:
         """Start an exchange with one of several targets."""
-        group = self._groups.get(permit.route.name)
+        group = self.groups.get(permit.route.name)
         if group is None or group.targets is not targets:
             group = self.group(permit.route)
             assert group is not None
