@@ -26,6 +26,7 @@ import uvloop
 
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.limits import Limits
+from ztproxy.gateway.quotas import Quotas
 from ztproxy.gateway.world import World
 from ztproxy.model._seal import SEAL
 from ztproxy.model.permit import Permit
@@ -94,6 +95,8 @@ class Open:
 
     def refused(self, code: str) -> None: ...
 
+    def limited(self, limit: str) -> None: ...
+
     def connections_opened(self) -> None: ...
 
     def connections_closed(self) -> None: ...
@@ -116,6 +119,7 @@ async def serve(port: int, upstream: int, root: Path) -> None:
         paths=everything,
         ledger=everything,
         routes=everything,
+        quotas=Quotas([], {}),
         upstreams=Upstreams(Dialler({}), wheel=wheel, clock=clock),
         counters=everything,
         clock=clock,

@@ -36,6 +36,7 @@ tls: {{certificates: [{{cert: server.pem, key: "file:server.key"}}]}}
 portal: {{host: portal.localhost}}
 telemetry: {{listen: "127.0.0.1:{metrics}"}}
 log: {{level: warning}}
+limits: {{requests_per_source: unlimited, handshakes_per_source: unlimited, handshakes: unlimited}}
 policy: {{files: [bench.cedar]}}
 routes: [{{name: app, from: "https://localhost", to: "http://127.0.0.1:{upstream}"}}]
 """

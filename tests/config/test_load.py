@@ -10,6 +10,7 @@ from ztproxy.config.load import load, load_all
 from ztproxy.config.policies import load_policies
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
+from ztproxy.model.quota import Quota, Rate
 from ztproxy.model.resource import Ejection, HealthCheck, Upstream
 
 GOOD = Path(__file__).parent / "good.yaml"
@@ -55,6 +56,18 @@ def test_relative_paths_start_at_the_file_wherever_we_are(
     settings = load(Path(base.name) / "ztproxy.yaml")
     assert settings.tls.certificates[0].cert == base / "tls/server.pem"
     assert settings.tls.certificates[0].key.path == base / "tls/server.key"
+
+
+def test_quotas_hold_for_one_route_or_for_all_but_the_portal(config: Path) -> None:
+    edit(config, "routes:\n", "limits: {quotas: [{per: session, concurrent: 9}]}\nroutes:\n")
+    config.write_text(config.read_text() + "    quotas: [{per: route, rate: 30/m burst 5}]\n")
+    app, *portal = load(config).routes()
+    everywhere, own = app.quotas
+    assert everywhere == Quota("session", None, 9)
+    assert own == Quota("route", Rate(0.5, 5), scope=app.name)
+    assert {route.quotas for route in portal} == {(Quota("source", Rate(20.0, 400), strangers=True),)}
+    edit(config, "quotas: [{per: session, concurrent: 9}]", "sign_in_per_source: unlimited")
+    assert {route.quotas for route in load(config).routes()[1:]} == {()}
 
 
 def test_routes_are_values_of_the_model(config: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.limits import Limits
+from ztproxy.gateway.quotas import Quotas
 from ztproxy.gateway.world import World
 from ztproxy.model._seal import SEAL
 from ztproxy.model.codes import CODES
@@ -19,6 +20,7 @@ from ztproxy.model.request import AccessRequest, ClientCertificate, Peer, TlsFac
 from ztproxy.model.resource import NOWHERE, Resource, Route, Upstream
 from ztproxy.net.clock import FixedClock
 from ztproxy.net.dial import Unreachable
+from ztproxy.net.sources import Bounds, Source
 from ztproxy.net.wheel import SPOKES, Wheel
 from ztproxy.upstream.upstreams import Upstreams
 
@@ -142,12 +144,16 @@ class Counters:
         self.handshakes: list[str] = []
         self.open = 0
         self.pauses = 0
+        self.limits: list[str] = []
 
     def request(self, route: str, status: int, seconds: float) -> None:
         self.requests.append((route, status))
 
     def refused(self, code: str) -> None:
         self.refusals.append(code)
+
+    def limited(self, limit: str) -> None:
+        self.limits.append(limit)
 
     def connections_opened(self) -> None:
         self.open += 1
@@ -241,8 +247,9 @@ class Dialler:
 
 
 class Arrival:
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, source: Source) -> None:
         self._peer = peer
+        self.source = source
         self.left = False
 
     def peer(self, tls: object) -> Peer:
@@ -271,6 +278,7 @@ class Stage:
             paths=self.paths,
             ledger=self.ledger,
             routes=Routes(*(routes or (ROUTE, PORTAL))),
+            quotas=Quotas(routes, {}),
             upstreams=self.upstreams,
             counters=self.counters,
             clock=self.clock,
@@ -279,10 +287,11 @@ class Stage:
             new_request_id=self._id,
         )
         self.peer = Peer(ip="192.0.2.7", port=4711, tls=TlsFacts("TLSv1.3", sni, certificate))
+        self.source = Source(self.peer.ip, Bounds(), self.clock.seconds)
         self.client, self.connection, self.arrival = self.connect()
 
     def connect(self) -> tuple[Transport, Connection, Arrival]:
-        arrival = Arrival(self.peer)
+        arrival = Arrival(self.peer, self.source)
         connection = Connection(lambda: self.world, arrival)  # type: ignore[arg-type]
         transport = Transport("client", self.events, connection)
         connection.connection_made(transport)

@@ -18,6 +18,7 @@ from gateway_pki import Authority
 
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.limits import Limits
+from ztproxy.gateway.quotas import Quotas
 from ztproxy.gateway.world import World
 from ztproxy.model.resource import Route, Upstream
 from ztproxy.net.clock import SystemClock
@@ -47,6 +48,7 @@ class Gateway:
             paths=self.paths,
             ledger=self.ledger,
             routes=Routes(route),
+            quotas=Quotas([route], {}),
             upstreams=Upstreams(Dialler({}), wheel=self.wheel, clock=clock),
             counters=self.counters,
             clock=clock,

@@ -202,8 +202,25 @@ class Policy(Section):
     """Facts that the control process has not confirmed for this long are unknown: they permit nothing."""
 
 
+class Quota(Section):
+    """A bound on permitted requests of one kind of caller. Give `rate`, `concurrent` or both."""
+
+    per: Literal["principal", "session", "source", "route"]
+    """Who counts as one. Callers without a session count by principal, those without a name by source."""
+    rate: Pace | None = None
+    """Requests, like `10/s burst 40`."""
+    concurrent: Count | None = None
+    """Requests and streams under way at once."""
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> "Quota":
+        if self.rate is None and self.concurrent is None:
+            raise wrong("a quota without a bound", "give `rate: 10/s burst 40`, `concurrent: 8` or both")
+        return self
+
+
 class Limits(Section):
-    """Bounds on what callers can make us hold."""
+    """Bounds on what callers can make us hold and do. Each worker counts for itself."""
 
     head: HeadBytes = 32 << 10
     """Size of a request head."""
@@ -225,8 +242,20 @@ class Limits(Section):
     """TLS handshakes of one worker under way at once."""
     handshaking_per_source: Count = 64
     """TLS handshakes from one source under way at once."""
+    requests_per_source: Pace = rate("1000/s burst 2000")
+    """Requests from one source, before it is known who asks."""
+    sign_in_per_source: Pace = rate("20/s burst 400")
+    """Requests from one source to the portal by people who are not signed in."""
+    quotas: tuple[Quota, ...] = Field(default=(), max_length=16)
+    """Quotas of callers over all routes together, except the portal."""
     body: Bytes = 1 << 30
     """Size of a request body, unless the route says otherwise."""
+
+    @model_validator(mode="after")
+    def _of_callers(self) -> "Limits":
+        if any(quota.per == "route" for quota in self.quotas):
+            raise wrong("`per: route` without a route", "write this quota below the route's `quotas`")
+        return self
 
 
 class Allow(Section):
@@ -297,5 +326,7 @@ class Route(Section):
     """When a target of several is left out for failing requests."""
     max_body: Bytes | None = None
     """Size of a request body; default: `limits.body`."""
+    quotas: tuple[Quota, ...] = Field(default=(), max_length=16)
+    """Bounds on permitted requests to this route."""
     allow: Allow | None = None
     """Shorthand for a permit policy of this route."""

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from ztproxy.model.endpoints import OWN
+from ztproxy.model.quota import Quota, Rate
 from ztproxy.model.resource import Ejection, HealthCheck, Route, Target, Targets, Upstream
 from ztproxy.trust.identity.provider import Provider
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ztproxy.config import sections, upstream_sections
     from ztproxy.config.settings import Settings
 
@@ -26,7 +29,8 @@ def origin(host: str, port: int) -> str:
 
 def routes(settings: "Settings") -> tuple[Route, ...]:
     """Return the configured routes in the order of the file."""
-    return tuple(_route(entry, settings.limits.body) for entry in settings.route_settings)
+    everywhere = _quotas(settings.limits.quotas, "")
+    return tuple(_route(entry, settings.limits.body, everywhere) for entry in settings.route_settings)
 
 
 def portal_routes(settings: "Settings") -> tuple[Route, ...]:
@@ -41,6 +45,7 @@ def portal_routes(settings: "Settings") -> tuple[Route, ...]:
         title=settings.portal.title,
         max_body=1 << 20,
         portal=True,
+        quotas=_sign_in(settings.limits.sign_in_per_source),
     )
     others = sorted(settings.hosts() - {settings.portal.host})
     return (whole, *(replace(whole, host=host, prefix=OWN) for host in others))
@@ -64,7 +69,16 @@ def providers(settings: "Settings") -> tuple[Provider, ...]:
     )
 
 
-def _route(entry: "sections.Route", body: int) -> Route:
+def _sign_in(rate: Rate | None) -> tuple[Quota, ...]:
+    """Bound what strangers get permitted: each such request leaves records."""
+    return (Quota("source", rate, strangers=True),) if rate is not None else ()
+
+
+def _quotas(entries: "Iterable[sections.Quota]", scope: str) -> tuple[Quota, ...]:
+    return tuple(Quota(entry.per, entry.rate, entry.concurrent or 0, scope) for entry in entries)
+
+
+def _route(entry: "sections.Route", body: int, everywhere: tuple[Quota, ...]) -> Route:
     targets = tuple(Target(_upstream(entry, target.upstream), target.weight) for target in entry.to)
     return Route(
         name=entry.name,
@@ -84,6 +98,7 @@ def _route(entry: "sections.Route", body: int) -> Route:
         retries=entry.retries,
         max_body=entry.max_body or body,
         origins=frozenset(entry.origins),
+        quotas=everywhere + _quotas(entry.quotas, entry.name),
     )
 
 

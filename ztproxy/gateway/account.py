@@ -6,6 +6,7 @@ that a response is about to end settles before handing the last byte to the clie
 
 from typing import Protocol
 
+from ztproxy.gateway.quotas import Claim, Excess
 from ztproxy.gateway.world import World
 from ztproxy.model.permit import Permit
 from ztproxy.model.record import OutcomeRecord
@@ -22,13 +23,24 @@ class Live(Protocol):
 class Account:
     """One path from permit to outcome."""
 
-    __slots__ = ("_began", "_number", "_permit", "_world", "exchange", "first_byte", "live", "status")
+    __slots__ = (
+        "_began",
+        "_claim",
+        "_number",
+        "_permit",
+        "_world",
+        "exchange",
+        "first_byte",
+        "live",
+        "status",
+    )
 
     def __init__(self, world: World, permit: Permit, live: Live) -> None:
         self.live: Live | None = live  # whom a cut ends; None when it is over
         self.status = 0  # sent to the client
         self.first_byte = -1  # ms until the upstream answered
         self.exchange: Exchange | None = None  # whom to ask for the target, where a route has several
+        self._claim: Claim | None = None
         self._world = world
         self._permit = permit
         self._began = world.clock.monotonic()
@@ -38,6 +50,16 @@ class Account:
     def settled(self) -> bool:
         """Tell whether the end has been written down."""
         return self._number is None
+
+    def claim(self, source: str) -> Excess | None:
+        """Count the path in the quotas of its route until it ends, or return which of them is used up."""
+        world = self._world
+        claim = world.quotas.claim(self._permit, source, world.wheel.now)
+        if isinstance(claim, Excess):
+            world.counters.limited(claim.limit)
+            return claim
+        self._claim = claim
+        return None
 
     def answered(self, status: int) -> None:
         """The upstream's response head is here."""
@@ -51,6 +73,8 @@ class Account:
             return True
         exchange, self.exchange = self.exchange, None
         self.live = None  # leaves no cycle: a request is freed when it ends, not by the collector
+        if self._claim is not None:
+            self._claim.release()
         world = self._world
         world.paths.close(number)
         seconds = world.clock.monotonic() - self._began

@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         "full",
         "peer",
         "peer_lines",
+        "source",
         "transport",
         "world",
     )
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, current: Callable[[], World], arrival: Arrival) -> None:
         self.world = current()
         self.full = False  # the client takes no more bytes for now
+        self.source = arrival.source
         self._current = current
         self._arrival = arrival
         self._wheel = self.world.wheel

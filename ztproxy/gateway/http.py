@@ -6,8 +6,11 @@ leave their record too; then the one door answers; then the relay runs, or the r
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from ztproxy.gateway import facts
 from ztproxy.gateway.ports import Answer
+from ztproxy.gateway.quotas import seconds
 from ztproxy.gateway.refuse import refusal_of
 from ztproxy.gateway.relay import Relay
 from ztproxy.model.decision import Refusal
@@ -26,6 +29,10 @@ def serve(client: "Connection", head: RequestHead) -> None:
     world = client.world
     resource = NOWHERE if head.problem else world.routes.match(head.host, head.path)
     request = facts.of_http(head, resource, client.peer, world.new_request_id())
+    bucket = client.source.requests
+    if bucket is not None and (wait := bucket.take(world.wheel.now)):
+        slow_down(client, head, request, wait)
+        return
     wrong = objection(head, request, client.peer)
     if wrong:
         turn_away(client, head, request, wrong)
@@ -82,6 +89,17 @@ def _comes_with_the_browser(head: RequestHead, peer: Peer) -> bool:
 def _own_origin(head: RequestHead, route: Route) -> bool:
     origin = head.notes.get(fields.ORIGIN, b"").decode("latin-1").lower()
     return origin == f"https://{head.authority}" or origin in route.origins
+
+
+def slow_down(client: "Connection", head: RequestHead, request: AccessRequest, wait: float) -> None:
+    """Refuse a source that asks too fast, before it is known who asks.
+
+    The connection ends, too: a flood then has to shake hands for every request, and that is bounded.
+    """
+    client.world.counters.limited("source-requests")
+    refusal = refusal_of("too-many-requests", request.context.request_id, close=True)
+    refusal = replace(refusal, retry_after=seconds(wait), detail="source-requests")
+    client.refuse(head, recorded(client, request, refusal))
 
 
 def turn_away(client: "Connection", head: RequestHead, request: AccessRequest, wrong: str) -> None:

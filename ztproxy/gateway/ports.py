@@ -54,3 +54,6 @@ class Counters(Protocol):
 
     def refused(self, code: str) -> None:
         """A refusal was sent."""
+
+    def limited(self, limit: str) -> None:
+        """A rate or quota was used up; `limit` is one of a few words."""

@@ -47,6 +47,9 @@ class Relay:
     def start(self) -> None:
         """Send the request, with what is there of its body."""
         head, client = self._head, self._client
+        if self._permit.route.quotas and (excess := self._account.claim(client.source.name)):
+            self._refuse(excess.code, excess.limit, excess.retry_after)
+            return
         if head.body > self._permit.route.max_body:
             self._refuse("body-too-large")
             return
@@ -195,15 +198,15 @@ class Relay:
     def _is_too_large(self) -> bool:
         return self._client.body_received > self._permit.route.max_body
 
-    def _refuse(self, wrong: str, detail: str = "") -> None:
+    def _refuse(self, wrong: str, detail: str = "", retry_after: int = 0) -> None:
         """Answer with a refusal for a code or flaw, if nothing else has been said yet."""
         refusal = refusal_of(wrong, self._permit.decision_id)
         detail = detail or refusal.detail
         if self._started:
             self._abort(refusal.code, detail)
             return
-        if refusal.code == "bad-request":
-            refusal = replace(refusal, close=True)
+        if refusal.code == "bad-request" or retry_after:
+            refusal = replace(refusal, close=not retry_after, retry_after=retry_after)
         self._account.status = refusal.status
         self._drop()
         if self._settle(refusal.code, detail):

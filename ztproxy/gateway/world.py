@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.ports import Counters, Door, Ledger, Paths, Router
+from ztproxy.gateway.quotas import Quotas
 from ztproxy.net.clock import Clock
 from ztproxy.net.wheel import Wheel
 from ztproxy.upstream.upstreams import Upstreams
@@ -21,6 +22,7 @@ class World:
     paths: Paths
     ledger: Ledger
     routes: Router
+    quotas: Quotas
     upstreams: Upstreams
     counters: Counters
     clock: Clock

@@ -31,6 +31,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "request-timeout": (408, "The request took too long to arrive."),
     "upgrade-not-allowed": (403, "Protocol upgrades are not allowed here."),
     "method-not-supported": (501, "This method is not supported."),
+    "too-many-requests": (429, "Too many requests. Wait a moment, then try again."),
     "too-many-connections": (503, "Too many connections from this address."),
     # beyond us
     "upstream-unreachable": (502, "The application can not be reached."),

@@ -1,6 +1,12 @@
-"""How much is allowed, as values. Built by `config`, kept by `net` and the gateway."""
+"""How much is allowed, as values. Built by `config`, kept by `net.sources` and `gateway.quotas`."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import Struct
+
+#: Whose requests are counted together.
+Per = Literal["principal", "session", "source", "route"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,3 +15,13 @@ class Rate:
 
     per_second: float
     burst: int
+
+
+class Quota(Struct, frozen=True):
+    """A bound on what is permitted. Routes that carry the same quota count together."""
+
+    per: Per
+    rate: Rate | None = None
+    concurrent: int = 0  # exchanges and streams under way at once; 0: as many as there are
+    scope: str = ""  # the one route it holds for; "": all that carry it
+    strangers: bool = False  # holds for callers that nobody knows, and for nobody else

@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ztproxy.model.quota import Quota
+
 ClientCertificateMode = Literal["off", "optional", "required"]
 
 
@@ -86,6 +88,7 @@ class Route(Struct, frozen=True, gc=False):
     portal: bool = False  # ours: the portal and its endpoints under /.ztproxy/
     targets: Targets | None = None  # when there is something to choose or to watch
     retries: int = 1  # how often a request that was not answered at all is sent again, if that does no harm
+    quotas: tuple[Quota, ...] = ()
     origins: frozenset[str] = frozenset()  # exact origins allowed to open WebSockets ("https://host[:port]")
 
     @property

@@ -5,6 +5,7 @@ assembly; everything that follows from the configuration is made here, anew and 
 certificates) and waits for nothing; starts nothing.
 """
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 from ztproxy.administrator.access import Access
@@ -13,7 +14,9 @@ from ztproxy.administrator.paths import Paths
 from ztproxy.config.settings import Settings
 from ztproxy.crypto.ids import RequestIds
 from ztproxy.gateway.limits import Limits
+from ztproxy.gateway.quotas import Quotas, Table
 from ztproxy.gateway.world import World
+from ztproxy.model.quota import Quota
 from ztproxy.net.certificates import Bundle, read_bundle
 from ztproxy.net.clock import Clock, entropy
 from ztproxy.net.dial import Dialler
@@ -45,6 +48,7 @@ class Lasting:
     audit: Audit
     paths: Paths
     groups: dict[str, Group]  # what was learned of the targets of routes
+    tables: MutableMapping[Quota, Table]  # what was used of quotas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,7 @@ def assemble(settings: Settings, policies: PolicySet, lasting: Lasting) -> Assem
         paths=lasting.paths,
         ledger=lasting.audit,
         routes=RouteTable(routes, next(route for route in routes if route.portal)),
+        quotas=Quotas(routes, lasting.tables),
         upstreams=upstreams,
         counters=lasting.counters,
         clock=lasting.clock,
@@ -129,6 +134,7 @@ def bounds_of(settings: Settings) -> Bounds:
         handshakes_per_source=limits.handshakes_per_source,
         handshaking=limits.handshaking,
         handshaking_per_source=limits.handshaking_per_source,
+        requests_per_source=limits.requests_per_source,
     )
 
 

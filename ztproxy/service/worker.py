@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from ztproxy.administrator.audit import Audit
 from ztproxy.administrator.paths import Paths
@@ -67,6 +68,7 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
         audit=Audit(journal),
         paths=paths,
         groups={},
+        tables=WeakValueDictionary(),
     )
 
     async with asyncio.TaskGroup() as group:

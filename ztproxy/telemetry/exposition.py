@@ -16,6 +16,7 @@ from ztproxy.telemetry.metrics import (
     BUCKETS,
     DURATION,
     HANDSHAKES,
+    LIMITED,
     NUMBERS,
     REFUSALS,
     REQUESTS,
@@ -42,6 +43,7 @@ class SnapshotCollector(Collector):
         yield self._requests()
         yield self._durations()
         yield self._labelled(REFUSALS, ((one.worker, one.refusals) for one in self._snapshots))
+        yield self._labelled(LIMITED, ((one.worker, one.limited) for one in self._snapshots))
         yield self._labelled(HANDSHAKES, ((one.worker, one.handshakes) for one in self._snapshots))
         yield self._labelled(RETRIES, ((one.worker, one.retries) for one in self._snapshots))
         yield from self._targets()

@@ -33,6 +33,7 @@ DURATION: Final = Metric(
     "ztproxy_request_duration_seconds", "histogram", "Time from decision to end of the exchange.", "route"
 )
 REFUSALS: Final = Metric("ztproxy_refusals", "counter", "Refused requests by code.", "code")
+LIMITED: Final = Metric("ztproxy_limited", "counter", "Requests above a rate or quota.", "limit")
 HANDSHAKES: Final = Metric(
     "ztproxy_handshake_failures", "counter", "Connections that ended before a request.", "reason"
 )
@@ -91,6 +92,7 @@ class Snapshot(Struct, frozen=True):
     durations: dict[str, Durations] = {}
     refusals: dict[str, int] = {}
     handshakes: dict[str, int] = {}
+    limited: dict[str, int] = {}
     numbers: dict[str, float] = {}
     retries: dict[str, int] = {}
     targets: tuple[TargetState, ...] = ()
@@ -113,7 +115,7 @@ class _Row:
 class Counters:
     """The numbers of one process. Attributes named in NUMBERS may be set and added to directly."""
 
-    __slots__ = (*NUMBERS, "_handshakes", "_refusals", "_rows", "retries", "targets", "worker")
+    __slots__ = (*NUMBERS, "_handshakes", "_limited", "_refusals", "_rows", "retries", "targets", "worker")
 
     connections: int
     opened: int
@@ -133,6 +135,7 @@ class Counters:
         self._handshakes: dict[str, int] = {}
         self.retries: dict[str, int] = {}  # by route; upstream.Upstreams counts
         self.targets: tuple[TargetState, ...] = ()
+        self._limited: dict[str, int] = {}
         for name in NUMBERS:
             setattr(self, name, 0)
 
@@ -148,6 +151,10 @@ class Counters:
     def refused(self, code: str) -> None:
         """Count a refusal by its code (model.codes)."""
         self._refusals[code] = self._refusals.get(code, 0) + 1
+
+    def limited(self, limit: str) -> None:
+        """Count a request above a rate or quota; `limit` is one of a few words."""
+        self._limited[limit] = self._limited.get(limit, 0) + 1
 
     def connections_opened(self) -> None:
         """Count an accepted connection."""
@@ -174,6 +181,7 @@ class Counters:
             durations={route: Durations(tuple(row.counts), row.total) for route, row in self._rows.items()},
             refusals=dict(self._refusals),
             handshakes=dict(self._handshakes),
+            limited=dict(self._limited),
             numbers={name: getattr(self, name) for name in NUMBERS},
             retries=dict(self.retries),
             targets=self.targets,

@@ -1,0 +1,143 @@
+"""Quotas: how many permitted requests a caller, a source or a route may have, per second and at once.
+
+Asked by `gateway.account` after policy has said yes and before anything is opened, so that a quota tells
+nothing to those who may not come in. Local to a worker, O(1), on the wheel's clock; of each quota a bounded
+number of callers is remembered.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, MutableMapping
+from math import ceil
+from typing import Final
+
+from msgspec import Struct
+
+from ztproxy.model.permit import Permit
+from ztproxy.model.quota import Quota
+from ztproxy.model.resource import Route
+from ztproxy.model.subject import ANONYMOUS
+from ztproxy.net.rate import Bucket
+
+KEYS: Final = 10_000  # callers of one quota
+LONGEST: Final = 3600  # seconds to ask anybody to wait
+_TRIES: Final = 8  # callers with something under way to pass over when one has to be forgotten
+
+
+class Excess(Struct, frozen=True):
+    """A quota is used up."""
+
+    code: str  # model.codes
+    limit: str  # which: the quota's `per`, or "sign-in"
+    retry_after: int  # seconds
+
+
+class Meter:
+    """What one caller has used of one quota."""
+
+    __slots__ = ("bucket", "running")
+
+    def __init__(self, quota: Quota, now: float) -> None:
+        self.bucket = Bucket(quota.rate, now) if quota.rate is not None else None
+        self.running = 0
+
+
+class Table:
+    """All meters of one quota."""
+
+    __slots__ = ("__weakref__", "_keys", "_meters", "quota")
+
+    def __init__(self, quota: Quota, keys: int = KEYS) -> None:
+        self.quota = quota
+        self._keys = keys
+        self._meters: OrderedDict[str, Meter] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._meters)
+
+    def meter(self, key: str, now: float) -> Meter:
+        """Return a caller's meter."""
+        meter = self._meters.get(key)
+        if meter is not None:
+            self._meters.move_to_end(key)
+            return meter
+        if len(self._meters) >= self._keys:
+            self._forget()
+        meter = self._meters[key] = Meter(self.quota, now)
+        return meter
+
+    def _forget(self) -> None:
+        """Drop who came least recently and has nothing under way: those are as bounded as connections."""
+        for _ in range(_TRIES):
+            key, meter = self._meters.popitem(last=False)
+            if not meter.running:
+                return
+            self._meters[key] = meter
+
+
+class Claim:
+    """What one request holds of its quotas until it is over."""
+
+    __slots__ = ("_meters",)
+
+    def __init__(self, meters: list[Meter]) -> None:
+        self._meters = meters
+
+    def release(self) -> None:
+        """Give back. To be called once."""
+        for meter in self._meters:
+            meter.running -= 1
+
+
+class Quotas:
+    """The quotas of all routes. `tables` outlives them: a quota that stays goes on counting."""
+
+    __slots__ = ("_plans",)
+
+    def __init__(self, routes: Iterable[Route], tables: MutableMapping[Quota, Table]) -> None:
+        self._plans: dict[str, tuple[Table, ...]] = {}
+        for route in routes:
+            if route.quotas:
+                found = [tables.get(quota) or Table(quota) for quota in route.quotas]
+                tables.update({table.quota: table for table in found})
+                self._plans[route.name] = tuple(found)
+
+    def claim(self, permit: Permit, source: str, now: float) -> Claim | Excess:
+        """Count a permitted request in, or say what it has to wait for; then nothing was counted."""
+        meters = []
+        for table in self._plans.get(permit.route.name, ()):
+            quota = table.quota
+            if quota.strangers and permit.principal_id != ANONYMOUS.id:
+                continue
+            meter = table.meter(_key(quota, permit, source), now)
+            if quota.concurrent and meter.running >= quota.concurrent:
+                return _excess(quota, 1.0)
+            if meter.bucket is not None and (wait := meter.bucket.wait(now)):
+                return _excess(quota, wait)
+            meters.append(meter)
+        for meter in meters:
+            meter.running += 1
+            if meter.bucket is not None:
+                meter.bucket.take(now)
+        return Claim(meters)
+
+
+def _key(quota: Quota, permit: Permit, source: str) -> str:
+    """Return who counts as one. Strangers are many: what one source uses up is not missing to others."""
+    if quota.per == "route":
+        return ""
+    if quota.per == "session" and permit.session_id:
+        return permit.session_id
+    if quota.per == "source" or permit.principal_id == ANONYMOUS.id:
+        return "@" + source
+    return permit.principal_id
+
+
+def _excess(quota: Quota, wait: float) -> Excess:
+    """A caller's own excess is told apart from that of everybody together (RFC 6585 section 4)."""
+    code = "overloaded" if quota.per == "route" else "too-many-requests"
+    return Excess(code, "sign-in" if quota.strangers else quota.per, seconds(wait))
+
+
+def seconds(wait: float) -> int:
+    """Return how long to wait in whole seconds, as Retry-After says it (RFC 9110 section 10.2.3)."""
+    return ceil(min(max(wait, 1.0), LONGEST))
