@@ -66,6 +66,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put(base / "tls/other.key", key_pem(generate_private_key(SECP256R1())), 0o600)
     put(base / "tls/expired.pem", pem(old))
     put(base / "tls/client.pem", pem(client))
+    put(base / "tls/client.key", key_pem(key), 0o600)
     put(base / "tls/junk.pem", "not a certificate\n")
     put(base / "secrets/client", "s3cr3t-in-a-file\n", 0o600)
     put(base / "secrets/open", "s3cr3t-for-all\n", 0o644)

@@ -77,7 +77,11 @@ def test_routes_are_values_of_the_model(config: Path) -> None:
         """\
     app: office
     to: https://10.0.0.7
-    tls: {ca: tls/root.pem, server_name: office.internal}
+    tls:
+      ca: tls/root.pem
+      server_name: office.internal
+      certificate: tls/client.pem
+      key: file:tls/client.key
     host_header: office.internal:8080
     client_certificate: required
     websocket: false
@@ -95,6 +99,8 @@ def test_routes_are_values_of_the_model(config: Path) -> None:
         server_name="office.internal",
         ca=str(config.parent / "tls/root.pem"),
         host_header="office.internal:8080",
+        certificate=str(config.parent / "tls/client.pem"),
+        key=str(config.parent / "tls/client.key"),
     )
     assert (route.client_certificate, route.websocket, route.max_body) == ("required", False, 3072)
     assert (route.response_timeout, route.idle_timeout) == (0.5, 120.0)

@@ -11,6 +11,8 @@ UPSTREAMS = [
     Upstream(scheme="https", host="a", port=1),
     Upstream(scheme="https", host="a", port=1, server_name="b"),
     Upstream(scheme="https", host="a", port=1, ca="/ca.pem"),
+    Upstream(scheme="https", host="a", port=1, certificate="/a.pem", key="/a.key"),
+    Upstream(scheme="https", host="a", port=1, certificate="/b.pem", key="/b.key"),
     Upstream(scheme="http", host="a", port=1, host_header="x"),
 ]
 upstreams = st.sampled_from(UPSTREAMS)

@@ -49,7 +49,7 @@ class Keeper:
         if ended:
             self.over.set()
 
-    def failed(self, code: str) -> None:
+    def failed(self, code: str, flaw: str = "") -> None:
         self.code = code
         self.over.set()
 
@@ -186,6 +186,42 @@ async def test_https_verifies_the_configured_name(
     for bad in (other_name, other_ca, no_context):
         assert (await fetch(pool, bad)).code == "upstream-unreachable"
     assert len(pool) == 1
+
+
+async def test_an_upstream_that_wants_a_certificate_gets_that_of_the_route_and_no_other(
+    make: Make, free_port: Callable[[], int], authority: Authority
+) -> None:
+    async def who(request: web.Request) -> web.Response:
+        certificate = request.transport.get_extra_info("peercert")  # type: ignore[union-attr]
+        return web.Response(text=str(certificate["subject"]))
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", who)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    server = authority.server("inside.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server.certificate, server.key)
+    context.load_verify_locations(str(authority.file))
+    context.verify_mode = ssl.CERT_REQUIRED
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context).start()
+    bare = Upstream(
+        scheme="https", host="127.0.0.1", port=port, server_name="inside.example", ca=str(authority.file)
+    )
+    ours = [authority.client(common_name=name) for name in ("gateway-a", "gateway-b")]
+    one, other = (
+        msgspec.structs.replace(bare, certificate=str(files.certificate), key=str(files.key))
+        for files in ours
+    )
+    pool = make(bare, one, other)
+    for _ in range(2):
+        assert b"gateway-a" in (await fetch(pool, one)).body
+        assert b"gateway-b" in (await fetch(pool, other)).body
+    assert len(pool) == 2  # never one for both
+    assert (await fetch(pool, bare)).code in ("upstream-unreachable", "upstream-invalid")
+    assert len(pool) == 2
+    await runner.cleanup()
 
 
 async def test_nobody_there(make: Make, free_port: Callable[[], int], tmp_path: Path) -> None:

@@ -142,4 +142,6 @@ def _upstream(entry: "sections.Route", target: Upstream) -> Upstream:
         server_name=tls.server_name if tls else None,
         ca=str(tls.ca) if tls and tls.ca else None,
         host_header=entry.host_header,
+        certificate=str(tls.certificate) if tls and tls.certificate else None,
+        key=str(tls.key.path) if tls and tls.key else None,
     )

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from ztproxy.config.secrets import wrong
 from ztproxy.config.section import Section
-from ztproxy.config.values import FilePath, HostName, Milliseconds, PlainPath
+from ztproxy.config.values import FilePath, HostName, KeyFile, Milliseconds, PlainPath
 
 MINUTE: Final = 60_000
 
@@ -14,12 +14,22 @@ Status = Annotated[int, Field(ge=200, le=599)]
 
 
 class RouteTls(Section):
-    """How an https upstream proves itself."""
+    """How an https upstream proves itself, and how we prove ourselves to it."""
 
     ca: FilePath | None = None
     """PEM file of authorities to trust instead of the system's."""
     server_name: HostName | None = None
     """Name its certificate must carry; default: the host of `to`."""
+    certificate: FilePath | None = None
+    """PEM file of the client certificate we show it, then its intermediates."""
+    key: KeyFile | None = None
+    """The certificate's private key, PEM without a passphrase, `file:PATH`."""
+
+    @model_validator(mode="after")
+    def _is_a_pair(self) -> "RouteTls":
+        if (self.certificate is None) != (self.key is None):
+            raise wrong("a certificate and its key belong together", "give both, or none")
+        return self
 
 
 class Timeouts(Section):

@@ -9,6 +9,10 @@ from ztproxy.model.quota import Quota
 ClientCertificateMode = Literal["off", "optional", "required"]
 
 
+#: What a TLS context for upstreams is made of: PEM files of authorities, of a certificate, of its key.
+TlsFiles = tuple[str | None, str | None, str | None]
+
+
 class Upstream(Struct, frozen=True, gc=False, cache_hash=True):
     """Where a route's requests go: one origin over http, https or a unix socket.
 
@@ -22,6 +26,13 @@ class Upstream(Struct, frozen=True, gc=False, cache_hash=True):
     server_name: str | None = None  # TLS: name verified in the upstream's certificate (default: host)
     ca: str | None = None  # TLS: PEM file trusted for this upstream (default: the system's)
     host_header: str | None = None  # Host sent upstream (default: the one the client asked for)
+    certificate: str | None = None  # TLS: PEM file of the certificate we show, leaf first
+    key: str | None = None  # TLS: PEM file of its private key
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        """The files its TLS context is made of."""
+        return self.ca, self.certificate, self.key
 
     @property
     def url(self) -> str:

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from ztproxy.model.resource import Upstream
+from ztproxy.model.resource import TlsFiles, Upstream
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
 
@@ -18,9 +18,9 @@ class Unreachable(Exception):
 
 
 class Dialler:
-    """Makes connections. `contexts` holds a TLS context for each CA file that upstreams name."""
+    """Makes connections. `contexts` holds a TLS context for all files that upstreams name."""
 
-    def __init__(self, contexts: Mapping[str | None, ssl.SSLContext]) -> None:
+    def __init__(self, contexts: Mapping[TlsFiles, ssl.SSLContext]) -> None:
         self._contexts = contexts
 
     async def dial(self, upstream: Upstream, factory: Callable[[], _P], *, patience: float) -> _P:
@@ -42,7 +42,7 @@ class Dialler:
                 factory,
                 upstream.host,
                 upstream.port,
-                ssl=self._contexts[upstream.ca],
+                ssl=self._contexts[upstream.tls_files],
                 server_hostname=upstream.server_name or upstream.host,
             )
         return protocol

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
-from ztproxy.model.resource import ClientCertificateMode, Route, Upstream
+from ztproxy.model.resource import ClientCertificateMode, Route, TlsFiles, Upstream
 from ztproxy.net.certificates import Bundle
 
 _Contexts = Mapping[ClientCertificateMode, ssl.SSLContext]
@@ -107,17 +107,21 @@ def server_context(pair: KeyPair, mode: ClientCertificateMode, bundles: Iterable
     return context
 
 
-def client_context(ca: str | None) -> ssl.SSLContext:
-    """Make a context for upstreams that trusts one PEM file, or the system. Raises OSError."""
+def client_context(ca: str | None, certificate: str | None = None, key: str | None = None) -> ssl.SSLContext:
+    """Make a context for upstreams that trusts one PEM file, or the system, and shows a certificate if given.
+    Raises OSError."""
     context = ssl.create_default_context(cafile=ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
     return context
 
 
-def client_contexts(upstreams: Iterable[Upstream]) -> dict[str | None, ssl.SSLContext]:
-    """Return a context for each trusted file that https upstreams name. Raises OSError."""
-    return {ca: client_context(ca) for ca in {one.ca for one in upstreams if one.scheme == "https"}}
+def client_contexts(upstreams: Iterable[Upstream]) -> dict[TlsFiles, ssl.SSLContext]:
+    """Return a context for each set of files that https upstreams name. Raises OSError."""
+    wanted = {one.tls_files for one in upstreams if one.scheme == "https"}
+    return {files: client_context(*files) for files in wanted}
 
 
 def _pem(der: bytes) -> str:

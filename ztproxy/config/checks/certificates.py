@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ztproxy.config.checks.files import read_certificates
 from ztproxy.config.places import Places
 from ztproxy.config.problems import Problem
-from ztproxy.config.sections import Certificate
+from ztproxy.config.secrets import Secret
 from ztproxy.config.settings import Settings
 
 LEAST_RSA_BITS = 2048
@@ -26,8 +27,36 @@ def usable(settings: Settings, places: Places) -> Iterator[Problem]:
             continue
         for message, remedy in _faults(found[0]):
             yield places.problem(message, remedy, *at)
-        if fault := _key_fault(entry, found[0]):
+        if not names_of(found[0]):
+            message = "the certificate names no host (subjectAltName DNS)"
+            yield places.problem(message, "issue it with the hosts as SANs", *at)
+        if fault := _key_fault(entry.key, found[0]):
             yield places.problem(*fault, "tls", "certificates", index, "key")
+
+
+def shown(settings: Settings, places: Places) -> Iterator[Problem]:
+    """Certificates that we show to upstreams: usable as those of clients, with their keys."""
+    for index, route in enumerate(settings.route_settings):
+        if route.tls is None or route.tls.certificate is None or route.tls.key is None:
+            continue
+        at = ("routes", index, "tls", "certificate")
+        found = read_certificates(route.tls.certificate)
+        if isinstance(found, str):
+            yield places.problem(found, f"put the certificate (PEM) into {route.tls.certificate}", *at)
+            continue
+        for message, remedy in (*_faults(found[0]), *_client_faults(found[0])):
+            yield places.problem(message, remedy, *at)
+        if fault := _key_fault(route.tls.key, found[0]):
+            yield places.problem(*fault, "routes", index, "tls", "key")
+
+
+def _client_faults(leaf: x509.Certificate) -> Iterator[tuple[str, str]]:
+    try:
+        uses = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        return
+    if ExtendedKeyUsageOID.CLIENT_AUTH not in uses:
+        yield "the certificate is not for clients (extendedKeyUsage)", "issue one for clientAuth"
 
 
 def _faults(leaf: x509.Certificate) -> Iterator[tuple[str, str]]:
@@ -39,22 +68,20 @@ def _faults(leaf: x509.Certificate) -> Iterator[tuple[str, str]]:
             f"the certificate begins only on {leaf.not_valid_before_utc:%Y-%m-%d}",
             "check the clock, or wait",
         )
-    if not names_of(leaf):
-        yield "the certificate names no host (subjectAltName DNS)", "issue it with the hosts as SANs"
     key = leaf.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < LEAST_RSA_BITS:
         yield f"an RSA key of {key.key_size} bits is weak", "use EC P-256, or RSA of 2048 bits or more"
 
 
-def _key_fault(entry: Certificate, leaf: x509.Certificate) -> tuple[str, str] | None:
-    if not entry.key.reveal():
+def _key_fault(secret: Secret, leaf: x509.Certificate) -> tuple[str, str] | None:
+    if not secret.reveal():
         return None  # could not be read, which is said already
     try:
-        key = load_pem_private_key(entry.key.reveal().encode(), password=None)
+        key = load_pem_private_key(secret.reveal().encode(), password=None)
     except TypeError:
-        return f"the key {entry.key.path} has a passphrase", "store it without one, mode 0600"
+        return f"the key {secret.path} has a passphrase", "store it without one, mode 0600"
     except ValueError:
-        return f"{entry.key.path} holds no private key that can be read", "name the PEM file of the key"
+        return f"{secret.path} holds no private key that can be read", "name the PEM file of the key"
     if not isinstance(
         key,
         rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey,

@@ -32,6 +32,7 @@ CHECKS: Final = (
     Check(files.authorities),
     Check(files.state, frozenset({"state"})),
     Check(certificates.usable),
+    Check(certificates.shown),
     Check(certificates.coverage, frozenset({"tls", "portal"})),
 )
 
