@@ -102,7 +102,7 @@ def test_routes_are_values_of_the_model(config: Path) -> None:
         certificate=str(config.parent / "tls/client.pem"),
         key=str(config.parent / "tls/client.key"),
     )
-    assert (route.client_certificate, route.websocket, route.max_body) == ("required", False, 3072)
+    assert (route.client_certificate, route.upgrades, route.max_body) == ("required", frozenset(), 3072)
     assert (route.response_timeout, route.idle_timeout) == (0.5, 120.0)
     assert (route.labels, route.title) == (frozenset("ab"), "app")
     assert route.origins == {"https://chat.corp.example"}

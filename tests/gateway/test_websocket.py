@@ -224,7 +224,7 @@ async def test_a_malformed_handshake_is_a_400(stage: Stage, old: bytes, new: byt
 
 
 async def test_a_route_without_websockets() -> None:
-    stage = Stage(msgspec.structs.replace(ROUTE, websocket=False))
+    stage = Stage(msgspec.structs.replace(ROUTE, upgrades=frozenset()))
     await stage.says(HANDSHAKE % b"")
     assert stage.happened()[0] == ("refuse", "upgrade-not-allowed")
 

@@ -131,6 +131,7 @@ def test_places_of_policies_are_kept(the: ModuleType) -> None:
         (when('principal in [Group::"contractors", Group::"x"]'), "'x'", ""),
         (when('principal == Anonymous::"nobody"', "principal, action, resource"), "Anonymous", ""),
         (when('context.protocol == "ws"'), 'never "ws"', '"websocket"'),
+        (when('context.protocol == "tcp"'), 'never "tcp"', '"websocket"'),
         (when('"CONNECT" == context.method'), 'never "CONNECT"', ""),
         (when('["mtls", "tpm"].contains(principal.device.proof)').replace("when {", "when { principal has device &&"), 'never "tpm"', ""),
         (when('principal has device.posture && principal.device.posture.level != "atested"'), 'never "atested"', '"attested"'),

@@ -246,7 +246,8 @@ def test_a_slow_head_costs_no_more_than_its_length() -> None:
     ],
 )
 def test_names_that_never_pass(name: bytes) -> None:
-    assert fields.of_request(name) == fields.DROP
+    kind = fields.of_request(name)
+    assert kind != fields.PASS and kind < fields.KEPT
 
 
 @pytest.mark.parametrize(

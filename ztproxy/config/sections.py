@@ -31,6 +31,7 @@ from ztproxy.config.values import (
     SecretValue,
     TimeZone,
     TrustDomain,
+    UpgradeName,
     WorkloadId,
     address,
 )
@@ -307,6 +308,8 @@ class Route(Section):
     """Whether a TLS client certificate is asked for."""
     websocket: bool = True
     """Whether connections may be upgraded to WebSocket."""
+    upgrades: tuple[UpgradeName, ...] = Field(default=(), max_length=20)
+    """Further protocols that connections may be upgraded to. Policy is asked once, for the upgrade."""
     origins: tuple[BrowserOrigin, ...] = ()
     """Further origins whose pages may open WebSockets here; its own origin always may."""
     labels: tuple[Word, ...] = ()

@@ -91,7 +91,7 @@ def _route(entry: "sections.Route", body: int, everywhere: tuple[Quota, ...]) ->
         description=entry.description,
         labels=frozenset(entry.labels),
         client_certificate=entry.client_certificate,
-        websocket=entry.websocket,
+        upgrades=frozenset((*entry.upgrades, *(("websocket",) if entry.websocket else ()))),
         connect_timeout=entry.timeouts.connect / 1000,
         response_timeout=entry.timeouts.response / 1000,
         idle_timeout=entry.timeouts.idle / 1000,

@@ -63,6 +63,7 @@ _HOST: Final = re.compile(
 )
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _PREFIX: Final = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*")
+_UPGRADE: Final = re.compile(r"[a-z0-9][a-z0-9._+-]{0,39}(/[a-z0-9._+-]{1,20})?")
 
 
 def _text(raw: object) -> str:
@@ -248,6 +249,21 @@ def trust_domain(raw: object) -> str:
         ) from None
 
 
+def upgrade_name(raw: object) -> str:
+    """Read a protocol as Upgrade names it, in lower case."""
+    text = _text(raw)
+    if not _UPGRADE.fullmatch(text):
+        raise wrong("not a protocol as Upgrade names it", "write it in lower case: tcp, spdy/3.1")
+    if text == "websocket":
+        raise wrong("WebSocket has a key of its own", "write `websocket: true`")
+    if text.partition("/")[0] in ("h2c", "h2", "http", "tls"):
+        raise wrong(
+            f"{text} would carry requests past the policy",
+            "leave it out; clients go on without it",
+        )
+    return text
+
+
 def workload_id(raw: object) -> str:
     """Read the id of a workload: a SPIFFE ID, or "x509:" and a common name."""
     text = _text(raw)
@@ -373,6 +389,7 @@ BrowserOrigin = Annotated[
 PlainPath = Annotated[str, _plain(plain_path), _schema(r"^/[^?#]*$", "/healthz")]
 Issuer = Annotated[str, _plain(issuer), _schema(r"^https?://[^?#@\s]+$", "https://idp.corp.example")]
 TrustDomain = Annotated[str, _plain(trust_domain), _schema(r"^[a-z0-9._-]{1,255}$", "corp.example")]
+UpgradeName = Annotated[str, _plain(upgrade_name), _schema(rf"^{_UPGRADE.pattern}$", "tcp")]
 WorkloadId = Annotated[
     str, _plain(workload_id), _schema(r"^(spiffe://|x509:).+$", "spiffe://corp.example/ci/deployer")
 ]

@@ -7,19 +7,21 @@ future per request. It knows bytes, body framing, back-pressure and time; what a
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, cast
 
 from ztproxy.gateway import forward, http, refusals
+from ztproxy.gateway.client import Pipe, Running
 from ztproxy.gateway.ports import Answer
 from ztproxy.gateway.refuse import refusal_of
 from ztproxy.gateway.relay import Relay
-from ztproxy.gateway.upgrade import Tunnel
 from ztproxy.gateway.world import World
 from ztproxy.model.decision import Refusal
 from ztproxy.model.request import Peer
 from ztproxy.net.listener import Arrival, PeerUnusable
+from ztproxy.wire import fields
 from ztproxy.wire.body import BadBody, ChunkedBody, LengthBody
-from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, RequestReader
+from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, RequestReader, ResponseHead
 
 #: What is left of a refused request's body is read and thrown away up to this to keep the connection, ...
 DRAIN_BYTES: Final = 64 << 10
@@ -37,7 +39,8 @@ _FULL: Final = 2  # the upstream takes no more
 
 
 class Connection(asyncio.Protocol):
-    """The protocol of one client. `current` gives the world each request is served in."""
+    """The protocol of one client, and its `gateway.client.Client`. `current` gives the world each request is
+    served in."""
 
     __slots__ = (
         "_arrival",
@@ -46,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_current",
         "_deciding",
         "_head",
+        "_keep",
         "_keep_after",
         "_not_reading",
         "_read",
@@ -55,6 +59,7 @@ class Connection(asyncio.Protocol):
         "_running",
         "_spare",
         "_wheel",
+        "chunks",
         "deadline",
         "full",
         "peer",
@@ -68,6 +73,7 @@ class Connection(asyncio.Protocol):
         self.world = current()
         self.full = False  # the client takes no more bytes for now
         self.source = arrival.source
+        self.chunks = True  # it speaks HTTP/1.1 and not 1.0
         self._current = current
         self._arrival = arrival
         self._wheel = self.world.wheel
@@ -77,11 +83,12 @@ class Connection(asyncio.Protocol):
         self._head: RequestHead | None = None
         self._body: LengthBody | ChunkedBody | None = None
         self._rest = b""  # read, and not yet taken by anybody
-        self._running: Relay | Tunnel | None = None
+        self._running: Running | None = None
         self._deciding: asyncio.Task[None] | None = None
         self._not_reading = 0
         self._retiring = False
         self._spare = 0
+        self._keep = False  # another request may follow the running one
         self._keep_after = False
         self.deadline = 0.0
 
@@ -174,8 +181,9 @@ class Connection(asyncio.Protocol):
         head, self._rest = found
         self._head = head
         self._read = self._hold
+        self.chunks = not head.http10
         if head.body:
-            self._body = ChunkedBody() if head.body == CHUNKED else LengthBody(head.body)
+            self._body = _chunked(head) if head.body == CHUNKED else LengthBody(head.body)
         http.serve(self, head)
 
     def _read_body(self, data: bytes) -> None:
@@ -214,17 +222,12 @@ class Connection(asyncio.Protocol):
         elif self._spare < 0 or (body is not None and body.done):
             self.close()
 
-    # ------------------------------------------------------------------ what http, relay and tunnel call
+    # ------------------------------------------------------------------ gateway.client.Client
 
     @property
     def body_received(self) -> int:
         """Bytes of request content so far."""
         return self._body.received if self._body is not None else 0
-
-    @property
-    def may_keep(self) -> bool:
-        """Tell whether another request could follow: this one has been read to its end."""
-        return not self._retiring and (self._body is None or self._body.done)
 
     def run(self, relay: Relay) -> None:
         """Let a relay have the connection."""
@@ -246,13 +249,33 @@ class Connection(asyncio.Protocol):
             self._read = self._read_body
         return out, body.done
 
-    def switch(self, tunnel: Tunnel) -> None:
+    def interim(self, head: ResponseHead | None) -> None:
+        """Pass an interim response on; HTTP/1.0 knows none."""
+        if self.chunks:
+            self.transport.write(forward.CONTINUE if head is None else forward.interim_bytes(head))
+
+    def respond(self, head: ResponseHead, body: bytes, *, last: bool) -> None:
+        """Begin the response."""
+        request = self._head
+        assert request is not None
+        # A client that still sends could not be told later that nobody listens any more.
+        whole = self._body is None or self._body.done
+        self._keep = keep = whole and request.keep_alive and not (last or self._retiring)
+        framing = forward.framing_of(head, request)
+        self.transport.write(forward.response_bytes(head, framing, close=not keep) + body)
+
+    def write(self, body: bytes) -> None:
+        """More content."""
+        self.transport.write(body)
+
+    def switch(self, pipe: Pipe, protocol: bytes, head: ResponseHead) -> None:
         """Let a tunnel have the connection, from the next byte on."""
-        self._running = tunnel
-        self._read = tunnel.from_client
+        self.transport.write(forward.switching_bytes(head, protocol))
+        self._running = pipe
+        self._read = pipe.from_client
         rest, self._rest = self._rest, b""
         if rest:
-            tunnel.from_client(rest)
+            pipe.from_client(rest)
         self._go_on_reading(_HELD)
 
     def wait_for(self, head: RequestHead, answer: Awaitable[Answer]) -> None:
@@ -261,9 +284,12 @@ class Connection(asyncio.Protocol):
         self.wait_until(DECIDE_SECONDS)
         self._deciding = asyncio.get_running_loop().create_task(self._decided(head, answer))
 
-    def refuse(self, head: RequestHead | None, refusal: Refusal) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """Answer with a refusal; go on with the next request if the bytes allow it."""
-        keep = head is not None and head.keep_alive and not refusal.close and self._can_skip_body(head)
+        head = self._head
+        self._keep = keep = (
+            head is not None and head.keep_alive and not refusal.close and self._can_skip_body(head)
+        )
         self.world.counters.refused(refusal.code)
         self.transport.write(
             refusals.render(
@@ -279,14 +305,14 @@ class Connection(asyncio.Protocol):
         if refusal.code == "head-too-large":
             self._drain(keep=False)
         else:
-            self.finished(keep)
+            self.finished()
 
-    def finished(self, keep: bool) -> None:
+    def finished(self) -> None:
         """The answer has been written: on to the next request, or close."""
         self._running = None
         if self._body is not None and not self._body.done:
-            self._drain(keep)
-        elif keep and not self._retiring:
+            self._drain(self._keep)
+        elif self._keep and not self._retiring:
             self._next()
         else:
             self.close()
@@ -333,7 +359,7 @@ class Connection(asyncio.Protocol):
         self._deciding = None
         self._go_on_reading(_HELD)
         refusal = refusal_of(code, self.world.new_request_id())
-        self.refuse(self._head, http.recorded(self, None, refusal))
+        self.refuse(http.recorded(self, None, refusal))
 
     def _next(self) -> None:
         """Wait for the next request, or take it from what has been read already."""
@@ -395,6 +421,10 @@ class Connection(asyncio.Protocol):
             self._not_reading &= ~why
             if not self._not_reading and not self.transport.is_closing():
                 self.transport.resume_reading()
+
+
+def _chunked(head: RequestHead) -> ChunkedBody:
+    return ChunkedBody(trails=partial(fields.may_trail, fields.of_request, head.options))
 
 
 def _ignore(data: bytes) -> None:

@@ -16,6 +16,16 @@ def of_http(head: RequestHead, resource: Resource, peer: Peer, request_id: str) 
             peer.ip,
             head.host,
             head.path,
-            "websocket" if head.upgrade == "websocket" else "http",
+            _protocol(head, resource) if head.upgrade else "http",
         ),
     )
+
+
+def _protocol(head: RequestHead, resource: Resource) -> str:
+    """Return the protocol that the connection is to be upgraded to, "http" when that is passed over."""
+    route = resource.route
+    if head.upgrade == "websocket" or (
+        route is not None and head.upgrade in route.upgrades and not route.portal
+    ):
+        return head.upgrade
+    return "http"

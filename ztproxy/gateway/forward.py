@@ -13,7 +13,7 @@ from ztproxy.model.permit import Permit
 from ztproxy.model.request import ClientCertificate, Peer
 from ztproxy.wire.http1 import RequestHead, ResponseHead
 
-_UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+_UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: %b\r\n"
 _CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -24,8 +24,9 @@ def peer_lines(peer: Peer) -> bytes:
     return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: https\r\n" % peer.ip.encode("ascii")
 
 
-def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, *, upgrade: bool) -> bytes:
-    """Return the head that goes to the upstream. `lines` are the connection's `peer_lines`."""
+def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, upgrade: bytes) -> bytes:
+    """Return the head that goes to the upstream. `lines` are the connection's `peer_lines`, `upgrade` is the
+    protocol to ask for, or b""."""
     route = permit.route
     authority = head.authority.encode("ascii")
     host = route.upstream.host_header
@@ -38,7 +39,7 @@ def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, *
             head.fields,
             _cookies(head) if route.portal else head.other_cookies,
             head.framing,
-            _UPGRADE if upgrade else b"",
+            _UPGRADE % upgrade if upgrade else b"",
             lines,
             b"X-Forwarded-Host: %b\r\nZt-Request-Id: %b\r\n"
             % (authority, permit.decision_id.encode("ascii")),
@@ -59,13 +60,18 @@ def response_bytes(head: ResponseHead, framing: bytes, *, close: bool) -> bytes:
     )
 
 
-def framing_of(head: ResponseHead, *, head_only: bool, http10: bool) -> bytes:
-    """Return the line that says where the response's body ends; b"" when closing does, or nothing has to."""
+def framing_of(head: ResponseHead, request: RequestHead) -> bytes:
+    """Return the line that says where the response's body ends; b"" when closing does, or nothing has to.
+
+    With it goes the line that announces what follows the body, to a client that takes that.
+    """
     if head.status == 204:
         return b""  # RFC 9110 section 8.6: no Content-Length there
-    if head.body >= 0 or head_only or head.status == 304:
+    if head.body >= 0 or request.method == "HEAD" or head.status == 304:
         return head.length
-    return b"" if http10 else _CHUNKED
+    if request.http10:
+        return b""
+    return _CHUNKED + head.trailer if request.trailers else _CHUNKED
 
 
 def interim_bytes(head: ResponseHead) -> bytes:
@@ -73,9 +79,9 @@ def interim_bytes(head: ResponseHead) -> bytes:
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, head.fields)
 
 
-def switching_bytes(head: ResponseHead) -> bytes:
-    """Return the response that begins a WebSocket."""
-    return b"HTTP/1.1 101 Switching Protocols\r\n%b%b\r\n" % (head.fields, _UPGRADE)
+def switching_bytes(head: ResponseHead, protocol: bytes) -> bytes:
+    """Return the response that begins another protocol."""
+    return b"HTTP/1.1 101 Switching Protocols\r\n%b%b\r\n" % (head.fields, _UPGRADE % protocol)
 
 
 def _cookies(head: RequestHead) -> bytes:

@@ -4,11 +4,10 @@
 leave their record too; then the one door answers; then the relay runs, or the refusal is rendered.
 """
 
-from typing import TYPE_CHECKING
-
 from msgspec.structs import replace
 
 from ztproxy.gateway import facts
+from ztproxy.gateway.client import Client
 from ztproxy.gateway.ports import Answer
 from ztproxy.gateway.quotas import seconds
 from ztproxy.gateway.refuse import refusal_of
@@ -20,18 +19,15 @@ from ztproxy.model.resource import NOWHERE, Route
 from ztproxy.wire import fields, websocket
 from ztproxy.wire.http1 import BadHead, RequestHead
 
-if TYPE_CHECKING:
-    from ztproxy.gateway.connection import Connection
 
-
-def serve(client: "Connection", head: RequestHead) -> None:
+def serve(client: Client, head: RequestHead) -> None:
     """Serve one request: find what it is for, ask the door, relay or refuse."""
     world = client.world
     resource = NOWHERE if head.problem else world.routes.match(head.host, head.path)
     request = facts.of_http(head, resource, client.peer, world.new_request_id())
     bucket = client.source.requests
     if bucket is not None and (wait := bucket.take(world.wheel.now)):
-        slow_down(client, head, request, wait)
+        slow_down(client, request, wait)
         return
     wrong = objection(head, request, client.peer)
     if wrong:
@@ -41,17 +37,17 @@ def serve(client: "Connection", head: RequestHead) -> None:
     if isinstance(answer, Permit):
         client.run(Relay(client, head, answer))
     elif isinstance(answer, Refusal):
-        client.refuse(head, answer)
+        client.refuse(answer)
     else:
         client.wait_for(head, answer)
 
 
-def act(client: "Connection", head: RequestHead, answer: Answer) -> None:
+def act(client: Client, head: RequestHead, answer: Answer) -> None:
     """Do what the door said."""
     if isinstance(answer, Permit):
         client.run(Relay(client, head, answer))
     else:
-        client.refuse(head, answer)
+        client.refuse(answer)
 
 
 def objection(head: RequestHead, request: AccessRequest, peer: Peer) -> str:
@@ -65,13 +61,14 @@ def objection(head: RequestHead, request: AccessRequest, peer: Peer) -> str:
         return ""  # the door refuses it like a forbidden one
     if route.client_certificate == "required" and peer.tls.certificate is None:
         return "client-certificate-required"
-    return _upgrade_objection(head, route, peer) if head.upgrade == "websocket" else ""
+    return _upgrade_objection(head, route, peer) if head.upgrade else ""
 
 
 def _upgrade_objection(head: RequestHead, route: Route, peer: Peer) -> str:
-    if not route.websocket or route.portal:
-        return "upgrade-not-allowed"
-    if not websocket.is_handshake(head.method, head.body, head.notes):
+    if head.upgrade not in route.upgrades or route.portal:
+        # An offer of another protocol, like h2c, may be passed over in silence (RFC 9110 section 7.8).
+        return "upgrade-not-allowed" if head.upgrade == "websocket" else ""
+    if head.upgrade == "websocket" and not websocket.is_handshake(head.method, head.body, head.notes):
         return "websocket-handshake"
     if _comes_with_the_browser(head, peer) and not _own_origin(head, route):
         return "origin-not-allowed"  # cross-site WebSocket hijacking
@@ -91,7 +88,7 @@ def _own_origin(head: RequestHead, route: Route) -> bool:
     return origin == f"https://{head.authority}" or origin in route.origins
 
 
-def slow_down(client: "Connection", head: RequestHead, request: AccessRequest, wait: float) -> None:
+def slow_down(client: Client, request: AccessRequest, wait: float) -> None:
     """Refuse a source that asks too fast, before it is known who asks.
 
     The connection ends, too: a flood then has to shake hands for every request, and that is bounded.
@@ -99,22 +96,22 @@ def slow_down(client: "Connection", head: RequestHead, request: AccessRequest, w
     client.world.counters.limited("source-requests")
     refusal = refusal_of("too-many-requests", request.context.request_id, close=True)
     refusal = replace(refusal, retry_after=seconds(wait), detail="source-requests")
-    client.refuse(head, recorded(client, request, refusal))
+    client.refuse(recorded(client, request, refusal))
 
 
-def turn_away(client: "Connection", head: RequestHead, request: AccessRequest, wrong: str) -> None:
+def turn_away(client: Client, head: RequestHead, request: AccessRequest, wrong: str) -> None:
     """Refuse a request before policy is asked, and have that recorded."""
     refusal = refusal_of(wrong, request.context.request_id, close=bool(head.problem))
-    client.refuse(head, recorded(client, request, refusal))
+    client.refuse(recorded(client, request, refusal))
 
 
-def reject(client: "Connection", bad: BadHead) -> None:
+def reject(client: Client, bad: BadHead) -> None:
     """Refuse what is no request."""
     refusal = refusal_of(bad.flaw, client.world.new_request_id(), close=True)
-    client.refuse(None, recorded(client, None, refusal))
+    client.refuse(recorded(client, None, refusal))
 
 
-def recorded(client: "Connection", request: AccessRequest | None, refusal: Refusal) -> Refusal:
+def recorded(client: Client, request: AccessRequest | None, refusal: Refusal) -> Refusal:
     """Return the refusal once it is on record, another one when it can not be."""
     try:
         client.world.door.refuse(request, client.peer, refusal)

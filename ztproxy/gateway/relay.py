@@ -4,12 +4,13 @@ Made by `gateway.http` from a Permit; is told of the client by `gateway.connecti
 `upstream.exchange`. It ends in exactly one way and never decides who may do what.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec.structs import replace
 
 from ztproxy.gateway import forward
 from ztproxy.gateway.account import Account
+from ztproxy.gateway.client import Client
 from ztproxy.gateway.refuse import refusal_of
 from ztproxy.gateway.upgrade import Tunnel
 from ztproxy.model.permit import Permit
@@ -17,9 +18,6 @@ from ztproxy.upstream.exchange import Exchange, Request
 from ztproxy.wire import fields, websocket
 from ztproxy.wire.body import BadBody
 from ztproxy.wire.http1 import RequestHead, ResponseHead
-
-if TYPE_CHECKING:
-    from ztproxy.gateway.connection import Connection
 
 #: Methods that may be sent again when an idle connection turns out to be dead (RFC 9110 section 9.2.2).
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
@@ -32,15 +30,14 @@ _BODY_UNEXPECTED: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 class Relay:
     """A running exchange between one client and one upstream. Implements `upstream.Receiver`."""
 
-    __slots__ = ("_account", "_client", "_exchange", "_head", "_keep", "_permit", "_started", "_websocket")
+    __slots__ = ("_account", "_client", "_exchange", "_head", "_permit", "_started", "_upgrading")
 
-    def __init__(self, client: "Connection", head: RequestHead, permit: Permit) -> None:
+    def __init__(self, client: Client, head: RequestHead, permit: Permit) -> None:
         self._client = client
         self._head = head
         self._permit = permit
-        self._websocket = head.upgrade == "websocket"
+        self._upgrading = permit.request.context.protocol != "http"  # what was permitted, not what was asked
         self._exchange: Exchange | None = None
-        self._keep = False  # the client's connection is good for another request
         self._started = False  # a response head went to the client
         self._account = Account(client.world, permit, self)
 
@@ -62,21 +59,21 @@ class Relay:
             self._refuse("body-too-large")
             return
         if head.expects_continue and not (complete or body or head.http10):
-            client.transport.write(forward.CONTINUE)
+            client.interim(None)
         self._open(body, complete)
 
     def _open(self, body: bytes, complete: bool) -> None:
         head, client = self._head, self._client
-        data = forward.request_bytes(
-            head, self._permit, client.peer, client.peer_lines, upgrade=self._websocket
-        )
+        upgrade = head.notes[fields.UPGRADE] if self._upgrading else b""
+        data = forward.request_bytes(head, self._permit, client.peer, client.peer_lines, upgrade)
         request = Request(
             data + body if body else data,
             complete,
             complete and head.body == 0 and head.method in _IDEMPOTENT,
             head.method == "HEAD",
-            not head.http10,
-            self._websocket,
+            client.chunks,
+            self._upgrading,
+            head.trailers,
             head.bound or (head.body != 0 and head.method in _BODY_UNEXPECTED),
         )
         client.wait_until(self._permit.route.response_timeout)
@@ -140,19 +137,25 @@ class Relay:
             self._upgrade(head, body)
             return
         if head.status < 200:
-            if not self._head.http10:
-                self._client.transport.write(forward.interim_bytes(head))
+            self._client.interim(head)
             return
         self._started = True
         self._account.answered(head.status)
-        # A client that still sends could not be told later that nobody listens any more.
-        self._keep = self._head.keep_alive and not self._websocket and self._client.may_keep
-        framing = forward.framing_of(head, head_only=self._head.method == "HEAD", http10=self._head.http10)
-        self._pass_on(forward.response_bytes(head, framing, close=not self._keep) + body, ended)
+        if not ended:
+            self._client.respond(head, body, last=self._upgrading)
+            self._touch()
+        elif self._ended():
+            self._client.respond(head, body, last=self._upgrading)
+            self._client.finished()
 
     def received(self, body: bytes, ended: bool) -> None:
         """More of the response body."""
-        self._pass_on(body, ended)
+        if not ended:
+            self._client.write(body)
+            self._touch()
+        elif self._ended():
+            self._client.write(body)
+            self._client.finished()
 
     def failed(self, code: str, flaw: str = "") -> None:
         """The upstream failed. A truncated response must look truncated."""
@@ -167,29 +170,22 @@ class Relay:
 
     # ------------------------------------------------------------------ steps
 
-    def _pass_on(self, data: bytes, ended: bool) -> None:
-        client = self._client
-        if not ended:
-            client.transport.write(data)
-            self._touch()
-            return
+    def _ended(self) -> bool:
+        """Write the end down, before the last bytes go out; nothing may seem complete when that fails."""
         settled = self._settle("complete")
         self._exchange = None  # it refers to us
-        if settled:
-            client.transport.write(data)
-            client.finished(self._keep)
-        else:
-            client.abort()
+        if not settled:
+            self._client.abort()
+        return settled
 
     def _upgrade(self, head: ResponseHead, data: bytes) -> None:
-        exchange = self._exchange
-        key = self._head.notes.get(fields.WEBSOCKET_KEY, b"")
-        if exchange is None or head.upgrade != "websocket" or not websocket.accepts(key, head.notes):
+        exchange, request = self._exchange, self._head
+        if exchange is None or not exchange.complete or not _agreed(request, head):
             self._refuse("upgrade-mismatch")
             return
         self._account.answered(101)
         tunnel = Tunnel(self._client, self._account, exchange, self._permit.route.idle_timeout)
-        tunnel.begin(head, data)
+        tunnel.begin(request, head, data)
 
     def _touch(self) -> None:
         route = self._permit.route
@@ -210,7 +206,7 @@ class Relay:
         self._account.status = refusal.status
         self._drop()
         if self._settle(refusal.code, detail):
-            self._client.refuse(self._head, refusal)
+            self._client.refuse(refusal)
         else:
             self._client.abort()
 
@@ -227,3 +223,11 @@ class Relay:
     def _settle(self, end: str, detail: str = "") -> bool:
         sent = self._exchange.received if self._exchange is not None else 0
         return self._account.settle(end, self._client.body_received, sent, detail)
+
+
+def _agreed(request: RequestHead, head: ResponseHead) -> bool:
+    """Tell whether a 101 response is to the protocol that was asked for."""
+    if head.upgrade != request.upgrade:
+        return False
+    key = request.notes.get(fields.WEBSOCKET_KEY, b"")
+    return request.upgrade != "websocket" or websocket.accepts(key, head.notes)

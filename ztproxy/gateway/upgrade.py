@@ -1,43 +1,40 @@
-"""A WebSocket after its handshake: bytes both ways until one side ends it, or the door does.
+"""A connection after its upgrade: bytes both ways until one side ends it, or the door does.
 
-`gateway.relay` makes one when the upstream switches protocols. Messages are not looked into; frame
-boundaries are followed, so that a cut ends with a close frame the browser understands.
+`gateway.relay` makes one when the upstream switches protocols. Nothing is looked into; of a WebSocket the
+frame boundaries are followed, so that a cut ends with a close frame the browser understands.
 """
 
-from typing import TYPE_CHECKING
-
-from ztproxy.gateway import forward
 from ztproxy.gateway.account import Account
+from ztproxy.gateway.client import Client
 from ztproxy.upstream.exchange import Exchange
-from ztproxy.wire.http1 import ResponseHead
+from ztproxy.wire import fields
+from ztproxy.wire.http1 import RequestHead, ResponseHead
 from ztproxy.wire.websocket import GOING_AWAY, POLICY_VIOLATION, FrameTracker, close_frame
-
-if TYPE_CHECKING:
-    from ztproxy.gateway.connection import Connection
 
 
 class Tunnel:
-    """A live WebSocket. Implements `upstream.Receiver`."""
+    """A live WebSocket or other protocol. Implements `upstream.Receiver` and `gateway.client.Pipe`."""
 
     __slots__ = ("_account", "_client", "_exchange", "_frames", "_from_client", "_idle", "_to_client")
 
-    def __init__(self, client: "Connection", account: Account, exchange: Exchange, idle: float) -> None:
+    def __init__(self, client: Client, account: Account, exchange: Exchange, idle: float) -> None:
         self._client = client
         self._account = account
         self._exchange = exchange
         self._idle = idle
-        self._frames = FrameTracker()  # of the upstream's bytes
+        self._frames: FrameTracker | None = None  # of the upstream's bytes
         self._from_client = 0
         self._to_client = 0
         account.live = self
         exchange.receiver = self
 
-    def begin(self, head: ResponseHead, data: bytes) -> None:
+    def begin(self, request: RequestHead, head: ResponseHead, data: bytes) -> None:
         """Tell the client, pass on what came along, and take over both directions."""
-        self._client.transport.write(forward.switching_bytes(head))
+        if request.upgrade == "websocket":
+            self._frames = FrameTracker()
+        self._client.switch(self, request.notes[fields.UPGRADE], head)
         if data:
             self.received(data, ended=False)
-        self._client.switch(self)
         self._client.wait_until(self._idle)
 
     # ------------------------------------------------------------------ from the client
@@ -58,7 +55,7 @@ class Tunnel:
     def client_gone(self) -> None:
         """The client's connection is lost."""
         self._exchange.abort(flush=True)
-        self._settle("complete" if self._frames.closing else "client-gone")
+        self._settle("complete" if self._frames is not None and self._frames.closing else "client-gone")
 
     def timed_out(self) -> None:
         """Idle for too long."""
@@ -72,23 +69,28 @@ class Tunnel:
 
     def responded(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         """There is no second response."""
-        raise AssertionError("a response inside a WebSocket")
+        raise AssertionError("a response after an upgrade")
 
     def received(self, body: bytes, ended: bool) -> None:
-        """Bytes for the client."""
+        """Bytes for the client; with `ended`, the upstream has closed in good order."""
         self._to_client += len(body)
-        self._frames.feed(body)
-        self._client.transport.write(body)
-        self._client.wait_until(self._idle)
+        if self._frames is not None:
+            self._frames.feed(body)
+        if body:
+            self._client.write(body)
+        if not ended:
+            self._client.wait_until(self._idle)
+        elif self._frames is None or self._frames.closing:
+            self._end()
+        else:
+            self._finish("upstream-failed", GOING_AWAY, "")
 
     def failed(self, code: str, flaw: str = "") -> None:
-        """The upstream's connection is gone; without its close frame that is a failure."""
-        if not self._frames.closing:
-            self._finish("upstream-failed", GOING_AWAY, "")
-        elif self._settle("complete"):
-            self._client.close()
+        """The upstream's connection is gone; a WebSocket that was closing has ended well all the same."""
+        if self._frames is not None and self._frames.closing:
+            self._end()
         else:
-            self._client.abort()
+            self._finish("upstream-failed", GOING_AWAY, "")
 
     def flow(self, full: bool) -> None:
         """The upstream takes no more bytes for now, or takes bytes again."""
@@ -96,12 +98,19 @@ class Tunnel:
 
     # ------------------------------------------------------------------ ending
 
+    def _end(self) -> None:
+        """All is said."""
+        if self._settle("complete"):
+            self._client.close()
+        else:
+            self._client.abort()
+
     def _finish(self, end: str, code: int, reason: str) -> None:
         """End both sides now, with a close frame if one can be said and would arrive."""
         self._exchange.abort()
         noted = self._settle(end)
-        if noted and self._frames.at_boundary and not self._client.full:
-            self._client.transport.write(close_frame(code, reason))
+        if noted and self._frames is not None and self._frames.at_boundary and not self._client.full:
+            self._client.write(close_frame(code, reason))
             self._client.close()
         else:
             self._client.abort()

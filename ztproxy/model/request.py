@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from ztproxy.model.resource import Resource
 
-Protocol = Literal["http", "websocket"]
+#: "http", or the protocol a request upgrades its connection to, in lower case: "websocket", "tcp"
+Protocol = str
 
 
 class ClientCertificate(Struct, frozen=True, gc=False):

@@ -91,7 +91,7 @@ class Route(Struct, frozen=True, gc=False):
     description: str = ""
     labels: frozenset[str] = frozenset()
     client_certificate: ClientCertificateMode = "optional"
-    websocket: bool = True
+    upgrades: frozenset[str] = frozenset({"websocket"})  # protocols, in lower case
     connect_timeout: float = 5.0  # seconds until a connection to the upstream stands, TLS included
     response_timeout: float = 60.0  # seconds until the upstream's response head
     idle_timeout: float = 300.0  # seconds without a byte in either direction of a stream

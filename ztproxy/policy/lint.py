@@ -45,6 +45,7 @@ class Known:
     routes: Collection[str]
     apps: Collection[str]
     groups: Collection[str] | None = None
+    protocols: frozenset[str] = frozenset()  # that routes may upgrade connections to
 
 
 def lint(statements: Iterable[Statement], known: Known) -> list[Problem]:
@@ -53,7 +54,7 @@ def lint(statements: Iterable[Statement], known: Known) -> list[Problem]:
     seen: dict[str, Statement] = {}
     for statement in statements:
         found = [*_identity(statement, seen), *_annotations(statement), *_instances(statement, known)]
-        found += _conditions(statement)
+        found += _conditions(statement, known)
         name = statement.tree.annotations.get("id", "")
         prefix = f"policy {name}: " if name else ""
         problems += [Problem(statement.file, statement.line, prefix + text, help_) for text, help_ in found]
@@ -133,12 +134,12 @@ def _instances(statement: Statement, known: Known) -> Iterator[Finding]:
 # ------------------------------------------------------------------ conditions
 
 
-def _conditions(statement: Statement) -> Iterator[Finding]:
+def _conditions(statement: Statement, known: Known) -> Iterator[Finding]:
     tree = statement.tree
     found = [node for clause in tree.clauses for node in _walk(clause.expr)]
     operators = [node for node in found if isinstance(node, pst.BinaryOp)]
     for node in operators:
-        yield from _word(node)
+        yield from _word(node, known)
         yield from _range(node)
     for test in (node for node in found if isinstance(node, pst.Is)):
         yield from _kind(test, "principal", tree.principal)
@@ -172,19 +173,21 @@ _HOLDS: Final[dict[str, Callable[[int, int], bool]]] = {
 }
 
 
-def _word(node: pst.BinaryOp) -> Iterator[Finding]:
+def _word(node: pst.BinaryOp, known: Known) -> Iterator[Finding]:
     """Find comparisons of closed lists of words with a word that is not among them."""
     for steps, _, other in _sides(node, ("eq", "not_eq")):
         if isinstance(other, pst.StringLit):
-            yield from _among(steps, other.value)
+            yield from _among(steps, other.value, known)
     if node.op == "contains" and isinstance(node.left, pst.Set):
         for element in node.left.elements:
             if isinstance(element, pst.StringLit):
-                yield from _among(path(node.right), element.value)
+                yield from _among(path(node.right), element.value, known)
 
 
-def _among(steps: tuple[str, ...], word: str) -> Iterator[Finding]:
+def _among(steps: tuple[str, ...], word: str, known: Known) -> Iterator[Finding]:
     words = WORDS.get(steps[-2:])
+    if words is not None and steps[-2:] == ("context", "protocol"):
+        words |= known.protocols
     if words is not None and word not in words:
         listed = ", ".join(f'"{one}"' for one in sorted(words))
         yield f'{".".join(steps)} is never "{word}"', f"it is one of {listed}"

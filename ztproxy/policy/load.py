@@ -50,7 +50,8 @@ def load(
         )
     problems += _portal(routes)
     statements, unread = parse(texts)
-    known = Known({route.name for route in routes}, {route.app for route in routes}, groups)
+    protocols = frozenset(protocol for route in routes for protocol in route.upgrades)
+    known = Known({route.name for route in routes}, {route.app for route in routes}, groups, protocols)
     problems += [*unread, *_invalid(statements), *lint(statements, known)]
     if problems or zone is None:
         raise PolicyProblems(problems)

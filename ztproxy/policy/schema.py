@@ -70,7 +70,7 @@ CHECKS: Final = frozenset({"disk_encrypted", "firewall", "screen_lock", "secure_
 
 #: Strings with a closed list of values: the last steps of an attribute path -> what it can be.
 WORDS: Final[dict[tuple[str, ...], frozenset[str]]] = {
-    ("context", "protocol"): frozenset({"http", "websocket"}),
+    ("context", "protocol"): frozenset({"http", "websocket"}),  # and what routes may upgrade to
     ("context", "method"): frozenset(METHODS),
     ("device", "proof"): frozenset({"", "mtls", "agent"}),
     ("posture", "level"): frozenset({"self", "attested"}),

@@ -5,10 +5,12 @@ accounted for, and goes back to the pool, or it is closed: bytes of one caller n
 """
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from ztproxy.model.resource import Upstream
 from ztproxy.net.wheel import NEVER
+from ztproxy.wire import fields
 from ztproxy.wire.body import BadBody, Body, ChunkedBody, LengthBody, OpenBody
 from ztproxy.wire.http1 import CHUNKED, UNTIL_CLOSE, BadHead, ResponseHead, ResponseReader
 
@@ -130,6 +132,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._exchange = None
         if exc is None and isinstance(self._body, OpenBody):
             exchange.receiver.received(self._body.close(), ended=True)
+        elif exc is None and self._tunnel:
+            exchange.receiver.received(b"", ended=True)
         else:
             exchange.lost(*_INCOMPLETE if self._reader.started else _UNREACHABLE)
 
@@ -236,7 +240,12 @@ def body_of(head: ResponseHead, request: "Request") -> Body | None:
     if request.head_only or head.status in (204, 304) or head.body == 0:
         return None
     if head.body == CHUNKED:
-        return ChunkedBody(framed=request.framed)
+        return _chunked(head, request)
     if head.body == UNTIL_CLOSE:
         return OpenBody(framed=request.framed)
     return LengthBody(head.body)
+
+
+def _chunked(head: ResponseHead, request: "Request") -> ChunkedBody:
+    trails = partial(fields.may_trail, fields.of_response, head.options) if request.trailers else None
+    return ChunkedBody(framed=request.framed, trails=trails)

@@ -24,6 +24,7 @@ class Request(Struct, frozen=True, gc=False):
     head_only: bool = False  # HEAD: the response has no body
     framed: bool = True  # pass bodies of unknown length on as chunks
     upgrade: bool = False  # 101 is an answer
+    trailers: bool = False  # pass fields after the body on
     bound: bool = False  # credentials of the connection, or content it may leave unread: never pool it
 
 

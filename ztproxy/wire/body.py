@@ -2,17 +2,19 @@
 
 `gateway.connection` and `upstream.connection` feed them. Every reader has the same two attributes: `done`
 and `received` (bytes of content so far). `feed` returns (bytes to pass on, bytes after the body). Chunked
-bodies are framed anew: chunk extensions and trailers, in which other readers may see other things, end here.
+bodies are framed anew: chunk extensions, in which other readers may see other things, end here, and so do
+trailers unless the reader is told which ones may pass.
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from ztproxy.wire import flaws
 from ztproxy.wire.heads import FIELD_LINE
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)\r\n").fullmatch
-_TRAILER_LINE: Final = re.compile(FIELD_LINE).fullmatch
+_is_field: Final = re.compile(FIELD_LINE).fullmatch
 
 LINE_LIMIT: Final = 4096  # one size line or trailer line
 SURPLUS_LIMIT: Final = 16384  # all extensions and trailers of one body
@@ -53,12 +55,27 @@ class LengthBody:
 
 
 class ChunkedBody:
-    """A chunked body. With `framed` it is passed on as clean chunks, else as bare content."""
+    """A chunked body. With `framed` it is passed on as clean chunks, else as bare content.
 
-    __slots__ = ("_framed", "_left", "_line", "_stage", "_surplus", "done", "received")
+    `trails` says which names may pass as trailers, None: none. Bare content has none.
+    """
 
-    def __init__(self, *, framed: bool = True) -> None:
+    __slots__ = (
+        "_framed",
+        "_left",
+        "_line",
+        "_stage",
+        "_surplus",
+        "_trailers",
+        "_trails",
+        "done",
+        "received",
+    )
+
+    def __init__(self, *, framed: bool = True, trails: Callable[[bytes], bool] | None = None) -> None:
         self._framed = framed
+        self._trails = trails
+        self._trailers = b""
         self._stage = _SIZE
         self._line = b""
         self._left = 0
@@ -127,11 +144,13 @@ class ChunkedBody:
         if line == b"\r\n":
             self.done = True
             if self._framed:
-                out.append(b"0\r\n\r\n")
+                out.append(b"0\r\n%b\r\n" % self._trailers)
             return
-        if not _TRAILER_LINE(line):
+        if not _is_field(line):
             raise BadBody("trailer-line")
         self._spend(len(line))
+        if self._trails is not None and self._trails(line.partition(b":")[0]):
+            self._trailers += line
 
     def _spend(self, size: int) -> None:
         self._surplus += size

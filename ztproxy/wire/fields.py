@@ -6,6 +6,7 @@ and WSGI map every such spelling to the same variable (HTTP_ZT_PRINCIPAL).
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -20,6 +21,9 @@ TRANSFER_ENCODING: Final = 12
 HOST: Final = 13
 UPGRADE: Final = 14
 EXPECT: Final = 15
+TE: Final = 16
+TRAILER: Final = 17
+MAX_FORWARDS: Final = 18
 KEPT: Final = 20
 ORIGIN: Final = 21
 ACCEPT: Final = 22
@@ -31,7 +35,7 @@ WEBSOCKET_ACCEPT: Final = 27
 AUTHENTICATE: Final = 28
 
 #: Noted fields that may come on several lines; the values are joined as RFC 9110 section 5.3 says.
-REPEATABLE: Final = frozenset({CONNECTION, TRANSFER_ENCODING, UPGRADE, ACCEPT, AUTHENTICATE})
+REPEATABLE: Final = frozenset({CONNECTION, TRANSFER_ENCODING, UPGRADE, TE, TRAILER, ACCEPT, AUTHENTICATE})
 
 # RFC 9110 section 7.6.1, and what older senders treat the same way.
 _HOP_BY_HOP: Final = dict.fromkeys(
@@ -41,8 +45,6 @@ _HOP_BY_HOP: Final = dict.fromkeys(
         b"proxy-authorization",
         b"proxy-authenticate",
         b"proxy-authentication-info",
-        b"te",
-        b"trailer",
         b"http2-settings",
     ),
     DROP,
@@ -56,6 +58,9 @@ _REQUEST: Final[dict[bytes, int]] = {
     b"host": HOST,
     b"upgrade": UPGRADE,
     b"expect": EXPECT,
+    b"te": TE,
+    b"trailer": TRAILER,
+    b"max-forwards": MAX_FORWARDS,
     b"cookie": COOKIE,
     b"origin": ORIGIN,
     b"accept": ACCEPT,
@@ -133,6 +138,8 @@ _RESPONSE: Final[dict[bytes, int]] = {
     b"content-length": CONTENT_LENGTH,
     b"transfer-encoding": TRANSFER_ENCODING,
     b"upgrade": UPGRADE,
+    b"te": DROP,
+    b"trailer": TRAILER,
     b"set-cookie": COOKIE,
     b"www-authenticate": AUTHENTICATE,
     b"sec-websocket-accept": WEBSOCKET_ACCEPT,
@@ -141,6 +148,55 @@ _RESPONSE: Final[dict[bytes, int]] = {
 }
 
 _ODD = re.compile(rb"[^a-z0-9]")
+
+# Fields whose meaning has to be known before the body: routing, conditions, credentials, how to handle the
+# response, what the content is (RFC 9110 section 6.5.1). After it they would only fool somebody.
+_NEVER_LAST: Final = frozenset(
+    (
+        b"age",
+        b"alt-used",
+        b"authentication-info",
+        b"authority",
+        b"cache-control",
+        b"clear-site-data",
+        b"date",
+        b"early-data",
+        b"expires",
+        b"from",
+        b"link",
+        b"location",
+        b"max-forwards",
+        b"pragma",
+        b"prefer",
+        b"range",
+        b"referer",
+        b"refresh",
+        b"retry-after",
+        b"set-cookie",
+        b"strict-transport-security",
+        b"user-agent",
+        b"vary",
+        b"warning",
+        b"x-csrf-token",
+        b"x-frame-options",
+        b"x-requested-with",
+    )
+)
+_NEVER_LAST_PREFIXES: Final = (
+    *_IDENTITY,
+    b"accept",
+    b"access-control-",
+    b"content-",
+    b"cross-origin-",
+    b"if-",
+    b"origin",
+    b"proxy-",
+    b"sec-",
+    b"x-auth",
+    b"x-content-",
+    b"x-host",
+    b"x-http-",
+)
 
 
 # What Connection nearly always says.
@@ -172,6 +228,25 @@ def of_response(name: bytes) -> int:
     if kind is not None:
         return kind
     return DROP if _ODD.sub(b"-", lower).startswith(b"zt-") else PASS
+
+
+def may_trail(kind_of: Callable[[bytes], int], options: frozenset[bytes], name: bytes) -> bool:
+    """Tell whether a field may pass after the body (RFC 9110 section 6.5).
+
+    `kind_of`: of_request or of_response; `options`: what Connection nominates.
+    """
+    if kind_of(name) != PASS:
+        return False
+    lower = name.lower()
+    plain = _ODD.sub(b"-", lower)
+    # Here even a spelling variant of a special name is one too many, in either direction.
+    return not (
+        lower in options
+        or plain in _NEVER_LAST
+        or plain in _REQUEST
+        or plain in _RESPONSE
+        or plain.startswith(_NEVER_LAST_PREFIXES)
+    )
 
 
 def names_of(connection: bytes) -> frozenset[bytes]:

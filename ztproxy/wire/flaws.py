@@ -49,6 +49,8 @@ FLAWS: Final[dict[str, tuple[str, str]]] = {
     # target
     "method": ("method-not-supported", "CONNECT or TRACE"),
     "target-form": ("bad-request", "the target is neither a path, nor this host's https URL, nor OPTIONS *"),
+    "other-authority": ("bad-request", "the URL in the request line and Host disagree, or it is not https"),
+    "max-forwards": ("method-not-supported", "OPTIONS with Max-Forwards that ends here: 0, or no number"),
     "fragment": ("ambiguous-path", "a # in the target"),
     "backslash": ("ambiguous-path", "a backslash in the path"),
     "semicolon": ("ambiguous-path", "a semicolon in the path"),

@@ -18,8 +18,10 @@ from ztproxy.wire.fields import (
     PASS,
     REFUSE,
     REPEATABLE,
+    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
+    may_trail,
     names_of,
 )
 
@@ -36,6 +38,7 @@ Match = re.Match[bytes]
 Matcher = Callable[[bytes], Match | None]
 
 _is_field: Final = re.compile(FIELD_LINE).fullmatch
+_is_name: Final = re.compile(NAME).fullmatch
 _is_length: Final = re.compile(rb"0|[1-9][0-9]{0,17}").fullmatch
 
 # What is wrong when a field that must be single comes again.
@@ -155,6 +158,16 @@ def joined(lines: list[bytes]) -> bytes:
 def upgrade_of(notes: dict[int, bytes], options: frozenset[bytes]) -> str:
     """Return the lower-case value of Upgrade when Connection nominates it, else ""."""
     return notes.get(UPGRADE, b"").lower().decode("latin-1") if b"upgrade" in options else ""
+
+
+def announced(notes: dict[int, bytes], kind_of: Callable[[bytes], int], options: frozenset[bytes]) -> bytes:
+    """Return the Trailer line, ended by CRLF, with those names that may pass after the body; b"" without."""
+    value = notes.get(TRAILER)
+    if value is None:
+        return b""
+    names = [name for name in (part.strip(b" \t") for part in value.split(b",")) if _is_name(name)]
+    names = [name for name in names if may_trail(kind_of, options, name)]
+    return b"Trailer: %b\r\n" % b", ".join(names) if names else b""
 
 
 def _again(before: bytes, kind: int, value: bytes) -> bytes:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ztproxy.wire import cookies, fields, flaws, target
-from ztproxy.wire.heads import CHUNKED, FIELDS, TEXT, BadHead, HeadFinder, joined, sort, upgrade_of
+from ztproxy.wire.heads import CHUNKED, FIELDS, TEXT, BadHead, HeadFinder, announced, joined, sort, upgrade_of
 
 __all__ = [
     "CHUNKED",
@@ -37,8 +38,12 @@ _request_line: Final = re.compile(_REQUEST_LINE).fullmatch
 _response: Final = re.compile(_STATUS_LINE + FIELDS).match
 _status_line: Final = re.compile(_STATUS_LINE).fullmatch
 
+_HOPS: Final = re.compile(rb"[0-9]{1,9}").fullmatch
+
 # Authentication that is bound to the connection, against RFC 9110 section 11: never pooled.
 _BOUND: Final = re.compile(rb"(?:^|,)\s*(?:ntlm|negotiate)\b", re.IGNORECASE).search
+# TE (RFC 9110 section 10.1.4): every member is a transfer coding, but for this one.
+_TRAILERS: Final = re.compile(rb"(?:^|,)[ \t]*trailers[ \t]*(?:,|$)", re.IGNORECASE).search
 _TEXT_HTML: Final = re.compile(rb"\btext/html\b", re.IGNORECASE).search
 
 
@@ -46,7 +51,7 @@ class RequestHead(Struct, frozen=True, gc=False):
     """One request head as it came, sorted into what passes and what we have to know."""
 
     method: str
-    target: str  # as received
+    target: str  # origin-form, or "*"; as received, but for the scheme and authority of a URL
     path: str  # target without query
     http10: bool
     keep_alive: bool
@@ -62,6 +67,8 @@ class RequestHead(Struct, frozen=True, gc=False):
     framing: bytes  # the header line that says so, ended by CRLF; b"" when nothing was said
     expects_continue: bool  # the client waits for "100 Continue" before it sends the body
     bound: bool  # the credentials hold for a connection instead of a request (NTLM, Negotiate)
+    trailers: bool  # the client takes fields after the body
+    options: frozenset[bytes]  # what Connection says
     notes: Mapping[int, bytes]  # values of noted fields, by their number in wire.fields
 
     @property
@@ -89,6 +96,8 @@ class ResponseHead(Struct, frozen=True, gc=False):
     length: bytes  # Content-Length line ended by CRLF, b"" without one
     upgrade: str
     bound: bool  # the upstream authenticates connections instead of requests
+    trailer: bytes  # Trailer line ended by CRLF, for clients that take fields after the body
+    options: frozenset[bytes]  # what Connection says
     notes: Mapping[int, bytes]
 
 
@@ -148,10 +157,24 @@ class ResponseReader(HeadFinder):
 
 # ---------------------------------------------------------------------- requests
 
-#: (host, authority, fields, cookies, other_cookies, handle, body, framing, expects_continue, bound, notes),
-#: as in RequestHead, then (close, upgrade, conflict)
+#: (host, authority, fields, cookies, other_cookies, handle, body, framing, expects_continue, bound, trailers,
+#: options, notes), as in RequestHead, then (close, upgrade, conflict)
 _RequestLines = tuple[
-    tuple[str, str, bytes, tuple[bytes, ...], bytes, str | None, int, bytes, bool, bool, Mapping[int, bytes]],
+    tuple[
+        str,
+        str,
+        bytes,
+        tuple[bytes, ...],
+        bytes,
+        str | None,
+        int,
+        bytes,
+        bool,
+        bool,
+        bool,
+        frozenset[bytes],
+        Mapping[int, bytes],
+    ],
     bool,
     str,
     bool,
@@ -169,6 +192,11 @@ def _request_lines(block: bytes) -> _RequestLines:
     expect = notes.get(fields.EXPECT)
     if expect is not None and expect.lower() != b"100-continue":
         raise BadHead("expectation")
+    trailers = b"te" in options and _TRAILERS(notes.get(fields.TE, b"")) is not None
+    if trailers:
+        passed.append(b"TE: trailers\r\nConnection: TE")
+    if body == CHUNKED and (line := announced(notes, fields.of_request, options)):
+        passed.append(line[:-2])
     ours = cookies.split(cookie_lines) if cookie_lines else _NO_COOKIES
     constant = (
         *host,
@@ -180,6 +208,8 @@ def _request_lines(block: bytes) -> _RequestLines:
         framing,
         expect is not None,
         fields.AUTHORIZATION in notes and _BOUND(notes[fields.AUTHORIZATION]) is not None,
+        trailers,
+        options,
         notes,
     )
     return constant, b"close" in options, upgrade_of(notes, options), ours.conflict
@@ -189,33 +219,47 @@ def _request_head(method: bytes, raw_target: bytes, http10: bool, lines: _Reques
     constant, close, upgrade, conflict = lines
     if http10 and constant[6] == CHUNKED:
         raise BadHead("coding-in-http-1.0")
+    problem = ""
+    if not raw_target.startswith(b"/"):
+        raw_target, problem = target.in_origin_form(raw_target, method, constant[:2])
     text = raw_target.decode("ascii")
-    return RequestHead(
+    head = RequestHead(
         method.decode("ascii"),
         text,
         text.partition("?")[0],
         http10,
         not (http10 or close),
         "" if http10 else upgrade,
-        _problem(method, raw_target, conflict),
+        _problem(method, raw_target, problem, conflict),
         *constant,
     )
+    return _one_hop_less(head) if method == b"OPTIONS" and fields.MAX_FORWARDS in head.notes else head
 
 
-def _problem(method: bytes, raw_target: bytes, conflict: bool) -> str:
+def _one_hop_less(head: RequestHead) -> RequestHead:
+    """Count a hop down (RFC 9110 section 7.6.2): an OPTIONS request that may go no further ends here."""
+    hops = head.notes[fields.MAX_FORWARDS]
+    if not _HOPS(hops) or int(hops) == 0:
+        return replace(head, problem=head.problem or "max-forwards")
+    return replace(head, fields=head.fields + b"Max-Forwards: %d\r\n" % (int(hops) - 1))
+
+
+def _problem(method: bytes, raw_target: bytes, form: str, conflict: bool) -> str:
     if method in (b"CONNECT", b"TRACE"):
         return "method"
-    if not raw_target.startswith(b"/"):
-        return "" if raw_target == b"*" and method == b"OPTIONS" else "target-form"
-    if not target.is_plain(raw_target):
+    if form:
+        return form
+    if raw_target != b"*" and not target.is_plain(raw_target):
         return target.flaw_of(raw_target)
     return "two-session-cookies" if conflict else ""
 
 
 # ---------------------------------------------------------------------- responses
 
-#: (fields, body, length, upgrade, bound, notes) as in ResponseHead, then close
-_ResponseLines = tuple[tuple[bytes, int, bytes, str, bool, Mapping[int, bytes]], bool]
+#: (fields, body, length, upgrade, bound, trailer, options, notes) as in ResponseHead, then close
+_ResponseLines = tuple[
+    tuple[bytes, int, bytes, str, bool, bytes, frozenset[bytes], Mapping[int, bytes]], bool
+]
 
 
 def _response_lines(block: bytes, trusted: bool) -> _ResponseLines:
@@ -232,6 +276,8 @@ def _response_lines(block: bytes, trusted: bool) -> _ResponseLines:
         framing if body >= 0 else b"",
         upgrade_of(notes, options),
         fields.AUTHENTICATE in notes and _BOUND(notes[fields.AUTHENTICATE]) is not None,
+        announced(notes, fields.of_response, options) if body == CHUNKED else b"",
+        options,
         notes,
     )
     return constant, b"close" in options

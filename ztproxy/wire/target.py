@@ -24,6 +24,8 @@ _NEVER: Final = _UNRESERVED | _DELIMITERS
 _MARKS: Final = ((b"#", "fragment"), (b"\\", "backslash"), (b";", "semicolon"), (b"//", "empty-segment"))
 _DOTS: Final = re.compile(rb"/\.{1,2}(?:/|\Z)").search
 
+_URL: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]{0,30})://([^/?#]*)(.*)").fullmatch
+
 _LABEL: Final = rb"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST: Final = re.compile(
     rb"(" + _LABEL + rb"(?:\." + _LABEL + rb")*|\[[0-9A-Fa-f:.]{2,45}\])(?::([1-9][0-9]{0,4}))?"
@@ -38,6 +40,25 @@ def is_plain(target: bytes) -> bool:
     if b"%" not in path:
         return False
     return _codes_are_normal(path) and _PLAIN(_blank(path) + mark + query) is not None
+
+
+def in_origin_form(target: bytes, method: bytes, host: tuple[str, str]) -> tuple[bytes, str]:
+    """Return a target that is no path as one, and what is wrong with it (of wire.flaws) or "".
+
+    A URL has to name https and the very authority that Host names (`host`, from `host_of`): who reads the one
+    and who reads the other must not come to different hosts (RFC 9112 section 3.2.2).
+    """
+    if target == b"*":
+        return target, "" if method == b"OPTIONS" else "target-form"
+    found = _URL(target)
+    if found is None:
+        return target, "target-form"
+    if found[1].lower() != b"https" or host_of(found[2]) != host:
+        return target, "other-authority"
+    path = found[3]
+    if not path and method == b"OPTIONS":
+        return b"*", ""  # section 3.2.4
+    return path if path.startswith(b"/") else b"/" + path, ""
 
 
 def flaw_of(target: bytes) -> str:
