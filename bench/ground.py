@@ -77,6 +77,7 @@ class Ground:
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="ztproxy-bench-"))
+        self.root.chmod(0o711)  # nginx reads its files as nobody when root starts it
         self.cert, self.key = self.root / "server.pem", self.root / "server.key"
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._services: dict[str, int] = {}

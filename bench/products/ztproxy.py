@@ -27,7 +27,15 @@ telemetry: {{listen: "127.0.0.1:{metrics}"}}
 log: {{level: warning}}
 client_certificates: [{{name: workloads, ca: {ca}, kind: workload, trust_domain: bench.example}}]
 policy: {{files: [bench.cedar], timezone: {zone}}}
-limits: {{connections: 20000, connections_per_ip: 20000, body: 2GiB}}
+limits:  # one source is everybody here: all is counted as ever, and nothing refused
+  connections: 20000
+  connections_per_source: 20000
+  handshakes: 100000/s burst 100000
+  handshakes_per_source: 100000/s burst 100000
+  handshaking: 5000
+  handshaking_per_source: 5000
+  requests_per_source: 1000000/s burst 1000000
+  body: 2GiB
 routes:
 {routes}
 """
