@@ -18,3 +18,22 @@ def test_a_node_uses_all_descriptors_it_may_have() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout == "(2048, 2048)\n"
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+REPORT = """
+import asyncio
+from ztproxy.service.process import run
+
+async def main():
+    report = asyncio.get_running_loop().call_exception_handler
+    report({"message": "a peer went away", "exception": ConnectionResetError(), "transport": object()})
+    report({"message": "a bug of ours", "exception": ValueError("broken")})
+
+run(main())
+"""
+
+
+def test_what_peers_do_to_their_connections_does_not_fill_the_log() -> None:
+    done = subprocess.run([sys.executable, "-c", REPORT], capture_output=True, text=True, check=True)
+    assert "a bug of ours" in done.stderr
+    assert "a peer went away" not in done.stderr

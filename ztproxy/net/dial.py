@@ -8,6 +8,8 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import aiofastnet
+
 from ztproxy.model.resource import TlsFiles, Upstream
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
@@ -34,11 +36,12 @@ class Dialler:
     async def _connect(self, upstream: Upstream, factory: Callable[[], _P]) -> _P:
         loop = asyncio.get_running_loop()
         if upstream.scheme == "unix":
-            _, protocol = await loop.create_unix_connection(factory, upstream.host)
+            _, protocol = await aiofastnet.create_unix_connection(loop, factory, upstream.host)
         elif upstream.scheme == "http":
-            _, protocol = await loop.create_connection(factory, upstream.host, upstream.port)
+            _, protocol = await aiofastnet.create_connection(loop, factory, upstream.host, upstream.port)
         else:
-            _, protocol = await loop.create_connection(
+            _, protocol = await aiofastnet.create_connection(
+                loop,
                 factory,
                 upstream.host,
                 upstream.port,

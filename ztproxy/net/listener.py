@@ -12,6 +12,8 @@ import ssl
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import aiofastnet
+
 from ztproxy.model.request import Peer, TlsFacts
 from ztproxy.net.certificates import classify, verified_chain
 from ztproxy.net.clock import Clock
@@ -207,8 +209,12 @@ class Listener:
     async def _handshake(self, sock: socket.socket, arrival: Arrival, context: ssl.SSLContext) -> None:
         reason = ""
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._factory(arrival), sock, ssl=context, ssl_handshake_timeout=self._timeout
+            await aiofastnet.connect_accepted_socket(
+                asyncio.get_running_loop(),
+                lambda: self._factory(arrival),
+                sock,
+                ssl=context,
+                ssl_handshake_timeout=self._timeout,
             )
         except asyncio.CancelledError:
             arrival.gone()

@@ -62,7 +62,14 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)  # few cycles are made per request; pauses cost more than memory
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.get_loop().set_exception_handler(_report)
         runner.run(main)
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody caught, but not what peers do to their own connections: anybody could fill the log."""
+    if not (isinstance(context.get("exception"), OSError) and "transport" in context):
+        loop.default_exception_handler(context)
 
 
 def stop_event() -> asyncio.Event:
