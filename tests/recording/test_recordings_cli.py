@@ -69,6 +69,7 @@ def test_a_reference_leads_to_its_request(log: Path) -> None:
     assert shown["decision"]["path"] == "/tickets/1" and shown["outcome"]["status"] == 200
     for reference, how in (
         ("f" * 32, "no recorded request has"),
+        ("e" * 32, "only the first have, the others were counted"),
         ("0" * 8, "more than one recorded request"),
     ):
         unknown = run("show", reference, "--dir", log)
@@ -133,3 +134,32 @@ def test_a_bad_key_is_told(log: Path, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("nonsense")
     result = run("verify", log, "--key", tmp_path / "key")
     assert result.exit_code == 1 and "--key: " in result.output
+
+
+def test_a_flood_is_shown_with_its_number(room: Room) -> None:
+    audit = room.audit()
+    for number in range(40):
+        audit.decision(
+            decision(
+                number,
+                allow=False,
+                principal="Anonymous::anonymous",
+                session="",
+                name="",
+                device="",
+                policies=(),
+                code="login-required",
+                ip="192.0.2.7",
+            )
+        )
+    audit.sum_up(room.now())
+    room.sealer().step()
+    (listed,) = json.loads(run("list", "--dir", room.directory, "--json").output)
+    assert (listed["id"], listed["refused"], listed["records"]) == ("Anonymous::anonymous", 40, 12)
+    shown = re.sub(r"\s+", " ", run("show", "Anonymous::", "--dir", room.directory).output)
+    assert "29 alike from 192.0.2.7 refused: login-required counted since" in shown
+    events = json.loads(run("show", "Anonymous::", "--dir", room.directory, "--json").output)["events"]
+    assert [event["kind"] for event in events] == ["exchange"] * 10 + ["flood"] * 2
+    verified = run("verify", room.directory)
+    assert verified.exit_code == 0
+    assert "30 refusals of strangers were counted" in verified.output

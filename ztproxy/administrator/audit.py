@@ -10,12 +10,16 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
+from ztproxy.administrator.floods import Floods
+from ztproxy.model.record import DecisionRecord, OutcomeRecord, Record, SessionRecord
+from ztproxy.model.subject import ANONYMOUS
 from ztproxy.recording.journal import JournalFull
 
 MAX_TEXT: Final = 2048  # characters of one text
 MAX_ITEMS: Final = 64  # texts of one list
 MAX_RECORD: Final = 1 << 16  # bytes of a record that nobody cut
+
+_NOBODY: Final = f"{ANONYMOUS.kind}::{ANONYMOUS.id}"
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -34,13 +38,40 @@ class AuditUnavailable(Exception):
 class Audit:
     """Encodes records and appends them to a journal. Implements the gateway's `Ledger`."""
 
-    __slots__ = ("_append",)
+    __slots__ = ("_append", "_floods")
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, floods: Floods | None = None) -> None:
         self._append: Callable[[bytes], None] = journal.append
+        self._floods = floods or Floods()
+
+    @property
+    def counted(self) -> int:
+        """Refusals that were counted instead of recorded one by one."""
+        return self._floods.counted
 
     def decision(self, record: DecisionRecord) -> None:
-        """Write down a decision, before the first byte goes anywhere. Raises AuditUnavailable."""
+        """Write down a decision, before the first byte goes anywhere. Raises AuditUnavailable.
+
+        Of many refusals alike of callers that nobody knows, only their number is.
+        """
+        if not record.allow and record.principal == _NOBODY:
+            self._refused(record)
+        else:
+            self._decision(record)
+
+    def sum_up(self, now: int) -> None:
+        """Write down what was only counted. Raises AuditUnavailable: then it is counted on."""
+        for record in self._floods.summaries(now):
+            self._write(record)
+
+    def _refused(self, record: DecisionRecord) -> None:
+        sifted = self._floods.sift(record)
+        if isinstance(sifted, DecisionRecord):
+            self._decision(sifted)
+        elif sifted is not None:
+            self._write(sifted)
+
+    def _decision(self, record: DecisionRecord) -> None:
         path = record.path
         if not path.isprintable() or len(path) > MAX_TEXT or "?" in path:
             record = msgspec.structs.replace(record, path=_redact(path))
@@ -54,7 +85,7 @@ class Audit:
         """Write down what happened to a session. Raises AuditUnavailable."""
         self._write(record)
 
-    def _write(self, record: DecisionRecord | OutcomeRecord | SessionRecord) -> None:
+    def _write(self, record: Record) -> None:
         try:
             payload = _encode(record)
             if len(payload) > MAX_RECORD:

@@ -18,7 +18,7 @@ from ztproxy.cli.options import DEFAULT_CONFIG, ConfigOption
 from ztproxy.cli.tables import JsonOption, moment, plain, show_fields, show_json, show_table
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.model.codes import CODES
-from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.record import DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
 from ztproxy.recording import note
 from ztproxy.recording.catalog import Summary
 from ztproxy.recording.note import NoteError
@@ -245,6 +245,9 @@ def _row(event: Event, known: str = "") -> tuple[str, ...]:
     if isinstance(event, SessionRecord):
         device = event.device if event.device != known else ""
         return _time(event.at), device, f"session {event.event}", event.detail, ""
+    if isinstance(event, FloodRecord):
+        alike = f"{event.count} alike from {event.source or 'many sources'}"
+        return _time(event.at), "", alike, f"refused: {event.code}", f"counted since {_time(event.first)}"
     if not isinstance(event, Exchange):
         return _time(event.at), "", "(records are missing)", event.reason, ""
     decision, outcome = event.decision, event.outcome
@@ -321,6 +324,8 @@ def _sentences(verdict: Verdict) -> Iterator[Any]:
         yield f"{verdict.unsealed} records not yet sealed"
     if verdict.gaps:
         yield f'{verdict.gaps} records say that evidence before them is missing (kind "gap")'
+    if verdict.floods:
+        yield f'{verdict.floods} refusals of strangers were counted, not recorded one by one (kind "flood")'
     if proof := verdict.session:
         span = f", the first is record {proof.first}, the last {proof.last}" if proof.records else ""
         yield f"session {proof.id}: {proof.records} records{span}"

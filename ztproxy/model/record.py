@@ -69,4 +69,15 @@ class SessionRecord(Struct, frozen=True, tag="session", tag_field="kind", omit_d
     detail: str = ""
 
 
-Record = DecisionRecord | OutcomeRecord | SessionRecord
+class FloodRecord(Struct, frozen=True, tag="flood", tag_field="kind", omit_defaults=True, gc=False):
+    """Refusals of callers that nobody knows, counted instead of recorded one by one."""
+
+    at: int  # when this was written
+    source: str  # an address or IPv6 /64; "" = sources that were too many to tell apart
+    code: str  # refusal code
+    count: int
+    first: int  # when the first one came
+    last: int
+
+
+Record = DecisionRecord | OutcomeRecord | SessionRecord | FloodRecord

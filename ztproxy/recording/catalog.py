@@ -14,13 +14,15 @@ from typing import Final, Self
 import msgspec
 from msgspec import Struct
 
-from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.record import DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.subject import ANONYMOUS
 from ztproxy.recording.files import INDEX, line_before, lines_from
 from ztproxy.recording.line import Entry, GapRecord, Malformed, parse, parse_record
 from ztproxy.recording.log import Place
 from ztproxy.store.index import Index
 
 GAPS: Final = "gaps"  # owner of gap records
+STRANGERS: Final = f"{ANONYMOUS.kind}::{ANONYMOUS.id}"  # and of floods
 BATCH: Final = 4096
 _PLACE: Final = struct.Struct("<QI")  # offset, length
 
@@ -178,6 +180,8 @@ class _Addition:
             return owner
         if isinstance(entry, OutcomeRecord):
             return self._finished(entry)
+        if isinstance(entry, FloodRecord):
+            return STRANGERS
         return GAPS if isinstance(entry, GapRecord) else entry.session or entry.id
 
     def _finished(self, outcome: OutcomeRecord) -> str:
@@ -212,6 +216,9 @@ class _Addition:
             summary.sent += entry.sent
         elif isinstance(entry, SessionRecord):
             _count_event(summary, entry)
+        elif isinstance(entry, FloodRecord):
+            summary.refused += entry.count
+            summary.principal = STRANGERS
 
 
 def _count_decision(summary: Summary, record: DecisionRecord) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.record import Record
 
 
 class GapRecord(Struct, frozen=True, tag="gap", tag_field="kind", omit_defaults=True, gc=False):
@@ -23,7 +23,7 @@ class GapRecord(Struct, frozen=True, tag="gap", tag_field="kind", omit_defaults=
     last: int  # and of the last
 
 
-Entry = DecisionRecord | OutcomeRecord | SessionRecord | GapRecord
+Entry = Record | GapRecord
 
 
 class Line(Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.record import DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
 from ztproxy.recording.catalog import Catalog, Summary
 from ztproxy.recording.files import line_at, lines_from, log_files
 from ztproxy.recording.line import GapRecord, Malformed, parse, parse_record
@@ -38,7 +38,7 @@ class Exchange(Struct, frozen=True, tag="exchange", tag_field="kind"):
         return self.outcome is not None or (self.decision is not None and not self.decision.allow)
 
 
-Event = Exchange | SessionRecord | GapRecord
+Event = Exchange | SessionRecord | FloodRecord | GapRecord
 
 
 class Reader:
@@ -93,7 +93,8 @@ class Reader:
         found = [event for event in story.events() if isinstance(event, Exchange)]
         if len(found) != 1:
             how = "more than one recorded request has" if found else "no recorded request has"
-            raise NoSuchSession(f"{how} a reference that starts with {prefix!r}")
+            why = "" if found else "; of a flood of refusals only the first have, the others were counted"
+            raise NoSuchSession(f"{how} a reference that starts with {prefix!r}{why}")
         return found[0]
 
     def follow(self, session: str) -> Iterator[Event | None]:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ztproxy.model.record import FloodRecord
 from ztproxy.recording import note
 from ztproxy.recording.chain import Chain, Found
 from ztproxy.recording.files import (
@@ -46,6 +47,7 @@ class Verdict(Struct, frozen=True):
     origin: str
     unsealed: int = 0  # records on the chain behind the checkpoint
     gaps: int = 0  # gap records: evidence the log itself says is missing
+    floods: int = 0  # refusals that flood records stand for
     key: Literal["given", "beside the log"] = "given"
     problems: tuple[Problem, ...] = ()
     session: SessionProof | None = None
@@ -68,6 +70,7 @@ def verify(directory: Path, *, public_key: PublicKey | None = None, session: str
         origin=_origin(sealed, key) or "",
         unsealed=max(0, chain.count - sealed.count) if sealed else 0,
         gaps=tally.gaps,
+        floods=tally.floods,
         key="given" if public_key else "beside the log",
         problems=tuple(problems),
         session=tally.proof,
@@ -122,16 +125,26 @@ class _Tally:
     """Counts what the records say about themselves."""
 
     def __init__(self, session: str | None) -> None:
-        self.gaps = 0
+        self.gaps = self.floods = 0
         self.proof = SessionProof(session) if session else None
 
     def add(self, found: Found) -> None:
         record = bytes(found.line.record)
         if record.startswith(b'{"kind":"gap"'):
             self.gaps += 1
+        elif record.startswith(b'{"kind":"flood"'):
+            self.floods += _count_of(record)
         if self.proof and self.proof.id.encode() in record and _session_of(record) == self.proof.id:
             first = self.proof.first or found.line.n
             self.proof = SessionProof(self.proof.id, self.proof.records + 1, first, found.line.n)
+
+
+def _count_of(record: bytes) -> int:
+    try:
+        entry = parse_record(record)
+    except Malformed:
+        return 0
+    return entry.count if isinstance(entry, FloodRecord) else 0
 
 
 def _session_of(record: bytes) -> str:

@@ -10,11 +10,13 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from ztproxy.administrator.audit import Audit
+from ztproxy.administrator.audit import Audit, AuditUnavailable
+from ztproxy.administrator.floods import INTERVAL
 from ztproxy.administrator.paths import Paths
 from ztproxy.config.load import load
 from ztproxy.config.policies import load_policies
@@ -90,6 +92,7 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
         lasting.wheel.stop()
         ticking.cancel()
         linking.cancel()
+    _sum_up(lasting)
     journal.close()
 
 
@@ -103,6 +106,7 @@ async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
 async def _tick(lasting: Lasting, current: Callable[[], Assembly]) -> None:
     counters, memory, paths = lasting.counters, lasting.memory, lasting.paths
     watch = JumpWatch(lasting.clock)
+    sum_up_at = lasting.clock.monotonic() + INTERVAL
     while True:
         await asyncio.sleep(TICK)
         if jump := watch.look():
@@ -112,8 +116,18 @@ async def _tick(lasting: Lasting, current: Callable[[], Assembly]) -> None:
         counters.paths, counters.cuts = len(paths), paths.cuts
         counters.feed_age_seconds = memory.feed_age() / 1000
         counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
+        counters.counted_refusals = lasting.audit.counted
         counters.targets = current().upstreams.states()
         lasting.link.counted(pack(counters.snapshot()))
+        if lasting.clock.monotonic() >= sum_up_at:
+            sum_up_at = lasting.clock.monotonic() + INTERVAL
+            _sum_up(lasting)
+
+
+def _sum_up(lasting: Lasting) -> None:
+    """Write down the refusals that were only counted, or count on."""
+    with suppress(AuditUnavailable):
+        lasting.audit.sum_up(lasting.clock.now())
 
 
 async def _drain(paths: Paths) -> None:

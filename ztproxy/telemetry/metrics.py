@@ -58,6 +58,9 @@ NUMBERS: Final[dict[str, Metric]] = {
     "accept_pauses": Metric(
         "ztproxy_accept_pauses", "counter", "Times nobody was accepted because of all handshakes together."
     ),
+    "counted_refusals": Metric(
+        "ztproxy_counted_refusals", "counter", "Refusals of strangers without a record of their own."
+    ),
     "paths": Metric("ztproxy_paths", "gauge", "Live paths: exchanges and streams under way."),
     "cuts": Metric("ztproxy_paths_cut", "counter", "Live paths that were cut."),
     "feed_age_seconds": Metric("ztproxy_feed_age_seconds", "gauge", "Time since facts were confirmed."),
@@ -120,6 +123,7 @@ class Counters:
     connections: int
     opened: int
     accept_pauses: int
+    counted_refusals: int
     paths: int
     cuts: int
     feed_age_seconds: float
