@@ -10,6 +10,7 @@ from ztproxy.config.load import load, load_all
 from ztproxy.config.policies import load_policies
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
+from ztproxy.model.changes import Rewrite
 from ztproxy.model.quota import Quota, Rate
 from ztproxy.model.resource import Ejection, HealthCheck, Upstream
 
@@ -143,6 +144,27 @@ def test_several_targets_share_what_the_route_says_of_its_upstream(config: Path)
         "/healthz", "app.corp.example", 5.0, 2.0, statuses=frozenset({200, 401})
     )
     assert (route.connect_timeout, route.retries) == (1.0, 0)
+
+
+def test_both_names_of_an_upstream_are_known(config: Path) -> None:
+    edit(config, "from: https://app.corp.example", "from: https://app.corp.example/app/")
+    assert load(config).routes()[0].changes is None
+    edit(
+        config,
+        "    to: http://127.0.0.1:9001",
+        """\
+    to: [http://10.0.0.7, "http://[fd00::7]:8080"]
+    host_header: Inside.Example:8080
+    strip_prefix: true
+    prefix: /base/""",
+    )
+    changes = load(config).routes()[0].changes
+    assert changes is not None and changes.rewrite == Rewrite(
+        "/app/",
+        "/base/",
+        frozenset({"10.0.0.7:80", "10.0.0.7", "[fd00::7]:8080", "inside.example:8080"}),
+        frozenset({"10.0.0.7", "[fd00::7]", "inside.example"}),
+    )
 
 
 def test_one_target_needs_no_choice(config: Path) -> None:

@@ -27,6 +27,7 @@ from ztproxy.config.values import (
     Listen,
     Milliseconds,
     Name,
+    PathPrefix,
     ProviderName,
     SecretValue,
     TimeZone,
@@ -318,6 +319,10 @@ class Route(Section):
     """For an https upstream."""
     host_header: Annotated[str, AfterValidator(_header)] | None = None
     """Host sent to the upstream; default: the one that was asked for."""
+    strip_prefix: bool = False
+    """Whether the upstream gets paths without the prefix of `from`."""
+    prefix: PathPrefix | None = None
+    """Path prefix of the upstream, put in front of all paths."""
     timeouts: Timeouts = Timeouts()
     """Patience with the upstream."""
     retries: Annotated[int, Field(ge=0, le=5)] = 1

@@ -3,10 +3,12 @@
 Called by `settings` only. Pure: what it needs is in the settings.
 """
 
+import re
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from ztproxy.model.changes import Changes, Rewrite
 from ztproxy.model.endpoints import OWN
 from ztproxy.model.quota import Quota, Rate
 from ztproxy.model.resource import Ejection, HealthCheck, Route, Target, Targets, Upstream
@@ -86,6 +88,7 @@ def _route(entry: "sections.Route", body: int, everywhere: tuple[Quota, ...]) ->
         host=entry.from_.host,
         prefix=entry.from_.prefix,
         upstream=targets[0].upstream,
+        changes=_changes(entry, targets),
         targets=_targets(entry, targets),
         title=entry.title or entry.name,
         description=entry.description,
@@ -99,6 +102,28 @@ def _route(entry: "sections.Route", body: int, everywhere: tuple[Quota, ...]) ->
         max_body=entry.max_body or body,
         origins=frozenset(entry.origins),
         quotas=everywhere + _quotas(entry.quotas, entry.name),
+    )
+
+
+def _changes(entry: "sections.Route", targets: tuple[Target, ...]) -> Changes | None:
+    """Return what is changed in messages; None where nothing is: then requests pay for nothing."""
+    if not (entry.strip_prefix or entry.prefix or entry.host_header):
+        return None
+    return Changes(rewrite=_rewrite(entry, targets))
+
+
+def _rewrite(entry: "sections.Route", targets: tuple[Target, ...]) -> Rewrite:
+    """Return both names of what a route leads to. An upstream knows itself by its address, or by the Host it
+    gets."""
+    own = {target.upstream.authority for target in targets} - {""}
+    own |= {authority.removesuffix(port) for authority in own for port in (":80", ":443")}
+    if entry.host_header:
+        own.add(entry.host_header.lower())
+    return Rewrite(
+        outer=entry.from_.prefix if entry.strip_prefix else "/",
+        inner=entry.prefix or "/",
+        authorities=frozenset(own),
+        hosts=frozenset(re.sub(r":[0-9]+$", "", authority) for authority in own),
     )
 
 

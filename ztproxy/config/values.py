@@ -149,6 +149,15 @@ def place(raw: object) -> Place:
     return Place(host(found[1]), prefix)
 
 
+def path_prefix(raw: object) -> str:
+    """Read a path prefix: "/x/", whole plain segments."""
+    text = _text(raw)
+    if not _PREFIX.fullmatch(text) or {".", ".."} & set(text.split("/")):
+        remedy = "write /PREFIX/ of letters, digits, '.', '_', '~' and '-' between slashes"
+        raise wrong("not a plain path prefix", remedy)
+    return text
+
+
 def plain_path(raw: object) -> str:
     """Read an absolute path that can be read in one way only."""
     text = _text(raw)
@@ -386,6 +395,7 @@ From = Annotated[
 BrowserOrigin = Annotated[
     str, _plain(browser_origin), _schema(r"^https?://[^/?#@]+$", "https://other.corp.example")
 ]
+PathPrefix = Annotated[str, _plain(path_prefix), _schema(r"^/([A-Za-z0-9._~-]+/)*$", "/base/")]
 PlainPath = Annotated[str, _plain(plain_path), _schema(r"^/[^?#]*$", "/healthz")]
 Issuer = Annotated[str, _plain(issuer), _schema(r"^https?://[^?#@\s]+$", "https://idp.corp.example")]
 TrustDomain = Annotated[str, _plain(trust_domain), _schema(r"^[a-z0-9._-]{1,255}$", "corp.example")]

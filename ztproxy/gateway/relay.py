@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ztproxy.gateway import forward
+from ztproxy.gateway import forward, rewriting
 from ztproxy.gateway.account import Account
 from ztproxy.gateway.client import Client
 from ztproxy.gateway.refuse import refusal_of
@@ -133,6 +133,9 @@ class Relay:
 
     def responded(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         """A response head; interim ones pass."""
+        changes = self._permit.route.changes
+        if changes is not None:
+            head = rewriting.response(changes, head, self._head)
         if head.status == 101:
             self._upgrade(head, body)
             return

@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ztproxy.model.changes import Changes
 from ztproxy.model.quota import Quota
 
 ClientCertificateMode = Literal["off", "optional", "required"]
@@ -39,7 +40,14 @@ class Upstream(Struct, frozen=True, gc=False, cache_hash=True):
         """The address as configurations, records and metrics write it."""
         if self.scheme == "unix":
             return f"unix:{self.host}"
-        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """Host and port as URLs write them; "" for a unix socket."""
+        if self.scheme == "unix":
+            return ""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Target(Struct, frozen=True, gc=False):
@@ -97,6 +105,7 @@ class Route(Struct, frozen=True, gc=False):
     idle_timeout: float = 300.0  # seconds without a byte in either direction of a stream
     max_body: int = 1 << 30  # bytes of request body
     portal: bool = False  # ours: the portal and its endpoints under /.ztproxy/
+    changes: Changes | None = None  # of messages, when there are any
     targets: Targets | None = None  # when there is something to choose or to watch
     retries: int = 1  # how often a request that was not answered at all is sent again, if that does no harm
     quotas: tuple[Quota, ...] = ()

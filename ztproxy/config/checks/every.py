@@ -29,6 +29,7 @@ CHECKS: Final = (
     Check(network.clashes, frozenset({"listen", "telemetry"})),
     Check(network.idle_tls_settings),
     Check(network.idle_balancing),
+    Check(network.idle_prefixes),
     Check(files.authorities),
     Check(files.state, frozenset({"state"})),
     Check(certificates.usable),

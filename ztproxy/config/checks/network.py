@@ -72,6 +72,18 @@ def idle_tls_settings(settings: Settings, places: Places) -> Iterator[Problem]:
             )
 
 
+def idle_prefixes(settings: Settings, places: Places) -> Iterator[Problem]:
+    """Path prefixes that change nothing."""
+    for index, route in enumerate(settings.route_settings):
+        at = ("routes", index)
+        if route.strip_prefix and route.from_.prefix == "/":
+            message = "`strip_prefix` has no effect: `from` has no path prefix"
+            yield places.problem(message, "remove it", *at, "strip_prefix")
+        if route.prefix == "/" or (route.prefix == route.from_.prefix and route.strip_prefix):
+            message = "`prefix` has no effect: paths stay as they are"
+            yield places.problem(message, "name the upstream's own prefix, or remove it", *at, "prefix")
+
+
 def idle_balancing(settings: Settings, places: Places) -> Iterator[Problem]:
     """Settings for several targets where there is one: somebody believes that another one helps out."""
     for index, route in enumerate(settings.route_settings):

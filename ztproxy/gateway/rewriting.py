@@ -1,0 +1,114 @@
+"""Messages as the other side knows them: paths, hosts and fields changed as a route says.
+
+Called by `gateway.forward` and `gateway.relay` for routes that change something. Pure. What is authorized and
+recorded is the path as it was received; here a beginning of whole segments is put in place of another one, so
+a path that can be read in one way only stays such a path.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from msgspec.structs import replace
+
+from ztproxy.model.changes import Changes, Rewrite
+from ztproxy.wire.http1 import RequestHead, ResponseHead
+
+_URL: Final = re.compile(rb"(?:https?:)?//([^/?#\\]*)(/[^?#]*)?([?#].*)?", re.I | re.S).fullmatch
+_PATH: Final = re.compile(rb"(/[^?#]*)(.*)", re.S).fullmatch
+_REFRESH: Final = re.compile(rb"([0-9.]+[ \t]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?[\"']?)(.+)", re.I).fullmatch
+
+
+def target_of(rewrite: Rewrite, target: str) -> str:
+    """Return a request's target as the upstream knows it; it begins with `outer`, perhaps without its last
+    slash."""
+    outer = rewrite.outer
+    return rewrite.inner + target[len(outer) if target.startswith(outer) else len(outer) - 1 :]
+
+
+def response(changes: Changes, head: ResponseHead, request: RequestHead) -> ResponseHead:
+    """Return a response's head as the client knows it."""
+    rewrite = changes.rewrite
+    if rewrite is None:
+        return head
+    authority = request.authority.encode("ascii")
+    lines = [_turned(rewrite, line, authority) for line in head.fields.split(b"\r\n")]
+    return replace(head, fields=b"\r\n".join(lines))
+
+
+def _turned(rewrite: Rewrite, line: bytes, authority: bytes) -> bytes:
+    name, _, value = line.partition(b":")
+    turn = _TURNS.get(name.lower())
+    return line if turn is None else name + b": " + turn(rewrite, value.strip(b" \t"), authority)
+
+
+def location(rewrite: Rewrite, value: bytes, authority: bytes) -> bytes:
+    """Return a URL of the upstream as one of ours; what leads elsewhere, or is relative, stays as it is.
+
+    The result is absolute: "/" and "/evil.example" put together would lead away ("//evil.example").
+    """
+    found = _URL(value)
+    if found is not None:
+        whose = found[1].lower()
+        if whose != authority and whose.decode("latin-1") not in rewrite.authorities:
+            return value
+        path = found[2] or b"/"
+        return b"https://%b%b%b" % (authority, path_of(rewrite, path) or path, found[3] or b"")
+    found = _PATH(value)
+    if found is None or rewrite.outer == rewrite.inner:
+        return value
+    turned = path_of(rewrite, found[1])
+    return value if turned is None else b"https://%b%b%b" % (authority, turned, found[2])
+
+
+def path_of(rewrite: Rewrite, path: bytes) -> bytes | None:
+    """Return a path of the upstream as callers know it, None when they can not reach it."""
+    outer, inner = rewrite.outer.encode("ascii"), rewrite.inner.encode("ascii")
+    if path.startswith(inner):
+        return outer + path[len(inner) :]
+    return outer[:-1] or b"/" if path == inner[:-1] else None
+
+
+def set_cookie(rewrite: Rewrite, value: bytes, authority: bytes) -> bytes:
+    """Return a cookie for our host: without the upstream's domain, and for the path that callers know."""
+    pair, *attributes = value.split(b";")
+    pinned = (
+        pair.lstrip(b" \t").lower().startswith(b"__host-")
+    )  # has to say Path=/ (RFC 6265bis section 4.1.3)
+    kept = [pair]
+    for attribute in attributes:
+        name, _, text = attribute.partition(b"=")
+        name, text = name.strip(b" \t").lower(), text.strip(b" \t")
+        if name == b"domain" and _is_inside(rewrite, text.lstrip(b".").lower().decode("latin-1")):
+            continue
+        if name == b"path" and not pinned:
+            attribute = b" Path=" + _cookie_path(rewrite, text)
+        kept.append(attribute)
+    return b";".join(kept)
+
+
+def _is_inside(rewrite: Rewrite, domain: str) -> bool:
+    """Tell whether a domain is the upstream's, or one that it belongs to."""
+    return any(host == domain or host.endswith(f".{domain}") for host in rewrite.hosts)
+
+
+def _cookie_path(rewrite: Rewrite, path: bytes) -> bytes:
+    """Return a cookie's path; that of everything has no slash at its end, so that "/x" is part of it, too."""
+    turned = path_of(rewrite, path)
+    if turned is None:
+        return path
+    return turned[:-1] or b"/" if turned.decode("latin-1") == rewrite.outer else turned
+
+
+def refresh(rewrite: Rewrite, value: bytes, authority: bytes) -> bytes:
+    """Return the value of Refresh with its URL turned."""
+    found = _REFRESH(value)
+    return value if found is None else found[1] + location(rewrite, found[2], authority)
+
+
+_TURNS: Final[dict[bytes, Callable[[Rewrite, bytes, bytes], bytes]]] = {
+    b"location": location,
+    b"content-location": location,
+    b"refresh": refresh,
+    b"set-cookie": set_cookie,
+}
