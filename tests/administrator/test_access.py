@@ -127,7 +127,7 @@ class World:
     async def ask(self, target: Route | None = SUPPORT, action: str = "GET", **evidence: Any) -> Any:
         resource = NOWHERE if target is None else Resource("Route", target.name, target)
         request = AccessRequest(
-            subject=Evidence(**(evidence or {"handle": COOKIE})),
+            subject=Evidence(**(evidence or {"handle": DIGEST})),
             resource=resource,
             action=action,
             context=Context(
@@ -231,14 +231,14 @@ async def test_a_workload_reaches_its_one_route(world: World) -> None:
     assert permit.expires_at == WORKLOAD.not_after
     assert (await world.ask(SUPPORT, certificate=WORKLOAD)).code == "access-denied"
     assert (await world.ask(STATUS, action="POST", certificate=WORKLOAD)).code == "access-denied"
-    assert (await world.ask(STATUS, certificate=WORKLOAD, handle=COOKIE)).code == "credentials-conflict"
+    assert (await world.ask(STATUS, certificate=WORKLOAD, handle=DIGEST)).code == "credentials-conflict"
 
 
 async def test_a_fresh_login_is_heard_of_before_it_is_refused(world: World) -> None:
     fresh = "f" * 43
     digest = hashlib.sha256(fresh.encode()).hexdigest()
     world.coming = [("handle", digest, Handle(session_id="ses_1", host="support.test", created_at=NOW))]
-    assert isinstance(await world.ask(handle=fresh), Permit)
+    assert isinstance(await world.ask(handle=digest), Permit)
     assert world.was_cold
     assert (await world.ask(handle="g" * 43)).code == "session-ended"
     world.heard = False

@@ -67,7 +67,7 @@ class World:
         )
 
     def gather(self, host: str = "app.test", **evidence: Any) -> Any:
-        return self.gatherer.gather(Evidence(**{"handle": COOKIE, **evidence}), host, self.clock.now())
+        return self.gatherer.gather(Evidence(**{"handle": DIGEST, **evidence}), host, self.clock.now())
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_device_certificate_proves_nothing_for_anybody_but_its_owner(world: Wo
 def test_a_certificate_is_checked_against_the_clock_at_every_request(
     world: World, kind: ClientCertificate
 ) -> None:
-    handle = COOKIE if kind is CERTIFICATE else None
+    handle = DIGEST if kind is CERTIFICATE else None
     assert isinstance(world.gather(handle=handle, certificate=kind), Caller)
     world.clock.ms = kind.not_after
     assert world.gather(handle=handle, certificate=kind) == "certificate-expired"

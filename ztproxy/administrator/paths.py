@@ -23,6 +23,7 @@ class Paths:
         self._live: dict[int, tuple[Permit, Callable[[str], None]]] = {}
         self._by: dict[Concern, set[int]] = {}
         self._last = 0
+        self._indexed = 0  # the last number that is in `_by`
         self._due: list[int] = []
         self.cuts = 0
 
@@ -33,14 +34,12 @@ class Paths:
         """Register a path; `cut(reason)` must end it at once and may be called at most once."""
         self._last = number = self._last + 1
         self._live[number] = (permit, cut)
-        for concern in _concerns(permit):
-            self._by.setdefault(concern, set()).add(number)
         return number
 
     def close(self, number: int) -> None:
         """Forget a path that is over; a second call does nothing."""
         entry = self._live.pop(number, None)
-        if entry is None:
+        if entry is None or number > self._indexed:
             return
         for concern in _concerns(entry[0]):
             numbers = self._by.get(concern)
@@ -51,6 +50,7 @@ class Paths:
 
     def changed(self, concerns: Iterable[Concern]) -> int:
         """Decide the paths concerned again; return how many were cut."""
+        self._index()
         numbers = set[int]().union(*(self._by.get(concern, ()) for concern in concerns))
         return self._again(numbers)
 
@@ -60,6 +60,7 @@ class Paths:
 
     def tick(self) -> int:
         """Decide live paths again because time has passed; a bounded share of them at each call."""
+        self._index()
         if not self._due:
             self._due = list(self._live)
         share, self._due = self._due[:PER_TICK], self._due[PER_TICK:]
@@ -68,6 +69,18 @@ class Paths:
     def cut_all(self, reason: str) -> int:
         """Cut everything, as when the process ends."""
         return sum(self._cut(number, reason) for number in list(self._live))
+
+    def _index(self) -> None:
+        """Enter what was opened since the last time and is still live.
+
+        Most exchanges are over before anybody asks; those never pay for it.
+        """
+        for number in reversed(self._live):
+            if number <= self._indexed:
+                break
+            for concern in _concerns(self._live[number][0]):
+                self._by.setdefault(concern, set()).add(number)
+        self._indexed = self._last
 
     def _again(self, numbers: Iterable[int]) -> int:
         now = self._now()

@@ -79,18 +79,18 @@ class Account:
         world.paths.close(number)
         seconds = world.clock.monotonic() - self._began
         world.counters.request(self._permit.route.name, self.status, seconds)
-        record = OutcomeRecord(
-            id=self._permit.decision_id,
-            at=world.clock.now(),
-            session=self._permit.session_id,
-            status=self.status,
-            received=received,
-            sent=sent,
-            duration=int(seconds * 1000),
-            first_byte=self.first_byte,
-            end=end,
-            detail=detail,
-            upstream=exchange.target if exchange is not None else "",
+        record = OutcomeRecord(  # by position, as in administrator.evidence
+            self._permit.decision_id,
+            world.clock.now(),
+            self._permit.session_id,
+            self.status,
+            received,
+            sent,
+            int(seconds * 1000),
+            self.first_byte,
+            end,
+            detail,
+            exchange.target if exchange is not None else "",
         )
         try:
             world.ledger.outcome(record)

@@ -47,7 +47,7 @@ class Peer(Struct, frozen=True, gc=False):
 class Evidence(Struct, frozen=True, gc=False):
     """What the caller offers as proof of who it is; nothing here is believed yet."""
 
-    handle: str | None = None  # value of our session cookie
+    handle: str | None = None  # hex SHA-256 of our session cookie's value
     certificate: ClientCertificate | None = None
 
 

@@ -4,7 +4,6 @@ Called by `administrator.access` only. Answers Facts, the code of a refusal, or 
 something newer that settles it. Never asks anybody and never decides what is allowed.
 """
 
-import hashlib
 from collections.abc import Mapping
 from enum import Enum
 from typing import Final
@@ -72,10 +71,9 @@ class Gatherer:
         return self._person(evidence.handle, certificate, host, now)
 
     def _person(
-        self, value: str, certificate: ClientCertificate | None, host: str, now: int
+        self, digest: str, certificate: ClientCertificate | None, host: str, now: int
     ) -> Caller | str | Cold:
         memory = self.memory
-        digest = hashlib.sha256(value.encode("ascii", "replace")).hexdigest()
         handle = memory.handles.get(digest)
         if handle is None:
             return COLD

@@ -1,9 +1,11 @@
 """Our cookies among those of the applications.
 
 `wire.http1` uses it: requests lose our cookies before an application sees them, and no application can set
-one of our names. Every other byte of a cookie line stays as it was.
+one of our names. The value of our own cookie ends here: everybody else knows its digest only. Every other
+byte of a cookie line stays as it was.
 """
 
+import hashlib
 import re
 from typing import Final, NamedTuple
 
@@ -23,7 +25,7 @@ _SHADOWS: Final = re.compile(
 class Cookies(NamedTuple):
     """The cookies of one request."""
 
-    handle: str | None  # value of our session cookie, if it is well formed
+    handle: str | None  # lower-case hex SHA-256 of our session cookie's value, if that is well formed
     rest: bytes  # header lines without our cookies, each ended by CRLF
     conflict: bool  # one of our names came twice
 
@@ -43,7 +45,7 @@ def split(values: list[bytes]) -> Cookies:
         if value:
             rest += b"Cookie: %b\r\n" % value
     handle = found.get(_NAME, b"")
-    return Cookies(handle.decode("ascii") if _HANDLE(handle) else None, rest, conflict)
+    return Cookies(hashlib.sha256(handle).hexdigest() if _HANDLE(handle) else None, rest, conflict)
 
 
 def shadows(set_cookie: bytes) -> bool:

@@ -6,6 +6,7 @@ head; bodies are `wire.body`'s. It never decides who may do what.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -29,6 +30,9 @@ UNTIL_CLOSE: Final = -2  # a body's length when closing ends it
 #: Header lines up to this many bytes are remembered, sorted, for the next message of a connection. An idle
 #: connection holds them about three times over: longer ones would let a few senders fill the memory.
 REMEMBERED: Final = 6 << 10
+
+#: First lines up to this many bytes are remembered for all connections.
+_SHORT: Final = 256
 
 _REQUEST_LINE: Final = rb"([A-Z-]{1,32}) ([!-~]+) HTTP/1\.([01])\r\n"
 _STATUS_LINE: Final = rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + TEXT + rb"))?\r\n"
@@ -62,7 +66,7 @@ class RequestHead(Struct, frozen=True, gc=False):
     fields: bytes  # header lines that may pass, each ended by CRLF; no Host, framing or cookies among them
     cookies: tuple[bytes, ...]  # values of the Cookie lines as received
     other_cookies: bytes  # Cookie lines without ours, each ended by CRLF
-    handle: str | None  # value of our session cookie
+    handle: str | None  # hex SHA-256 of our session cookie's value
     body: int  # length in bytes, or CHUNKED
     framing: bytes  # the header line that says so, ended by CRLF; b"" when nothing was said
     expects_continue: bool  # the client waits for "100 Continue" before it sends the body
@@ -104,55 +108,60 @@ class ResponseHead(Struct, frozen=True, gc=False):
 class RequestReader(HeadFinder):
     """Reads the requests of one connection."""
 
-    __slots__ = ("_block", "_lines")
+    __slots__ = ("_known", "_lines")
 
     def __init__(self, limit: int) -> None:
         """Heads may be at most `limit` bytes long."""
         super().__init__(_request, _request_line, flaws.of_request_line, limit)
-        self._block = b"\n"  # matches no header lines
-        self._lines: _RequestLines
+        self._known = b""  # what followed the first line of the last head, with the empty line
+        self._lines: _RequestLines | None = None  # what was found in it
 
     def feed(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """Take bytes; return a head and the bytes after it, or None. Raises BadHead."""
+        # Header lines repeat from request to request. Reading them is pure: the same lines, the same result.
+        if self._lines is not None and not self._buffer:
+            start = data.find(b"\n") + 1
+            end = start + len(self._known)
+            if end <= self._limit and data.startswith(self._known, start):
+                line = _known_line(data[:start]) if start <= _SHORT else _line_of(data[:start])
+                if line is not None:
+                    return _request_head(line, self._lines), data[end:]
         found = self.find(data)
         if found is None:
             return None
         method, raw_target, minor, block = found[0].groups()
-        # Header lines repeat from request to request. Sorting is pure: the same lines, the same result.
-        if block == self._block:
-            lines = self._lines
-        else:
-            lines = _request_lines(block)
-            if len(block) <= REMEMBERED:
-                self._block, self._lines = block, lines
-        return _request_head(method, raw_target, minor == b"0", lines), found[1]
+        lines = _request_lines(block)
+        if len(block) <= REMEMBERED:
+            self._known, self._lines = block + b"\r\n", lines
+        return _request_head(_line(method, raw_target, minor, lines[0][:2]), lines), found[1]
 
 
 class ResponseReader(HeadFinder):
     """Reads the responses of one connection."""
 
-    __slots__ = ("_block", "_lines", "_trusted")
+    __slots__ = ("_head", "_known", "_trusted")
 
     def __init__(self, limit: int, *, trusted: bool = False) -> None:
         """Heads may be at most `limit` bytes long. `trusted`: our own portal, which sets our cookies."""
         super().__init__(_response, _status_line, flaws.of_status_line, limit)
         self._trusted = trusted
-        self._block = b"\n"
-        self._lines: _ResponseLines
+        self._known = b""  # the last head
+        self._head: ResponseHead | None = None  # what it says
 
     def feed(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
         """Take bytes; return a head and the bytes after it, or None. Raises BadHead."""
+        # Within a second an application often answers alike. Reading is pure, as with requests.
+        if self._head is not None and not self._buffer and data.startswith(self._known):
+            return self._head, data[len(self._known) :]
         found = self.find(data)
         if found is None:
             return None
         minor, status, reason, block = found[0].groups()
-        if block == self._block:
-            lines = self._lines
-        else:
-            lines = _response_lines(block, self._trusted)
-            if len(block) <= REMEMBERED:
-                self._block, self._lines = block, lines
-        return _response_head(minor == b"0", int(status), reason or b"", lines), found[1]
+        lines = _response_lines(block, self._trusted)
+        head = _response_head(minor == b"0", int(status), reason or b"", lines)
+        if len(block) <= REMEMBERED:
+            self._known, self._head = found[0].group(), head
+        return head, found[1]
 
 
 # ---------------------------------------------------------------------- requests
@@ -179,6 +188,9 @@ _RequestLines = tuple[
     str,
     bool,
 ]
+
+#: Method, target, path, whether it is HTTP/1.0, and the code of what is wrong with these.
+_Line = tuple[str, str, str, bool, str]
 
 _NO_COOKIES: Final = cookies.Cookies(None, b"", conflict=False)
 
@@ -215,25 +227,42 @@ def _request_lines(block: bytes) -> _RequestLines:
     return constant, b"close" in options, upgrade_of(notes, options), ours.conflict
 
 
-def _request_head(method: bytes, raw_target: bytes, http10: bool, lines: _RequestLines) -> RequestHead:
+def _line(method: bytes, raw_target: bytes, minor: bytes, host: tuple[str, str]) -> _Line:
+    problem = ""
+    if not raw_target.startswith(b"/"):
+        raw_target, problem = target.in_origin_form(raw_target, method, host)
+    text = raw_target.decode("ascii")
+    problem = _problem(method, raw_target, problem)
+    return method.decode("ascii"), text, text.partition("?")[0], minor == b"0", problem
+
+
+def _line_of(line: bytes) -> _Line | None:
+    """Judge a first line by itself; None when that needs the whole head: its form is unusual, or wrong."""
+    found = _request_line(line)
+    if found is None or not found[2].startswith(b"/"):
+        return None
+    return _line(found[1], found[2], found[3], ("", ""))
+
+
+_known_line: Final = lru_cache(1024)(_line_of)
+
+
+def _request_head(line: _Line, lines: _RequestLines) -> RequestHead:
+    method, text, path, http10, problem = line
     constant, close, upgrade, conflict = lines
     if http10 and constant[6] == CHUNKED:
         raise BadHead("coding-in-http-1.0")
-    problem = ""
-    if not raw_target.startswith(b"/"):
-        raw_target, problem = target.in_origin_form(raw_target, method, constant[:2])
-    text = raw_target.decode("ascii")
     head = RequestHead(
-        method.decode("ascii"),
+        method,
         text,
-        text.partition("?")[0],
+        path,
         http10,
         not (http10 or close),
         "" if http10 else upgrade,
-        _problem(method, raw_target, problem, conflict),
+        problem or ("two-session-cookies" if conflict else ""),
         *constant,
     )
-    return _one_hop_less(head) if method == b"OPTIONS" and fields.MAX_FORWARDS in head.notes else head
+    return _one_hop_less(head) if method == "OPTIONS" and fields.MAX_FORWARDS in head.notes else head
 
 
 def _one_hop_less(head: RequestHead) -> RequestHead:
@@ -244,14 +273,14 @@ def _one_hop_less(head: RequestHead) -> RequestHead:
     return replace(head, fields=head.fields + b"Max-Forwards: %d\r\n" % (int(hops) - 1))
 
 
-def _problem(method: bytes, raw_target: bytes, form: str, conflict: bool) -> str:
+def _problem(method: bytes, raw_target: bytes, form: str) -> str:
     if method in (b"CONNECT", b"TRACE"):
         return "method"
     if form:
         return form
     if raw_target != b"*" and not target.is_plain(raw_target):
         return target.flaw_of(raw_target)
-    return "two-session-cookies" if conflict else ""
+    return ""
 
 
 # ---------------------------------------------------------------------- responses
