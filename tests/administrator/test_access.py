@@ -118,6 +118,9 @@ class World:
             raise AuditUnavailable
         self.records.append(record)
 
+    def append(self, record: bytes) -> None:
+        self.decision(msgspec.json.decode(record, type=DecisionRecord))
+
     def lines(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
         return self.signed
 

@@ -8,8 +8,9 @@ recorded is refused. Synchronous while facts are warm; otherwise an awaitable of
 import logging
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from ztproxy.administrator import stencil
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.administrator.evidence import decision_record, refused_record
 from ztproxy.administrator.explaining import refusal_of
@@ -51,6 +52,9 @@ class Recorder(Protocol):
     def decision(self, record: DecisionRecord) -> None:
         """Write it down. Raises AuditUnavailable."""
 
+    def append(self, record: bytes) -> None:
+        """Write down a record that is encoded already. Raises AuditUnavailable."""
+
 
 class Identities(Protocol):
     """Identity lines for upstreams (service.identities)."""
@@ -60,6 +64,23 @@ class Identities(Protocol):
 
     async def fetch(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
         """Return header lines; None when nobody would vouch for this caller."""
+
+
+class _Known(NamedTuple):
+    """What follows from the facts about a caller, until they or the policies are others."""
+
+    facts: Facts
+    policies: PolicySet
+    subject: Subject
+    record: bytes | None  # of the stencil; None when the records of this caller need more care
+
+
+class _Written(NamedTuple):
+    """What records say of a decision about a resource."""
+
+    decision: Decision
+    policies: PolicySet
+    record: bytes
 
 
 class Access:
@@ -83,7 +104,8 @@ class Access:
         self._sync = sync
         self._touched = touched
         self._now = now
-        self._subjects: dict[str, tuple[Facts, PolicySet, Subject]] = {}
+        self._callers: dict[str, _Known] = {}
+        self._permits: dict[tuple[str, str, str, str], _Written] = {}
 
     # ------------------------------------------------------------------ the door
 
@@ -106,11 +128,11 @@ class Access:
             if _is_portal(request):
                 return ""
             return caller if isinstance(caller, str) else "session-ended"
-        subject = self._subject(caller)
-        decision = self.policies.decide(subject, request.resource, request.action, request.context, now)
+        known = self._known(caller)
+        decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
         if decision.allow:
             return ""
-        return self._explain(request, caller, subject, decision, now)[0].code
+        return self._explain(request, caller, known.subject, decision, now)[0].code
 
     def refuse(self, request: AccessRequest | None, peer: Peer, refusal: Refusal) -> None:
         """Record a refusal made before policy was asked (a bad head, a foreign origin).
@@ -141,20 +163,20 @@ class Access:
         return self._refused(request, NOBODY, NOT_ASKED, now, _simple(code, request))
 
     def _decide(self, request: AccessRequest, caller: Caller, now: int) -> Answer | Awaitable[Answer]:
-        subject = self._subject(caller)
-        decision = self.policies.decide(subject, request.resource, request.action, request.context, now)
+        known = self._known(caller)
+        decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
         if not decision.allow:
-            refusal, explanation = self._explain(request, caller, subject, decision, now)
+            refusal, explanation = self._explain(request, caller, known.subject, decision, now)
             return self._refused(request, caller, decision, now, refusal, explanation)
         route = request.resource.route
         if route is None:  # a policy that permits nowhere in particular still leads nowhere
             return self._refused(request, caller, decision, now, _simple("access-denied", request))
         if route.portal:
-            return self._permit(request, caller, decision, route, (), now)
+            return self._permit(request, caller, known, decision, route, (), now)
         lines = self._identities.lines(caller.facts, route, now)
         if lines is None:
             return self._vouched(request, caller, decision, route)
-        return self._permit(request, caller, decision, route, lines, now)
+        return self._permit(request, caller, known, decision, route, lines, now)
 
     async def _vouched(
         self, request: AccessRequest, caller: Caller, decision: Decision, route: Route
@@ -171,23 +193,24 @@ class Access:
         if not isinstance(newest, Caller):
             code = newest if isinstance(newest, str) else "session-ended"
             return self._unidentified(request, code, now)
-        subject = self._subject(newest)
-        decision = self.policies.decide(subject, request.resource, request.action, request.context, now)
+        known = self._known(newest)
+        decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
         if not decision.allow:
-            refusal, explanation = self._explain(request, newest, subject, decision, now)
+            refusal, explanation = self._explain(request, newest, known.subject, decision, now)
             return self._refused(request, newest, decision, now, refusal, explanation)
-        return self._permit(request, newest, decision, route, lines, now)
+        return self._permit(request, newest, known, decision, route, lines, now)
 
     def _permit(
         self,
         request: AccessRequest,
         caller: Caller,
+        known: _Known,
         decision: Decision,
         route: Route,
         identity: tuple[bytes, ...],
         now: int,
     ) -> Answer:
-        if not self._note(request, caller, decision, now):
+        if not self._note_permit(request, caller, known, decision, now):
             return _simple("audit-unavailable", request)
         obligations = decision.obligations
         if obligations:
@@ -239,6 +262,23 @@ class Access:
         noted = self._note(request, caller, decision, now, refusal, explanation)
         return refusal if noted else _simple("audit-unavailable", request)
 
+    def _note_permit(
+        self, request: AccessRequest, caller: Caller, known: _Known, decision: Decision, now: int
+    ) -> bool:
+        """Write a permit down; False when that is impossible."""
+        if known.record is None:
+            return self._note(request, caller, decision, now)
+        try:
+            written = self._written(request, decision)
+            record = stencil.filled(known.record, written, request, caller.facts, now)
+        except stencil.TooOdd:
+            return self._note(request, caller, decision, now)
+        try:
+            self._recorder.append(record)
+        except AuditUnavailable:
+            return False
+        return True
+
     def _note(
         self,
         request: AccessRequest,
@@ -256,16 +296,32 @@ class Access:
             return False
         return True
 
-    def _subject(self, caller: Caller) -> Subject:
-        """Policy values of these very facts: made once, used until the facts or the policies are others."""
-        known = self._subjects.get(caller.key)
-        if known is not None and known[0] is caller.facts and known[1] is self.policies:
-            return known[2]
-        subject = self.policies.subject(caller.facts)
-        if len(self._subjects) >= KEPT:
-            self._subjects.clear()
-        self._subjects[caller.key] = (caller.facts, self.policies, subject)
-        return subject
+    def _known(self, caller: Caller) -> _Known:
+        """What follows from these very facts: worked out once, used until they or the policies are others."""
+        known = self._callers.get(caller.key)
+        if known is not None and known.facts is caller.facts and known.policies is self.policies:
+            return known
+        try:
+            record: bytes | None = stencil.of_caller(caller.facts)
+        except stencil.TooOdd:
+            record = None
+        known = _Known(caller.facts, self.policies, self.policies.subject(caller.facts), record)
+        if len(self._callers) >= KEPT:
+            self._callers.clear()
+        self._callers[caller.key] = known
+        return known
+
+    def _written(self, request: AccessRequest, decision: Decision) -> bytes:
+        """The part of a permit's record that says what was decided about what. Raises stencil.TooOdd."""
+        context = request.context
+        key = (request.resource.id, request.action, context.protocol, context.host)
+        written = self._permits.get(key)
+        if written is None or written.decision is not decision or written.policies is not self.policies:
+            text = stencil.of_permit(request, decision, self.policies.digest)
+            if len(self._permits) >= KEPT:
+                self._permits.clear()
+            written = self._permits[key] = _Written(decision, self.policies, text)
+        return written.record
 
 
 def _is_portal(request: AccessRequest) -> bool:

@@ -77,6 +77,13 @@ class Audit:
             record = msgspec.structs.replace(record, path=_redact(path))
         self._write(record)
 
+    def append(self, record: bytes) -> None:
+        """Write down a record that is encoded already, and bounded. Raises AuditUnavailable."""
+        try:
+            self._append(record)
+        except (JournalFull, OSError, ValueError) as error:
+            raise AuditUnavailable("the journal takes no more records") from error
+
     def outcome(self, record: OutcomeRecord) -> None:
         """Write down how an exchange ended. Raises AuditUnavailable."""
         self._write(record)
@@ -92,10 +99,7 @@ class Audit:
                 payload = _encode(_bounded(record))
         except UnicodeEncodeError:  # half a surrogate pair, as hostile JSON may carry
             payload = _encode(_bounded(record))
-        try:
-            self._append(payload)
-        except (JournalFull, OSError, ValueError) as error:
-            raise AuditUnavailable("the journal takes no more records") from error
+        self.append(payload)
 
 
 def _redact(path: str) -> str:

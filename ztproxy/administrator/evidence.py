@@ -24,7 +24,7 @@ def decision_record(
     principal, session, device = facts.principal, facts.session, facts.device
     subject, resource, context = request.subject, request.resource, request.context
     certificate = subject.certificate
-    posture, posture_age = _posture_of(facts, now)
+    posture, posture_age = posture_of(facts, now)
     return DecisionRecord(  # by position: so many keywords cost ten times as much
         context.request_id,
         now,
@@ -78,7 +78,7 @@ def refused_record(request: AccessRequest | None, peer: Peer, refusal: Refusal, 
     )
 
 
-def _posture_of(facts: Facts, now: int) -> tuple[str, int]:
+def posture_of(facts: Facts, now: int) -> tuple[str, int]:
     """Return "healthy", "unhealthy", "missing" or "unknown", and the age; "" without a device."""
     posture = facts.posture
     if isinstance(posture, Posture):
