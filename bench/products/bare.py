@@ -18,6 +18,7 @@ from bench.ground import HOST, Ground, python
 from bench.machine import free_port
 from bench.products import Running, with_children
 from ztproxy.gateway.connection import Connection
+from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
 from ztproxy.gateway.world import World
@@ -98,6 +99,7 @@ async def serve(port: int, upstream: int, pair: KeyPair) -> None:
     target = Upstream(scheme="http", host="127.0.0.1", port=upstream)
     route = Route(name="bench", app="bench", host=HOST, prefix="/", upstream=target, client_certificate="off")
     everything = Open(route)
+    sources = Sources(Bounds(connections_per_source=10_000), clock.monotonic())
     world = World(
         door=everything,
         paths=everything,
@@ -108,6 +110,7 @@ async def serve(port: int, upstream: int, pair: KeyPair) -> None:
         counters=everything,
         clock=clock,
         wheel=wheel,
+        crowd=Crowd(sources, wheel, Limits()),
         limits=Limits(),
         new_request_id=lambda: entropy(16).hex(),
     )
@@ -118,7 +121,7 @@ async def serve(port: int, upstream: int, pair: KeyPair) -> None:
         wheel=wheel,
         clock=clock,
         tally=everything,
-        sources=Sources(Bounds(connections_per_source=10_000), clock.monotonic()),
+        sources=sources,
         handshake_timeout=10,
     )
     wheel.start()

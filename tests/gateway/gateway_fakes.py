@@ -8,7 +8,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from ztproxy.gateway.connection import Connection
+from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
 from ztproxy.gateway.world import World
@@ -20,7 +23,7 @@ from ztproxy.model.request import AccessRequest, ClientCertificate, Peer, TlsFac
 from ztproxy.model.resource import NOWHERE, Resource, Route, Upstream
 from ztproxy.net.clock import FixedClock
 from ztproxy.net.dial import Unreachable
-from ztproxy.net.sources import Bounds, Source
+from ztproxy.net.sources import Bounds, Source, Sources
 from ztproxy.net.wheel import SPOKES, Wheel
 from ztproxy.upstream.upstreams import Upstreams
 
@@ -247,8 +250,12 @@ class Dialler:
 
 
 class Arrival:
-    def __init__(self, peer: Peer, source: Source) -> None:
+    def __init__(self, peer: Peer, sources: Sources) -> None:
         self._peer = peer
+        self._sources = sources
+        source = sources.admit(peer.ip, 0.0)
+        assert isinstance(source, Source), source
+        sources.greeted(source)
         self.source = source
         self.left = False
 
@@ -257,6 +264,7 @@ class Arrival:
 
     def gone(self) -> None:
         self.left = True
+        self._sources.gone(self.source)
 
 
 class Stage:
@@ -266,6 +274,8 @@ class Stage:
         self.events: list[Any] = []
         self.clock = FixedClock()
         self.wheel = Wheel(self.clock)
+        self.sources = Sources(Bounds(), self.clock.seconds)
+        self.crowd = Crowd(self.sources, self.wheel, Limits())
         self.door = Door(self.events)
         self.paths = Paths()
         self.ledger = Ledger(self.events)
@@ -283,15 +293,16 @@ class Stage:
             counters=self.counters,
             clock=self.clock,
             wheel=self.wheel,
+            crowd=self.crowd,
             limits=Limits(),
             new_request_id=self._id,
         )
         self.peer = Peer(ip="192.0.2.7", port=4711, tls=TlsFacts("TLSv1.3", sni, certificate))
-        self.source = Source(self.peer.ip, Bounds(), self.clock.seconds)
         self.client, self.connection, self.arrival = self.connect()
+        self.source = self.arrival.source
 
-    def connect(self) -> tuple[Transport, Connection, Arrival]:
-        arrival = Arrival(self.peer, self.source)
+    def connect(self, ip: str | None = None) -> tuple[Transport, Connection, Arrival]:
+        arrival = Arrival(self.peer if ip is None else replace(self.peer, ip=ip), self.sources)
         connection = Connection(lambda: self.world, arrival)  # type: ignore[arg-type]
         transport = Transport("client", self.events, connection)
         connection.connection_made(transport)

@@ -96,7 +96,8 @@ async def test_a_client_that_leaves_during_a_cold_decision_leaves_nothing(stage:
     assert stage.paths.opened == 0
     assert stage.dialler.made == []
     assert stage.arrival.left
-    assert len(stage.wheel) == 0
+    assert len(stage.crowd) == 0
+    assert len(stage.wheel) == 1  # the crowd itself
 
 
 async def test_a_door_that_never_answers_is_a_refusal(stage: Stage) -> None:

@@ -22,7 +22,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 def stage_with(*quotas: Quota, **bounds: Any) -> Stage:
     stage = Stage(msgspec.structs.replace(ROUTE, quotas=quotas), PORTAL)
-    stage.source.bind(Bounds(**bounds), stage.clock.seconds)
+    stage.sources.bind(Bounds(**bounds), stage.clock.seconds)
     return stage
 
 

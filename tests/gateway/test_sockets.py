@@ -17,6 +17,7 @@ from gateway_fakes import ROUTE, Counters, Door, Ledger, Paths, Routes, refusal
 from gateway_pki import Authority
 
 from ztproxy.gateway.connection import Connection
+from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
 from ztproxy.gateway.world import World
@@ -43,6 +44,7 @@ class Gateway:
         self.paths, self.counters = Paths(), Counters()
         clock = SystemClock()
         self.wheel = Wheel(clock, turn=0.1)
+        sources = Sources(Bounds(), clock.monotonic())
         self.world = World(
             door=self.door,
             paths=self.paths,
@@ -53,6 +55,7 @@ class Gateway:
             counters=self.counters,
             clock=clock,
             wheel=self.wheel,
+            crowd=Crowd(sources, self.wheel, Limits()),
             limits=Limits(),
             new_request_id=iter(map("{:032x}".format, range(10**9))).__next__,
         )
@@ -65,7 +68,7 @@ class Gateway:
             wheel=self.wheel,
             clock=clock,
             tally=self.counters,
-            sources=Sources(Bounds(), clock.monotonic()),
+            sources=sources,
             handshake_timeout=5,
         )
         self.port = self.sock.getsockname()[1]

@@ -232,6 +232,8 @@ class Limits(Section):
     """Time for a TLS handshake."""
     keepalive_timeout: Milliseconds = 75_000
     """Time an idle connection is kept."""
+    connection_age: Milliseconds = HOUR
+    """Age from which on a connection takes no further request, so that clients spread anew."""
     connections: Count = 10_000
     """Connections of one worker."""
     connections_per_source: Count = 512
@@ -252,6 +254,12 @@ class Limits(Section):
     """Quotas of callers over all routes together, except the portal."""
     body: Bytes = 1 << 30
     """Size of a request body, unless the route says otherwise."""
+    body_min_rate: Bytes = 256
+    """What a client must send of a body, or take of an answer that waits for it, in a second on average."""
+    body_grace: Milliseconds = 30_000
+    """Time over which `body_min_rate` is looked at; a client below it is cut."""
+    buffers: Bytes = 256 << 20
+    """Memory of one worker for answers that wait for slow clients; above it those that hold most are cut."""
 
     @model_validator(mode="after")
     def _of_callers(self) -> "Limits":

@@ -19,6 +19,7 @@ from ztproxy.gateway.world import World
 from ztproxy.model.decision import Refusal
 from ztproxy.model.request import Peer
 from ztproxy.net.listener import Arrival, PeerUnusable
+from ztproxy.net.taken import taken
 from ztproxy.wire import fields
 from ztproxy.wire.body import BadBody, ChunkedBody, LengthBody
 from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, RequestReader, ResponseHead
@@ -106,6 +107,7 @@ class Connection(asyncio.Protocol):
         self.peer_lines = forward.peer_lines(self.peer)
         self.wait_until(self.world.limits.head_timeout)
         self._wheel.add(self)
+        self.world.crowd.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -121,6 +123,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is everything that was running for it."""
         self._wheel.discard(self)
+        self.world.crowd.discard(self)
         self._arrival.gone()
         self._read = _ignore
         if self._deciding is not None:
@@ -132,12 +135,14 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads slower than the upstream writes."""
         self.full = True
+        self.world.crowd.falls_behind(self)
         if self._running is not None:
             self._running.client_flow(full=True)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.full = False
+        self.world.crowd.catches_up(self)
         if self._running is not None:
             self._running.client_flow(full=False)
         elif self._deciding is None:
@@ -162,6 +167,45 @@ class Connection(asyncio.Protocol):
         self._retiring = True
         if self._read == self._read_head and not self._began:
             self.close()
+
+    # ------------------------------------------------------------------ gateway.crowd.Member
+
+    @property
+    def idle(self) -> bool:
+        """It waits for the first byte of a request."""
+        return self._read == self._read_head and not self._began
+
+    @property
+    def beginning(self) -> bool:
+        """It waits for the rest of a head."""
+        return self._read == self._read_head and self._began
+
+    @property
+    def held_back(self) -> bool:
+        """Nothing is read from the client."""
+        return self._not_reading != 0
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait to be taken by the client."""
+        return self.transport.get_write_buffer_size()
+
+    @property
+    def taken(self) -> int:
+        """A number that grows with the bytes the client takes."""
+        return taken(self.transport)
+
+    def late(self) -> None:
+        """The body does not come."""
+        if isinstance(self._running, Relay):
+            self._running.client_broke("slow-body")
+
+    def fall_behind(self) -> None:
+        """The answer is not taken."""
+        if self._running is not None:
+            self._running.cut("client-too-slow")
+        else:
+            self.abort()
 
     # ------------------------------------------------------------------ reading, one method per state
 
@@ -197,6 +241,7 @@ class Connection(asyncio.Protocol):
             running.client_broke(bad.flaw)
             return
         if body.done:
+            self.world.crowd.body_ends(self)
             self._read = self._hold
             if rest:
                 self._hold(rest)
@@ -247,6 +292,7 @@ class Connection(asyncio.Protocol):
             out, self._rest = body.feed(self._rest)
         if not body.done:
             self._read = self._read_body
+            self.world.crowd.body_begins(self)
         return out, body.done
 
     def interim(self, head: ResponseHead | None) -> None:
@@ -337,6 +383,8 @@ class Connection(asyncio.Protocol):
             self._stop_reading(_FULL)
         else:
             self._go_on_reading(_FULL)
+            if self._read == self._read_body:
+                self.world.crowd.body_begins(self)
 
     def wait_until(self, seconds: float) -> None:
         """Have `timed_out` called unless something happens within so many seconds."""

@@ -204,7 +204,7 @@ class Relay:
         if self._started:
             self._abort(refusal.code, detail)
             return
-        if refusal.code == "bad-request" or retry_after:
+        if refusal.code in ("bad-request", "request-timeout") or retry_after:
             refusal = replace(refusal, close=not retry_after, retry_after=retry_after)
         self._account.status = refusal.status
         self._drop()

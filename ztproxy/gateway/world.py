@@ -6,6 +6,7 @@ Made by `service.assemble`; connections read the reference anew for each request
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.ports import Counters, Door, Ledger, Paths, Router
 from ztproxy.gateway.quotas import Quotas
@@ -27,5 +28,6 @@ class World:
     counters: Counters
     clock: Clock
     wheel: Wheel
+    crowd: Crowd
     limits: Limits
     new_request_id: Callable[[], str]  # 32 hex digits

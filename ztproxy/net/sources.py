@@ -63,6 +63,8 @@ class Sources:
 
     def bind(self, bounds: Bounds, now: float) -> None:
         """Let other bounds hold from now on; who is above one of them is not thrown out."""
+        if bounds == self.bounds:
+            return  # and what was used up stays so
         self.bounds = bounds
         self._greetings = _bucket(bounds.handshakes, now)
         self._lately.clear()

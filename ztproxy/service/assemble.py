@@ -13,6 +13,7 @@ from ztproxy.administrator.audit import Audit
 from ztproxy.administrator.paths import Paths
 from ztproxy.config.settings import Settings
 from ztproxy.crypto.ids import RequestIds
+from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas, Table
 from ztproxy.gateway.world import World
@@ -20,13 +21,14 @@ from ztproxy.model.quota import Quota
 from ztproxy.net.certificates import Bundle, read_bundle
 from ztproxy.net.clock import Clock, entropy
 from ztproxy.net.dial import Dialler
-from ztproxy.net.sources import Bounds
+from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.tls import KeyPair, ServerContexts, client_contexts, modes_of
 from ztproxy.net.wheel import Wheel
 from ztproxy.policy.engine import PolicySet
 from ztproxy.policy.routes import RouteTable
 from ztproxy.service.identities import LinkedIdentities
 from ztproxy.service.link import Link
+from ztproxy.service.process import descriptors
 from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.metrics import Counters
 from ztproxy.trust.gather import Gatherer
@@ -49,6 +51,8 @@ class Lasting:
     paths: Paths
     groups: dict[str, Group]  # what was learned of the targets of routes
     tables: MutableMapping[Quota, Table]  # what was used of quotas
+    sources: Sources
+    crowd: Crowd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,8 @@ class Assembly:
         """Begin what runs beside requests; from now on this is what is learned from."""
         lasting.groups.clear()
         lasting.groups.update(self.upstreams.groups)
+        lasting.sources.bind(bounds_of(self.settings), lasting.clock.monotonic())
+        lasting.crowd.limits = self.world.limits
         self.upstreams.start()
 
     def retire(self) -> None:
@@ -95,6 +101,7 @@ def assemble(settings: Settings, policies: PolicySet, lasting: Lasting) -> Assem
         counters=lasting.counters,
         clock=lasting.clock,
         wheel=lasting.wheel,
+        crowd=lasting.crowd,
         limits=_limits(settings),
         new_request_id=RequestIds(entropy),
     )
@@ -121,14 +128,18 @@ def _limits(settings: Settings) -> Limits:
         head=limits.head,
         head_timeout=limits.head_timeout / 1000,
         keepalive_timeout=limits.keepalive_timeout / 1000,
+        connection_age=limits.connection_age / 1000,
+        body_min_rate=limits.body_min_rate,
+        body_grace=limits.body_grace / 1000,
+        buffers=limits.buffers,
     )
 
 
 def bounds_of(settings: Settings) -> Bounds:
-    """Return what holds before TLS."""
+    """Return what holds before TLS. Some descriptors stay free for the upstreams of those who are let in."""
     limits = settings.limits
     return Bounds(
-        connections=limits.connections,
+        connections=min(limits.connections, max(descriptors() * 3 // 4, 1)),
         connections_per_source=limits.connections_per_source,
         handshakes=limits.handshakes,
         handshakes_per_source=limits.handshakes_per_source,

@@ -22,6 +22,8 @@ from ztproxy.config.load import load
 from ztproxy.config.policies import load_policies
 from ztproxy.config.settings import Settings
 from ztproxy.gateway.connection import Connection
+from ztproxy.gateway.crowd import Crowd
+from ztproxy.gateway.limits import Limits
 from ztproxy.net.clock import JumpWatch, SystemClock
 from ztproxy.net.listener import Arrival, Listener
 from ztproxy.net.sources import Sources
@@ -59,11 +61,13 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
     link = Link(
         state.control, memory, worker=index, pid=os.getpid(), journal=name, now=clock.now, changed=changed
     )
+    wheel = Wheel(clock)
+    sources = Sources(bounds_of(settings), clock.monotonic())
     paths = Paths(lambda permit: assembly.door.reconsider(permit), clock.now)
     lasting = Lasting(
         state=state,
         clock=clock,
-        wheel=Wheel(clock),
+        wheel=wheel,
         counters=Counters(str(index)),
         memory=memory,
         link=link,
@@ -71,6 +75,8 @@ async def serve(settings: Settings, index: int, listening: socket.socket) -> Non
         paths=paths,
         groups={},
         tables=WeakValueDictionary(),
+        sources=sources,
+        crowd=Crowd(sources, wheel, Limits()),
     )
 
     async with asyncio.TaskGroup() as group:
@@ -117,6 +123,7 @@ async def _tick(lasting: Lasting, current: Callable[[], Assembly]) -> None:
         counters.feed_age_seconds = memory.feed_age() / 1000
         counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
         counters.counted_refusals = lasting.audit.counted
+        counters.pressed, counters.too_slow = lasting.crowd.pressed, lasting.crowd.slow
         counters.targets = current().upstreams.states()
         lasting.link.counted(pack(counters.snapshot()))
         if lasting.clock.monotonic() >= sum_up_at:
@@ -152,7 +159,7 @@ def _listener(listening: socket.socket, assembly: Assembly, lasting: Lasting) ->
         wheel=lasting.wheel,
         clock=lasting.clock,
         tally=lasting.counters,
-        sources=Sources(bounds_of(settings), lasting.clock.monotonic()),
+        sources=lasting.sources,
         handshake_timeout=settings.limits.handshake_timeout / 1000,
     )
 

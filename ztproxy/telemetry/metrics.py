@@ -61,6 +61,12 @@ NUMBERS: Final[dict[str, Metric]] = {
     "counted_refusals": Metric(
         "ztproxy_counted_refusals", "counter", "Refusals of strangers without a record of their own."
     ),
+    "pressed": Metric(
+        "ztproxy_connections_taken_back", "counter", "Connections closed for want of places for others."
+    ),
+    "too_slow": Metric(
+        "ztproxy_slow_clients", "counter", "Requests ended because their client sent or took too slowly."
+    ),
     "paths": Metric("ztproxy_paths", "gauge", "Live paths: exchanges and streams under way."),
     "cuts": Metric("ztproxy_paths_cut", "counter", "Live paths that were cut."),
     "feed_age_seconds": Metric("ztproxy_feed_age_seconds", "gauge", "Time since facts were confirmed."),
@@ -124,6 +130,8 @@ class Counters:
     opened: int
     accept_pauses: int
     counted_refusals: int
+    pressed: int
+    too_slow: int
     paths: int
     cuts: int
     feed_age_seconds: float

@@ -26,6 +26,7 @@ FLAWS: Final[dict[str, tuple[str, str]]] = {
     "http-version": ("bad-request", "the version is neither HTTP/1.1 nor HTTP/1.0"),
     "long-head": ("head-too-large", "the head is longer than `limits.head`"),
     "many-fields": ("head-too-large", "the head has more than 100 header lines"),
+    "slow-body": ("request-timeout", "the body came slower than `limits.body_min_rate`"),
     "incomplete-head": ("request-timeout", "the head did not arrive in time, or its sender went away"),
     # framing
     "two-content-length": ("bad-request", "Content-Length comes twice"),
