@@ -10,6 +10,7 @@ from msgspec.structs import asdict, replace
 
 from ztproxy.administrator.access import Access
 from ztproxy.administrator.audit import AuditUnavailable
+from ztproxy.model.changes import Changes, RequestFields, Stamp
 from ztproxy.model.decision import Refusal
 from ztproxy.model.durations import milliseconds
 from ztproxy.model.messages import Changed
@@ -50,6 +51,7 @@ def route(name: str, **changes: Any) -> Route:
     return replace(made, **changes)
 
 
+STAMPS = RequestFields((Stamp("X-User", ("", "principal.id", " in ", "route.name", "")),))
 SUPPORT, STATUS, PORTAL = route("support"), route("status"), route("portal", portal=True)
 CAROL = Principal(kind="User", id="t:carol", name="Carol", groups=("contractors",))
 SESSION = Session(
@@ -336,3 +338,23 @@ def test_durations_of_obligations_only_close_doors() -> None:
     assert milliseconds("1h") == 3_600_000
     for typo in ("soon", "", "30", "m", "1h30m", "-1m", " 1m", "1m\n", "1234567890s", "²m"):
         assert milliseconds(typo) == 0
+
+
+async def test_fields_of_the_route_go_with_the_permit() -> None:
+    world = World()
+    stamped = replace(SUPPORT, changes=Changes(request=STAMPS))
+    permit = await world.ask(stamped)
+    assert permit.identity == (b"Zt-Assertion: x", b"X-User: t:carol in support")
+    world.signed = None
+    permit = await world.ask(stamped)
+    assert permit.identity == (b"Zt-Assertion: fetched", b"X-User: t:carol in support")
+
+
+async def test_a_value_too_long_for_any_upstream_is_a_refusal_on_record() -> None:
+    world = World()
+    groups = Changes(request=RequestFields((Stamp("X-Groups", ("", "principal.groups", "")),)))
+    many = ("contractors", *(f"group-{number:06d}" for number in range(900)))
+    world.put("session", "ses_1", replace(SESSION, principal=replace(CAROL, groups=many)))
+    refusal = await world.ask(replace(SUPPORT, changes=groups))
+    assert isinstance(refusal, Refusal) and refusal.code == "head-too-large"
+    assert [(record.allow, record.code) for record in world.records] == [(False, "head-too-large")]

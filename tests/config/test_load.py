@@ -10,7 +10,7 @@ from ztproxy.config.load import load, load_all
 from ztproxy.config.policies import load_policies
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
-from ztproxy.model.changes import Rewrite
+from ztproxy.model.changes import Changes, RequestFields, ResponseFields, Rewrite, Stamp
 from ztproxy.model.quota import Quota, Rate
 from ztproxy.model.resource import Ejection, HealthCheck, Upstream
 
@@ -164,6 +164,28 @@ def test_both_names_of_an_upstream_are_known(config: Path) -> None:
         "/base/",
         frozenset({"10.0.0.7:80", "10.0.0.7", "[fd00::7]:8080", "inside.example:8080"}),
         frozenset({"10.0.0.7", "[fd00::7]", "inside.example"}),
+    )
+
+
+def test_fields_that_are_set_are_dropped_first(config: Path) -> None:
+    edit(
+        config,
+        "    to: http://127.0.0.1:9001",
+        """\
+    to: http://127.0.0.1:9001
+    request_headers:
+      set: {X-User: "${principal.id}@corp", X-Env: prod}
+      remove: [X-Debug]
+    response_headers:
+      set: {X-Frame-Options: DENY}
+      remove: [Server]""",
+    )
+    assert load(config).routes()[0].changes == Changes(
+        request=RequestFields(
+            (Stamp("X-User", ("", "principal.id", "@corp")), Stamp("X-Env", ("prod",))),
+            frozenset({b"x-user", b"x-env", b"x-debug"}),
+        ),
+        response=ResponseFields(b"X-Frame-Options: DENY\r\n", frozenset({b"x-frame-options", b"server"})),
     )
 
 

@@ -14,6 +14,7 @@ from ztproxy.administrator import stencil
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.administrator.evidence import decision_record, refused_record
 from ztproxy.administrator.explaining import refusal_of
+from ztproxy.administrator.stamping import stamped
 from ztproxy.model._seal import SEAL
 from ztproxy.model.codes import CODES
 from ztproxy.model.decision import Decision, Explanation, Refusal
@@ -210,6 +211,11 @@ class Access:
         identity: tuple[bytes, ...],
         now: int,
     ) -> Answer:
+        if route.changes is not None and route.changes.request is not None:
+            stamps = stamped(route.changes.request.stamps, caller.facts, route, request.context.request_id)
+            if stamps is None:
+                return self._refused(request, caller, decision, now, _simple("head-too-large", request))
+            identity += stamps
         if not self._note_permit(request, caller, known, decision, now):
             return _simple("audit-unavailable", request)
         obligations = decision.obligations

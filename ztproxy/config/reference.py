@@ -98,6 +98,6 @@ def _kind(field: dict[str, Any], schema: dict[str, Any]) -> str:
 
 def _default(field: dict[str, Any], schema: dict[str, Any]) -> str:
     value = field.get("default")
-    if value is None or value == [] or value == "" or _model(field, schema)[0] is not None:
+    if value in (None, [], "", {}) or _model(field, schema)[0] is not None:
         return ""
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"

@@ -12,7 +12,14 @@ from ztproxy.config.rates import Pace, rate
 from ztproxy.config.secrets import wrong
 from ztproxy.config.section import Section
 from ztproxy.config.targets import To
-from ztproxy.config.upstream_sections import Ejection, Health, RouteTls, Timeouts
+from ztproxy.config.upstream_sections import (
+    Ejection,
+    Health,
+    RequestHeaders,
+    ResponseHeaders,
+    RouteTls,
+    Timeouts,
+)
 from ztproxy.config.values import (
     Algorithm,
     BrowserOrigin,
@@ -331,6 +338,10 @@ class Route(Section):
     """Whether the upstream gets paths without the prefix of `from`."""
     prefix: PathPrefix | None = None
     """Path prefix of the upstream, put in front of all paths."""
+    request_headers: RequestHeaders | None = None
+    """Changes of requests."""
+    response_headers: ResponseHeaders | None = None
+    """Changes of responses."""
     timeouts: Timeouts = Timeouts()
     """Patience with the upstream."""
     retries: Annotated[int, Field(ge=0, le=5)] = 1

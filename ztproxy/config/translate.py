@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from ztproxy.model.changes import Changes, Rewrite
+from ztproxy.model.changes import Changes, RequestFields, ResponseFields, Rewrite
 from ztproxy.model.endpoints import OWN
 from ztproxy.model.quota import Quota, Rate
 from ztproxy.model.resource import Ejection, HealthCheck, Route, Target, Targets, Upstream
 from ztproxy.trust.identity.provider import Provider
+from ztproxy.wire.fields import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,9 +108,25 @@ def _route(entry: "sections.Route", body: int, everywhere: tuple[Quota, ...]) ->
 
 def _changes(entry: "sections.Route", targets: tuple[Target, ...]) -> Changes | None:
     """Return what is changed in messages; None where nothing is: then requests pay for nothing."""
-    if not (entry.strip_prefix or entry.prefix or entry.host_header):
-        return None
-    return Changes(rewrite=_rewrite(entry, targets))
+    changes = Changes(
+        rewrite=_rewrite(entry, targets) if entry.strip_prefix or entry.prefix or entry.host_header else None,
+        request=_request_fields(entry.request_headers) if entry.request_headers else None,
+        response=_response_fields(entry.response_headers) if entry.response_headers else None,
+    )
+    return None if changes == Changes() else changes
+
+
+def _request_fields(entry: "upstream_sections.RequestHeaders") -> RequestFields:
+    dropped = (*(stamp.name for stamp in entry.set), *entry.remove)
+    return RequestFields(entry.set, frozenset(plain(name.encode("ascii")) for name in dropped))
+
+
+def _response_fields(entry: "upstream_sections.ResponseHeaders") -> ResponseFields:
+    dropped = (*(name for name, _ in entry.set), *entry.remove)
+    return ResponseFields(
+        "".join(f"{name}: {value}\r\n" for name, value in entry.set).encode("ascii"),
+        frozenset(plain(name.encode("ascii")) for name in dropped),
+    )
 
 
 def _rewrite(entry: "sections.Route", targets: tuple[Target, ...]) -> Rewrite:

@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from ztproxy.config.headers import Constants, RequestName, ResponseName, Stamps
 from ztproxy.config.secrets import wrong
 from ztproxy.config.section import Section
 from ztproxy.config.values import FilePath, HostName, KeyFile, Milliseconds, PlainPath
@@ -30,6 +31,27 @@ class RouteTls(Section):
         if (self.certificate is None) != (self.key is None):
             raise wrong("a certificate and its key belong together", "give both, or none")
         return self
+
+
+class RequestHeaders(Section):
+    """Fields of requests to the upstream."""
+
+    set: Stamps = ()
+    """Fields that come from us, `NAME: VALUE`; what callers send under a name, in any spelling, is dropped.
+    Values may hold `${principal.id}`, `${principal.name}`, `${principal.groups}`, `${session.id}`,
+    `${device.id}`, `${decision.id}` and `${route.name}`, percent-encoded; a field whose value comes out empty
+    is not sent."""
+    remove: tuple[RequestName, ...] = ()
+    """Fields that do not pass."""
+
+
+class ResponseHeaders(Section):
+    """Fields of responses to the caller."""
+
+    set: Constants = ()
+    """Fields that come from us, `NAME: VALUE`, instead of the upstream's."""
+    remove: tuple[ResponseName, ...] = ()
+    """Fields that do not pass."""
 
 
 class Timeouts(Section):

@@ -48,6 +48,9 @@ class Sender(Protocol):
     def body_received(self) -> int:
         """Bytes of content so far."""
 
+    def drop_trailers(self) -> None:
+        """Let no fields after the body pass; before `take_body`."""
+
     def take_body(self) -> tuple[bytes, bool]:
         """Return the body bytes that are there, and whether they are all; later ones go to the relay."""
 

@@ -282,6 +282,11 @@ class Connection(asyncio.Protocol):
         self._running = relay
         relay.start()
 
+    def drop_trailers(self) -> None:
+        """Let no fields after the body pass."""
+        if isinstance(self._body, ChunkedBody):
+            self._body.drop_trailers()
+
     def take_body(self) -> tuple[bytes, bool]:
         """Return the body bytes that are there, and whether they are all; later ones go to the relay."""
         body = self._body

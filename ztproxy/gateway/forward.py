@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from ztproxy.gateway import rewriting
 from ztproxy.model.permit import Permit
 from ztproxy.model.request import ClientCertificate, Peer
 from ztproxy.wire.http1 import RequestHead, ResponseHead
@@ -31,14 +30,10 @@ def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, u
     route = permit.route
     authority = head.authority.encode("ascii")
     host = route.upstream.host_header
-    target = head.target
-    changes = route.changes
-    if changes is not None and changes.rewrite is not None:
-        target = rewriting.target_of(changes.rewrite, target)
     identity = _portal_lines(head, peer) if route.portal else b"\r\n".join((*permit.identity, b""))
     return b"".join(
         (
-            f"{head.method} {target} HTTP/1.1\r\nHost: ".encode("ascii"),
+            f"{head.method} {head.target} HTTP/1.1\r\nHost: ".encode("ascii"),
             authority if host is None else host.encode("ascii"),
             b"\r\n",
             head.fields,

@@ -50,6 +50,9 @@ class Relay:
         if head.body > self._permit.route.max_body:
             self._refuse("body-too-large")
             return
+        changes = self._permit.route.changes
+        if changes is not None and changes.request is not None:
+            client.drop_trailers()
         try:
             body, complete = client.take_body()
         except BadBody as bad:
@@ -64,6 +67,9 @@ class Relay:
 
     def _open(self, body: bytes, complete: bool) -> None:
         head, client = self._head, self._client
+        changes = self._permit.route.changes
+        if changes is not None:
+            head = rewriting.request(changes, head)
         upgrade = head.notes[fields.UPGRADE] if self._upgrading else b""
         data = forward.request_bytes(head, self._permit, client.peer, client.peer_lines, upgrade)
         request = Request(

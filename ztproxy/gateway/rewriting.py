@@ -12,11 +12,30 @@ from typing import Final
 from msgspec.structs import replace
 
 from ztproxy.model.changes import Changes, Rewrite
+from ztproxy.wire import fields
+from ztproxy.wire.heads import joined
 from ztproxy.wire.http1 import RequestHead, ResponseHead
 
 _URL: Final = re.compile(rb"(?:https?:)?//([^/?#\\]*)(/[^?#]*)?([?#].*)?", re.I | re.S).fullmatch
 _PATH: Final = re.compile(rb"(/[^?#]*)(.*)", re.S).fullmatch
 _REFRESH: Final = re.compile(rb"([0-9.]+[ \t]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?[\"']?)(.+)", re.I).fullmatch
+
+
+def request(changes: Changes, head: RequestHead) -> RequestHead:
+    """Return a request's head as the upstream is to get it."""
+    rewrite, rules = changes.rewrite, changes.request
+    return replace(
+        head,
+        target=head.target if rewrite is None else target_of(rewrite, head.target),
+        fields=head.fields if rules is None else without(head.fields, rules.drop),
+        trailers=head.trailers and changes.response is None,  # what may not come first may not come last
+    )
+
+
+def without(lines: bytes, drop: frozenset[bytes]) -> bytes:
+    """Return the header lines whose names, in whatever spelling, are not among these."""
+    kept = [line for line in lines.split(b"\r\n")[:-1] if fields.plain(line[: line.find(b":")]) not in drop]
+    return joined(kept)
 
 
 def target_of(rewrite: Rewrite, target: str) -> str:
@@ -28,12 +47,14 @@ def target_of(rewrite: Rewrite, target: str) -> str:
 
 def response(changes: Changes, head: ResponseHead, request: RequestHead) -> ResponseHead:
     """Return a response's head as the client knows it."""
-    rewrite = changes.rewrite
-    if rewrite is None:
-        return head
-    authority = request.authority.encode("ascii")
-    lines = [_turned(rewrite, line, authority) for line in head.fields.split(b"\r\n")]
-    return replace(head, fields=b"\r\n".join(lines))
+    rewrite, rules = changes.rewrite, changes.response
+    lines = head.fields
+    if rewrite is not None:
+        authority = request.authority.encode("ascii")
+        lines = b"\r\n".join(_turned(rewrite, line, authority) for line in lines.split(b"\r\n"))
+    if rules is not None:
+        lines = without(lines, rules.drop) + rules.lines
+    return replace(head, fields=lines)
 
 
 def _turned(rewrite: Rewrite, line: bytes, authority: bytes) -> bytes:

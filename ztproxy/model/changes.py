@@ -4,7 +4,21 @@ Built by `config`, read by `gateway.rewriting` and `administrator.stamping`. A r
 none of this, and its requests pay for one look.
 """
 
+from typing import Final, Literal, get_args
+
 from msgspec import Struct
+
+#: What the values of request fields can speak of.
+Variable = Literal[
+    "principal.id",
+    "principal.name",
+    "principal.groups",
+    "session.id",
+    "device.id",
+    "decision.id",
+    "route.name",
+]
+VARIABLES: Final[tuple[Variable, ...]] = get_args(Variable)
 
 
 class Rewrite(Struct, frozen=True, gc=False):
@@ -16,7 +30,30 @@ class Rewrite(Struct, frozen=True, gc=False):
     hosts: frozenset[str] = frozenset()  # the same without ports, as it may write them in cookies
 
 
+class Stamp(Struct, frozen=True, gc=False):
+    """A field that upstreams get from us. Its value is made for each request."""
+
+    name: str
+    parts: tuple[str, ...]  # text, variable, text, variable, …, text
+
+
+class RequestFields(Struct, frozen=True, gc=False):
+    """Fields of requests: `stamps` come from us, `drop` (plain names) never passes in any spelling."""
+
+    stamps: tuple[Stamp, ...] = ()
+    drop: frozenset[bytes] = frozenset()
+
+
+class ResponseFields(Struct, frozen=True, gc=False):
+    """Fields of responses: `lines` come from us, each ended by CRLF; `drop` (plain) does not pass."""
+
+    lines: bytes = b""
+    drop: frozenset[bytes] = frozenset()
+
+
 class Changes(Struct, frozen=True, gc=False):
     """All that a route changes."""
 
     rewrite: Rewrite | None = None
+    request: RequestFields | None = None
+    response: ResponseFields | None = None

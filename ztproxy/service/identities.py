@@ -6,7 +6,6 @@ audience; the lines are kept until shortly before the assertion expires, and ren
 
 import asyncio
 from typing import Final
-from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -14,6 +13,7 @@ from ztproxy.model.messages import AssertionWanted
 from ztproxy.model.resource import Route
 from ztproxy.model.subject import Device, Facts, Principal
 from ztproxy.service.link import Link
+from ztproxy.wire.text import field_text
 
 #: An assertion is not used in its last minute, and renewed two minutes before its end (ms).
 SPARE: Final = 60_000
@@ -82,8 +82,8 @@ class LinkedIdentities:
         if len(self._signed) >= KEPT:
             self._signed.clear()
         lines = (
-            b"Zt-Principal: " + _plain(principal.id),
-            b"Zt-Name: " + _plain(principal.name),
+            b"Zt-Principal: " + field_text(principal.id),
+            b"Zt-Name: " + field_text(principal.name),
             b"Zt-Assertion: " + answer.token.encode("ascii"),
         )
         self._signed[key] = _Signed(principal=principal, lines=lines, expires_at=answer.expires_at)
@@ -94,8 +94,3 @@ def _key(facts: Facts, route: Route) -> _Key:
     session, device = facts.session, facts.device
     who = session.id if session is not None else facts.principal.id
     return who, device.id if isinstance(device, Device) else "", route.name
-
-
-def _plain(text: str) -> bytes:
-    """Return text as a header value: printable ASCII, everything else percent-encoded."""
-    return quote(text, safe=" !#$&'()*+,/:;=?@[]-._~").encode("ascii")

@@ -83,6 +83,10 @@ class ChunkedBody:
         self.received = 0
         self.done = False
 
+    def drop_trailers(self) -> None:
+        """Let no trailers pass."""
+        self._trails = None
+
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Take bytes; return (bytes to pass on, bytes after the body). Raises BadBody."""
         out: list[bytes] = []

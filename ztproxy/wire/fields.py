@@ -252,3 +252,32 @@ def may_trail(kind_of: Callable[[bytes], int], options: frozenset[bytes], name: 
 def names_of(connection: bytes) -> frozenset[bytes]:
     """Return the lower-case names that a Connection value nominates."""
     return _USUAL.get(connection) or frozenset(name.strip(b" \t").lower() for name in connection.split(b","))
+
+
+#: Request fields that only we write: who is asked for, where a message ends, what belongs to a connection,
+#: who asks from where. Plain names.
+OURS_IN_REQUESTS: Final = frozenset(
+    {
+        *_HOP_BY_HOP,
+        *(name for name, kind in _REQUEST.items() if kind == REFUSE or COOKIE <= kind < KEPT),
+        b"sec-websocket-key",
+        b"sec-websocket-version",
+        b"sec-websocket-accept",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"forwarded",
+    }
+)
+
+#: The same for responses.
+OURS_IN_RESPONSES: Final = frozenset(
+    {*_HOP_BY_HOP, *(name for name, kind in _RESPONSE.items() if COOKIE < kind < KEPT)}
+    | {b"te", b"alt-svc", b"sec-websocket-accept"}
+)
+
+
+@lru_cache(4096)
+def plain(name: bytes) -> bytes:
+    """Return what all spellings have in common that CGI makes one variable of: "X_User" is "x-user"."""
+    return _ODD.sub(b"-", name.lower())
