@@ -255,12 +255,12 @@ class Connection(asyncio.Protocol):
     def _discard(self, data: bytes) -> None:
         """The rest of a refused request."""
         self._spare -= len(data)
-        body = self._body
+        body, rest = self._body, b""
         try:
-            rest = body.feed(data)[1] if body is not None else b""
-        except BadBody:
-            self.close()
-            return
+            if body is not None:
+                rest = body.feed(data)[1]
+        except BadBody:  # its end is unknown; the client still gets its time to read the answer
+            self._keep_after = False
         if body is not None and body.done and self._keep_after:
             self._rest = rest
             self._next()

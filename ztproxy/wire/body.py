@@ -13,13 +13,13 @@ from typing import Final
 from ztproxy.wire import flaws
 from ztproxy.wire.heads import FIELD_LINE
 
-_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)\r\n").fullmatch
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})((?:;[\t\x20-\x7e\x80-\xff]*)?)\r\n").fullmatch
 _is_field: Final = re.compile(FIELD_LINE).fullmatch
 
 LINE_LIMIT: Final = 4096  # one size line or trailer line
 SURPLUS_LIMIT: Final = 16384  # all extensions and trailers of one body
 
-_SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
+_SIZE, _DATA, _DATA_END, _TRAILERS, _BROKEN = range(5)
 
 
 class BadBody(Exception):
@@ -61,6 +61,7 @@ class ChunkedBody:
     """
 
     __slots__ = (
+        "_flaw",
         "_framed",
         "_left",
         "_line",
@@ -76,6 +77,7 @@ class ChunkedBody:
         self._framed = framed
         self._trails = trails
         self._trailers = b""
+        self._flaw = ""
         self._stage = _SIZE
         self._line = b""
         self._left = 0
@@ -89,6 +91,8 @@ class ChunkedBody:
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Take bytes; return (bytes to pass on, bytes after the body). Raises BadBody."""
+        if self._stage == _BROKEN:
+            raise BadBody(self._flaw)
         out: list[bytes] = []
         at = 0
         end = len(data)
@@ -116,7 +120,7 @@ class ChunkedBody:
         stop = len(data) if newline < 0 else newline + 1
         line = self._line + data[at:stop]
         if len(line) > LINE_LIMIT:
-            raise BadBody("long-line")
+            raise self._broken("long-line")
         if newline < 0:
             self._line = line
             return stop
@@ -125,16 +129,22 @@ class ChunkedBody:
             self._size(line, out)
         elif self._stage == _DATA_END:
             if line != b"\r\n":
-                raise BadBody("chunk-end")
+                raise self._broken("chunk-end")
             self._stage = _SIZE
-        else:
+        elif self._stage == _TRAILERS:
             self._trailer(line, out)
         return stop
+
+    def _broken(self, flaw: str) -> BadBody:
+        """Note that nothing of what follows can be told apart any more."""
+        self._stage = _BROKEN
+        self._flaw = flaw
+        return BadBody(flaw)
 
     def _size(self, line: bytes, out: list[bytes]) -> None:
         found = _SIZE_LINE(line)
         if found is None:
-            raise BadBody("chunk-size")
+            raise self._broken("chunk-size")
         self._spend(len(found[2]))
         self._left = int(found[1], 16)
         if self._left == 0:
@@ -151,7 +161,7 @@ class ChunkedBody:
                 out.append(b"0\r\n%b\r\n" % self._trailers)
             return
         if not _is_field(line):
-            raise BadBody("trailer-line")
+            raise self._broken("trailer-line")
         self._spend(len(line))
         if self._trails is not None and self._trails(line.partition(b":")[0]):
             self._trailers += line
@@ -159,7 +169,7 @@ class ChunkedBody:
     def _spend(self, size: int) -> None:
         self._surplus += size
         if self._surplus > SURPLUS_LIMIT:
-            raise BadBody("surplus")
+            raise self._broken("surplus")
 
 
 class OpenBody:
