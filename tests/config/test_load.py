@@ -10,7 +10,7 @@ from ztproxy.config.load import load, load_all
 from ztproxy.config.policies import load_policies
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
-from ztproxy.model.changes import Changes, RequestFields, ResponseFields, Rewrite, Stamp
+from ztproxy.model.changes import Changes, Cors, RequestFields, ResponseFields, Rewrite, Stamp
 from ztproxy.model.quota import Quota, Rate
 from ztproxy.model.resource import Ejection, HealthCheck, Upstream
 
@@ -187,6 +187,32 @@ def test_fields_that_are_set_are_dropped_first(config: Path) -> None:
         ),
         response=ResponseFields(b"X-Frame-Options: DENY\r\n", frozenset({b"x-frame-options", b"server"})),
     )
+
+
+def test_cross_origin_rules_are_lines_at_once(config: Path) -> None:
+    rules = """\
+    to: http://127.0.0.1:9001
+    cors:
+      origins: ["https://page.example"]
+      methods: [GET, PUT]
+      headers: [X-Token]
+      expose: [X-Total]
+      credentials: true
+      max_age: 1h"""
+    edit(config, "    to: http://127.0.0.1:9001", rules)
+    changes = load(config).routes()[0].changes
+    assert changes == Changes(
+        cors=Cors(
+            frozenset({"https://page.example"}),
+            b"Access-Control-Allow-Methods: GET, PUT\r\nAccess-Control-Allow-Headers: X-Token\r\n"
+            b"Access-Control-Allow-Credentials: true\r\nAccess-Control-Max-Age: 3600\r\n",
+            b"Access-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: X-Total\r\n",
+        )
+    )
+    edit(config, rules, "    to: http://127.0.0.1:9001\n    cors: {origins: ['*']}")
+    changes = load(config).routes()[0].changes
+    assert changes is not None and changes.cors is not None and not changes.cors.origins
+    assert not changes.cors.actual
 
 
 def test_one_target_needs_no_choice(config: Path) -> None:

@@ -107,6 +107,11 @@ class Door:
         if self.broken:
             raise OSError("journal full")
 
+    def preflight(self, request: AccessRequest, peer: Peer) -> None:
+        self.events.append(("preflight", request.context.path))
+        if self.broken:
+            raise OSError("journal full")
+
 
 class Paths:
     def __init__(self) -> None:
@@ -148,6 +153,7 @@ class Counters:
         self.open = 0
         self.pauses = 0
         self.limits: list[str] = []
+        self.preflights = 0
 
     def request(self, route: str, status: int, seconds: float) -> None:
         self.requests.append((route, status))

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ztproxy.administrator import stencil
 from ztproxy.administrator.audit import AuditUnavailable
-from ztproxy.administrator.evidence import decision_record, refused_record
+from ztproxy.administrator.evidence import decision_record, preflight_record, refused_record
 from ztproxy.administrator.explaining import refusal_of
 from ztproxy.administrator.stamping import stamped
 from ztproxy.model._seal import SEAL
@@ -140,6 +140,10 @@ class Access:
 
         Raises AuditUnavailable."""
         self._recorder.decision(refused_record(request, peer, refusal, self._now()))
+
+    def preflight(self, request: AccessRequest, peer: Peer) -> None:
+        """Record that the gateway answers a preflight by itself. Raises AuditUnavailable."""
+        self._recorder.decision(preflight_record(request, peer, self._now()))
 
     # ------------------------------------------------------------------ steps
 

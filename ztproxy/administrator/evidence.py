@@ -4,7 +4,7 @@ Pure; called by `administrator.access` only.
 """
 
 from ztproxy.model.decision import Decision, Explanation, Refusal
-from ztproxy.model.record import DecisionRecord
+from ztproxy.model.record import PREFLIGHT, DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer
 from ztproxy.model.subject import Device, Facts, Posture
 from ztproxy.trust.gather import Caller
@@ -75,6 +75,24 @@ def refused_record(request: AccessRequest | None, peer: Peer, refusal: Refusal, 
         code=refusal.code,
         remedies=refusal.remedies,
         detail=refusal.detail,
+    )
+
+
+def preflight_record(request: AccessRequest, peer: Peer, now: int) -> DecisionRecord:
+    """Return the record of a preflight: nobody was let in, and nobody who wanted in was refused."""
+    context = request.context
+    return DecisionRecord(
+        id=context.request_id,
+        at=now,
+        allow=False,
+        decided=PREFLIGHT,
+        principal="Anonymous::anonymous",
+        ip=peer.ip,
+        resource=f"{request.resource.type}::{request.resource.id}",
+        action=request.action,
+        host=context.host,
+        path=context.path,
+        code=PREFLIGHT,
     )
 
 

@@ -18,7 +18,7 @@ from ztproxy.cli.options import DEFAULT_CONFIG, ConfigOption
 from ztproxy.cli.tables import JsonOption, moment, plain, show_fields, show_json, show_table
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.model.codes import CODES
-from ztproxy.model.record import DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.record import PREFLIGHT, DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
 from ztproxy.recording import note
 from ztproxy.recording.catalog import Summary
 from ztproxy.recording.note import NoteError
@@ -279,6 +279,8 @@ def _request(decision: DecisionRecord) -> str:
 
 def _reason(decision: DecisionRecord) -> str:
     policies = ", ".join(decision.policies)
+    if decision.decided == PREFLIGHT:
+        return "answered by the gateway"
     if decision.allow:
         return f"permitted by {policies}" if policies else "permitted"
     words = decision.remedies + ((decision.detail,) if decision.detail else ())
@@ -296,6 +298,8 @@ def _answer(outcome: OutcomeRecord | None) -> str:
 
 
 def _refusal(decision: DecisionRecord) -> str:
+    if decision.decided == PREFLIGHT:
+        return "204"
     known = CODES.get(decision.code)
     return str(known[0]) if known else ""
 

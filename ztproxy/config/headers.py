@@ -47,6 +47,11 @@ def response_name(raw: object) -> str:
     return _name(raw, OURS_IN_RESPONSES)
 
 
+def cors_name(raw: object) -> str:
+    """Read the name of a field that pages may set or read, or "*"."""
+    return "*" if raw == "*" else _name(raw, frozenset())
+
+
 def _pairs(raw: object, ours: frozenset[bytes]) -> Iterator[tuple[str, str]]:
     """Yield names and values that can be sent; names only once."""
     if not isinstance(raw, Mapping):
@@ -112,6 +117,13 @@ _PAIRS_SCHEMA: Final = WithJsonSchema(
         "format": "names and values",
     }
 )
+CorsName = Annotated[
+    str,
+    PlainValidator(cors_name),
+    WithJsonSchema(
+        {"type": "string", "pattern": "^([A-Za-z][A-Za-z0-9-]{0,63}|\\*)$", "examples": ["X-Total"]}
+    ),
+]
 RequestName = Annotated[str, PlainValidator(request_name), _NAME_SCHEMA]
 ResponseName = Annotated[str, PlainValidator(response_name), _NAME_SCHEMA]
 Stamps = Annotated[tuple[Stamp, ...], PlainValidator(stamps), PlainSerializer(_stamps_written), _PAIRS_SCHEMA]

@@ -13,6 +13,7 @@ from ztproxy.config.secrets import wrong
 from ztproxy.config.section import Section
 from ztproxy.config.targets import To
 from ztproxy.config.upstream_sections import (
+    Cors,
     Ejection,
     Health,
     RequestHeaders,
@@ -342,6 +343,8 @@ class Route(Section):
     """Changes of requests."""
     response_headers: ResponseHeaders | None = None
     """Changes of responses."""
+    cors: Cors | None = None
+    """Pages of other origins that may read answers; default: the upstream says so itself, or not."""
     timeouts: Timeouts = Timeouts()
     """Patience with the upstream."""
     retries: Annotated[int, Field(ge=0, le=5)] = 1

@@ -4,11 +4,12 @@ Called by `settings` only. Pure: what it needs is in the settings.
 """
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from ztproxy.model.changes import Changes, RequestFields, ResponseFields, Rewrite
+from ztproxy.model.changes import Changes, Cors, RequestFields, ResponseFields, Rewrite
 from ztproxy.model.endpoints import OWN
 from ztproxy.model.quota import Quota, Rate
 from ztproxy.model.resource import Ejection, HealthCheck, Route, Target, Targets, Upstream
@@ -112,8 +113,29 @@ def _changes(entry: "sections.Route", targets: tuple[Target, ...]) -> Changes | 
         rewrite=_rewrite(entry, targets) if entry.strip_prefix or entry.prefix or entry.host_header else None,
         request=_request_fields(entry.request_headers) if entry.request_headers else None,
         response=_response_fields(entry.response_headers) if entry.response_headers else None,
+        cors=_cors(entry.cors) if entry.cors else None,
     )
     return None if changes == Changes() else changes
+
+
+def _cors(entry: "upstream_sections.Cors") -> Cors:
+    credentials = {"Access-Control-Allow-Credentials": "true"} if entry.credentials else {}
+    return Cors(
+        origins=frozenset(entry.origins) - {"*"},
+        preflight=_lines(
+            {
+                "Access-Control-Allow-Methods": ", ".join(entry.methods),
+                "Access-Control-Allow-Headers": ", ".join(entry.headers),
+                **credentials,
+                "Access-Control-Max-Age": str(entry.max_age // 1000),
+            }
+        ),
+        actual=_lines({**credentials, "Access-Control-Expose-Headers": ", ".join(entry.expose)}),
+    )
+
+
+def _lines(fields: Mapping[str, str]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value).encode("ascii")
 
 
 def _request_fields(entry: "upstream_sections.RequestHeaders") -> RequestFields:
@@ -124,7 +146,7 @@ def _request_fields(entry: "upstream_sections.RequestHeaders") -> RequestFields:
 def _response_fields(entry: "upstream_sections.ResponseHeaders") -> ResponseFields:
     dropped = (*(name for name, _ in entry.set), *entry.remove)
     return ResponseFields(
-        "".join(f"{name}: {value}\r\n" for name, value in entry.set).encode("ascii"),
+        _lines(dict(entry.set)),
         frozenset(plain(name.encode("ascii")) for name in dropped),
     )
 

@@ -4,13 +4,14 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from ztproxy.config.headers import Constants, RequestName, ResponseName, Stamps
+from ztproxy.config.headers import Constants, CorsName, RequestName, ResponseName, Stamps
 from ztproxy.config.secrets import wrong
 from ztproxy.config.section import Section
-from ztproxy.config.values import FilePath, HostName, KeyFile, Milliseconds, PlainPath
+from ztproxy.config.values import CorsOrigin, FilePath, HostName, KeyFile, Milliseconds, PlainPath
 
 MINUTE: Final = 60_000
 
+Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 Status = Annotated[int, Field(ge=200, le=599)]
 
 
@@ -52,6 +53,33 @@ class ResponseHeaders(Section):
     """Fields that come from us, `NAME: VALUE`, instead of the upstream's."""
     remove: tuple[ResponseName, ...] = ()
     """Fields that do not pass."""
+
+
+class Cors(Section):
+    """Pages of other origins that may read answers. Preflights are answered by ztproxy and never reach the
+    upstream; whatever the upstream says in `Access-Control-*` is replaced."""
+
+    origins: Annotated[tuple[CorsOrigin, ...], Field(min_length=1)]
+    """Their origins as browsers send them; `["*"]` for all, without credentials."""
+    methods: tuple[Method, ...] = ("GET", "HEAD", "POST")
+    """Methods that pages may use."""
+    headers: tuple[CorsName, ...] = ()
+    """Request fields that pages may set; `["*"]` for all but Authorization, without credentials."""
+    expose: tuple[CorsName, ...] = ()
+    """Response fields that pages may read, besides the usual ones."""
+    credentials: bool = False
+    """Whether browsers send cookies along and let pages read what comes for them."""
+    max_age: Milliseconds = 10 * MINUTE
+    """How long browsers remember the answer to a preflight."""
+
+    @model_validator(mode="after")
+    def _says_what_it_means(self) -> "Cors":
+        for name, values in (("origins", self.origins), ("headers", self.headers), ("expose", self.expose)):
+            if "*" in values and len(values) > 1:
+                raise wrong(f"`{name}` says * and more", "write * alone, or leave it out")
+            if "*" in values and self.credentials:
+                raise wrong(f"`{name}: [*]` with `credentials`", "list them, or remove `credentials`")
+        return self
 
 
 class Timeouts(Section):

@@ -223,6 +223,11 @@ def browser_origin(raw: object) -> str:
     return text
 
 
+def cors_origin(raw: object) -> str:
+    """Read an origin as browsers send it, or "*"."""
+    return "*" if raw == "*" else browser_origin(raw)
+
+
 def issuer(raw: object) -> str:
     """Read an OpenID issuer: an https URL without query and fragment; http on loopback only."""
     text = _text(raw)
@@ -394,6 +399,9 @@ From = Annotated[
 ]
 BrowserOrigin = Annotated[
     str, _plain(browser_origin), _schema(r"^https?://[^/?#@]+$", "https://other.corp.example")
+]
+CorsOrigin = Annotated[
+    str, _plain(cors_origin), _schema(r"^(\*|https?://[^/?#@]+)$", "https://other.corp.example")
 ]
 PathPrefix = Annotated[str, _plain(path_prefix), _schema(r"^/([A-Za-z0-9._~-]+/)*$", "/base/")]
 PlainPath = Annotated[str, _plain(plain_path), _schema(r"^/[^?#]*$", "/healthz")]

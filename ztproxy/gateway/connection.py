@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, cast
 
-from ztproxy.gateway import forward, http, refusals
+from ztproxy.gateway import cors, forward, http, refusals
 from ztproxy.gateway.client import Pipe, Running
 from ztproxy.gateway.ports import Answer
 from ztproxy.gateway.refuse import refusal_of
@@ -351,6 +351,7 @@ class Connection(asyncio.Protocol):
                 target=head.target if head is not None else "",
                 head_only=head is not None and head.method == "HEAD",
                 keep_alive=keep,
+                extra=self._cors_lines(head),
             )
         )
         if refusal.code == "head-too-large":
@@ -396,6 +397,11 @@ class Connection(asyncio.Protocol):
         self.deadline = self._wheel.now + seconds
 
     # ------------------------------------------------------------------ steps
+
+    def _cors_lines(self, head: RequestHead | None) -> str:
+        if head is None or head.problem or fields.ORIGIN not in head.notes:
+            return ""
+        return cors.refusal_lines(head, self.world.routes.match(head.host, head.path).route)
 
     async def _decided(self, head: RequestHead, waiting: Awaitable[Answer]) -> None:
         try:

@@ -6,12 +6,13 @@ leave their record too; then the one door answers; then the relay runs, or the r
 
 from msgspec.structs import replace
 
-from ztproxy.gateway import facts
+from ztproxy.gateway import cors, facts
 from ztproxy.gateway.client import Client
 from ztproxy.gateway.ports import Answer
 from ztproxy.gateway.quotas import seconds
 from ztproxy.gateway.refuse import refusal_of
 from ztproxy.gateway.relay import Relay
+from ztproxy.model.changes import Cors
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
 from ztproxy.model.request import AccessRequest, Peer
@@ -32,6 +33,9 @@ def serve(client: Client, head: RequestHead) -> None:
     wrong = objection(head, request, client.peer)
     if wrong:
         turn_away(client, head, request, wrong)
+        return
+    if head.method == "OPTIONS" and (rules := cors.asked(head, resource.route)) is not None:
+        preflight(client, head, request, rules)
         return
     answer = world.door.authorize(request)
     if isinstance(answer, Permit):
@@ -105,6 +109,21 @@ def turn_away(client: Client, head: RequestHead, request: AccessRequest, wrong: 
     close = bool(head.problem or head.upgrade)
     refusal = refusal_of(wrong, request.context.request_id, close=close)
     client.refuse(recorded(client, request, refusal))
+
+
+def preflight(client: Client, head: RequestHead, request: AccessRequest, rules: Cors) -> None:
+    """Answer a browser that asks whether a page of another origin may ask. It never shows who asks."""
+    if not cors.may_read(rules, head):
+        turn_away(client, head, request, "origin-not-allowed")
+        return
+    try:
+        client.world.door.preflight(request, client.peer)
+    except Exception:  # noqa: BLE001  whatever went wrong, there is no evidence
+        client.refuse(refusal_of("audit-unavailable", request.context.request_id, close=True))
+        return
+    client.world.counters.preflights += 1
+    client.respond(cors.answer(rules, head), b"", last=False)
+    client.finished()
 
 
 def reject(client: Client, bad: BadHead) -> None:

@@ -21,6 +21,9 @@ class Door(Protocol):
     def refuse(self, request: AccessRequest | None, peer: Peer, refusal: Refusal) -> None:
         """Record a refusal made before policy was asked. May raise when it can not be recorded."""
 
+    def preflight(self, request: AccessRequest, peer: Peer) -> None:
+        """Record that a preflight is answered. May raise when it can not be recorded."""
+
 
 class Paths(Protocol):
     """Knows every live path (administrator.paths)."""
@@ -48,6 +51,8 @@ class Router(Protocol):
 
 class Counters(Protocol):
     """Counts (telemetry.metrics)."""
+
+    preflights: int  # answered
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """A permitted exchange is over."""

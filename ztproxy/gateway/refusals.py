@@ -84,11 +84,13 @@ def render(
     head_only: bool,
     keep_alive: bool,
     date: str = "",
+    extra: str = "",
 ) -> bytes:
     """Return the complete HTTP/1.1 response.
 
     `navigation`: a person's browser asks for a document (Sec-Fetch-*, Accept). `target`: the request target
-    as received. `date`: IMF-fixdate for the Date field, "" leaves it out.
+    as received. `date`: IMF-fixdate for the Date field, "" leaves it out. `extra`: further header lines, each
+    ended by CRLF.
     """
     location = _redirect(refusal, method, target) if navigation else ""
     status = 303 if location else refusal.status
@@ -97,6 +99,7 @@ def render(
         _status_line(status)
         + fields
         + _COMMON_FIELDS
+        + extra
         + _conditional_fields(refusal, status, keep_alive, date)
         + f"Content-Length: {len(body)}\r\n\r\n"
     )

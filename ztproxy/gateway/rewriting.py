@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from ztproxy.gateway import cors
 from ztproxy.model.changes import Changes, Rewrite
 from ztproxy.wire import fields
 from ztproxy.wire.heads import joined
@@ -24,11 +25,12 @@ _REFRESH: Final = re.compile(rb"([0-9.]+[ \t]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?[\"
 def request(changes: Changes, head: RequestHead) -> RequestHead:
     """Return a request's head as the upstream is to get it."""
     rewrite, rules = changes.rewrite, changes.request
+    judged = changes.response is not None or changes.cors is not None
     return replace(
         head,
         target=head.target if rewrite is None else target_of(rewrite, head.target),
         fields=head.fields if rules is None else without(head.fields, rules.drop),
-        trailers=head.trailers and changes.response is None,  # what may not come first may not come last
+        trailers=head.trailers and not judged,  # what may not come first may not come last
     )
 
 
@@ -53,8 +55,17 @@ def response(changes: Changes, head: ResponseHead, request: RequestHead) -> Resp
         authority = request.authority.encode("ascii")
         lines = b"\r\n".join(_turned(rewrite, line, authority) for line in lines.split(b"\r\n"))
     if rules is not None:
-        lines = without(lines, rules.drop) + rules.lines
+        lines = without(lines, rules.drop)
+    if changes.cors is not None:
+        lines = b"".join(line + b"\r\n" for line in lines.split(b"\r\n")[:-1] if not _speaks_of_cors(line))
+    if head.status >= 200:  # interim ones gain nothing
+        lines += rules.lines if rules is not None else b""
+        lines += cors.lines(changes.cors, request) if changes.cors is not None else b""
     return replace(head, fields=lines)
+
+
+def _speaks_of_cors(line: bytes) -> bool:
+    return line[:15].lower() == b"access-control-"
 
 
 def _turned(rewrite: Rewrite, line: bytes, authority: bytes) -> bytes:

@@ -51,9 +51,18 @@ class ResponseFields(Struct, frozen=True, gc=False):
     drop: frozenset[bytes] = frozenset()
 
 
+class Cors(Struct, frozen=True, gc=False):
+    """What browsers are told about requests by pages of other origins. Lines are ended by CRLF."""
+
+    origins: frozenset[str] = frozenset()  # exact; empty: every origin, without credentials
+    preflight: bytes = b""  # lines of the answer to a preflight, besides the origin
+    actual: bytes = b""  # lines of every other answer, likewise
+
+
 class Changes(Struct, frozen=True, gc=False):
     """All that a route changes."""
 
     rewrite: Rewrite | None = None
     request: RequestFields | None = None
     response: ResponseFields | None = None
+    cors: Cors | None = None

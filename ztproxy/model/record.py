@@ -3,7 +3,12 @@
 Values are frozen as they were at the time: later renames do not rewrite history.
 """
 
+from typing import Final
+
 from msgspec import Struct
+
+#: `decided` and `code` of preflights, which the gateway answers by itself: no access was asked for.
+PREFLIGHT: Final = "preflight"
 
 
 class DecisionRecord(Struct, frozen=True, tag="decision", tag_field="kind", omit_defaults=True, gc=False):
@@ -12,7 +17,7 @@ class DecisionRecord(Struct, frozen=True, tag="decision", tag_field="kind", omit
     id: str  # request id
     at: int
     allow: bool
-    decided: str  # DecisionKind, or "refused" when policy was never asked
+    decided: str  # DecisionKind; "refused" or "preflight" when policy was never asked
     principal: str  # "User::demo:carol"
     name: str = ""
     groups: tuple[str, ...] = ()

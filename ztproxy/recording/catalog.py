@@ -14,7 +14,7 @@ from typing import Final, Self
 import msgspec
 from msgspec import Struct
 
-from ztproxy.model.record import DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.record import PREFLIGHT, DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
 from ztproxy.model.subject import ANONYMOUS
 from ztproxy.recording.files import INDEX, line_before, lines_from
 from ztproxy.recording.line import Entry, GapRecord, Malformed, parse, parse_record
@@ -225,7 +225,7 @@ def _count_decision(summary: Summary, record: DecisionRecord) -> None:
     if record.allow:
         summary.permitted += 1
         summary.open += 1
-    else:
+    elif record.decided != PREFLIGHT:
         summary.refused += 1
     _identify(summary, record)
 

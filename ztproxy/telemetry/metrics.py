@@ -73,6 +73,7 @@ NUMBERS: Final[dict[str, Metric]] = {
     "clock_jumps": Metric("ztproxy_clock_jumps", "counter", "Times the wall clock was set by seconds."),
     "sessions": Metric("ztproxy_sessions", "gauge", "Sessions this worker knows to be alive."),
     "devices": Metric("ztproxy_devices", "gauge", "Devices this worker knows."),
+    "preflights": Metric("ztproxy_preflights", "counter", "Preflights of cross-origin requests answered."),
     "sealed_records": Metric("ztproxy_sealed_records", "counter", "Records in the sealed log since start."),
 }
 
@@ -138,6 +139,7 @@ class Counters:
     clock_jumps: int
     sessions: int
     devices: int
+    preflights: int
     sealed_records: int
 
     def __init__(self, worker: str) -> None:

@@ -33,9 +33,12 @@ WEBSOCKET_KEY: Final = 25
 WEBSOCKET_VERSION: Final = 26
 WEBSOCKET_ACCEPT: Final = 27
 AUTHENTICATE: Final = 28
+CORS_METHOD: Final = 29
 
 #: Noted fields that may come on several lines; the values are joined as RFC 9110 section 5.3 says.
-REPEATABLE: Final = frozenset({CONNECTION, TRANSFER_ENCODING, UPGRADE, TE, TRAILER, ACCEPT, AUTHENTICATE})
+REPEATABLE: Final = frozenset(
+    {CONNECTION, TRANSFER_ENCODING, UPGRADE, TE, TRAILER, ACCEPT, AUTHENTICATE, CORS_METHOD}
+)
 
 # RFC 9110 section 7.6.1, and what older senders treat the same way.
 _HOP_BY_HOP: Final = dict.fromkeys(
@@ -63,6 +66,7 @@ _REQUEST: Final[dict[bytes, int]] = {
     b"max-forwards": MAX_FORWARDS,
     b"cookie": COOKIE,
     b"origin": ORIGIN,
+    b"access-control-request-method": CORS_METHOD,
     b"accept": ACCEPT,
     b"sec-fetch-mode": FETCH_MODE,
     b"authorization": AUTHORIZATION,

@@ -7,7 +7,7 @@ and never raises; it names the sections it needs whole, and is left out when one
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from ztproxy.config.checks import certificates, files, names, network
+from ztproxy.config.checks import browsers, certificates, files, names, network
 from ztproxy.config.places import Places
 from ztproxy.config.problems import Problem
 from ztproxy.config.settings import Settings
@@ -30,6 +30,7 @@ CHECKS: Final = (
     Check(network.idle_tls_settings),
     Check(network.idle_balancing),
     Check(network.idle_prefixes),
+    Check(browsers.cross_origin),
     Check(files.authorities),
     Check(files.state, frozenset({"state"})),
     Check(certificates.usable),
