@@ -213,7 +213,9 @@ class Transport(asyncio.Transport):
             asyncio.get_running_loop().call_soon(self.protocol.connection_lost, exc)
 
     def lose(self, exc: Exception | None = None) -> None:
-        """The other end goes away."""
+        """The other end goes away, in good order unless there is an exception."""
+        if not self.ended and exc is None:
+            self.protocol.eof_received()
         if not self.ended:
             self.ended = "lost"
             self.protocol.connection_lost(exc)

@@ -12,6 +12,7 @@ import aiohttp
 import h11
 import msgspec
 import pytest
+import uvloop
 from aiohttp import web
 from gateway_fakes import ROUTE, Counters, Door, Ledger, Paths, Routes, refusal
 from gateway_pki import Authority
@@ -303,7 +304,84 @@ async def test_an_early_answer_arrives_although_the_client_is_still_sending(star
     assert len(gateway.world.upstreams) == 0
 
 
+async def test_an_answer_of_an_upstream_that_hangs_up_on_an_upload_arrives(start: Start) -> None:
+    """It does not read what comes; closing then sends a reset, which may overtake nothing it said before."""
+    if not isinstance(asyncio.get_running_loop(), uvloop.Loop):
+        pytest.skip("when a write fails, the standard library's loop drops what could still be read")
+
+    async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 No\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnope")
+
+    gateway = await start(rude)
+    for _ in range(10):
+        reader, writer = await gateway.connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: 8000000\r\n\r\n")
+        for _ in range(20):
+            writer.write(b"x" * (1 << 16))
+            await asyncio.sleep(0)
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        writer.close()
+    assert len(gateway.world.upstreams) == 0
+
+
+async def test_a_client_that_closes_its_half_ends_the_exchange(start: Start) -> None:
+    """The loop's TLS knows no half-closed connections: nothing is left behind, and nothing seems complete."""
+    asked = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        assert await reader.read() == b""
+
+    gateway = await start(slow)
+    _, writer = await gateway.connect()
+    writer.write(b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n")
+    await asyncio.wait_for(asked.wait(), 5)
+    writer.close()
+    for _ in range(200):
+        if gateway.ledger.records:
+            break
+        await asyncio.sleep(0.01)
+    assert [record.end for record in gateway.ledger.records] == ["client-gone"]
+
+
 # ---------------------------------------------------------------------- big bodies
+
+
+async def test_twenty_mebibytes_each_way_at_once(start: Start) -> None:
+    total = 20 * MIB
+
+    async def mirror(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total)
+        left = total
+        while left:
+            data = await reader.read(1 << 16)
+            left -= len(data)
+            writer.write(data)
+            await writer.drain()
+        await reader.read()
+
+    gateway = await start(mirror)
+    reader, writer = await gateway.connect()
+    writer.write(b"POST / HTTP/1.1\r\nHost: app.example\r\nContent-Length: %d\r\n\r\n" % total)
+
+    async def send() -> None:
+        for number in range(total >> 16):
+            writer.write(bytes((number % 251,)) * (1 << 16))
+            await writer.drain()
+
+    sending = asyncio.create_task(send())
+    await reader.readuntil(b"\r\n\r\n")
+    for number in range(total >> 16):
+        assert await asyncio.wait_for(reader.readexactly(1 << 16), 20) == bytes((number % 251,)) * (1 << 16)
+    await sending
+    writer.close()
+    await asyncio.sleep(0.05)
+    (record,) = gateway.ledger.records
+    assert (record.received, record.sent, record.end) == (total, total, "complete")
 
 
 def peak() -> int:

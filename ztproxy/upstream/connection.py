@@ -117,9 +117,18 @@ class UpstreamConnection(asyncio.Protocol):
             self._broken(exchange, bad.flaw)
 
     def eof_received(self) -> bool:
-        """Close; a body that lasts until then is complete."""
+        """Close; what lasts until then is complete.
+
+        TLS says so only after a close_notify: somebody on the way can end TCP, but not that (RFC 9112
+        section 9.8).
+        """
         exchange, body = self._exchange, self._body
-        if exchange is not None and isinstance(body, OpenBody) and not body.done:
+        if exchange is None:
+            return False
+        if self._tunnel:
+            self._exchange = None
+            exchange.receiver.received(b"", ended=True)
+        elif isinstance(body, OpenBody) and not body.done:
             self._end(exchange, body.close(), b"")
         return False
 
@@ -130,12 +139,7 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             return
         self._exchange = None
-        if exc is None and isinstance(self._body, OpenBody):
-            exchange.receiver.received(self._body.close(), ended=True)
-        elif exc is None and self._tunnel:
-            exchange.receiver.received(b"", ended=True)
-        else:
-            exchange.lost(*_INCOMPLETE if self._reader.started else _UNREACHABLE)
+        exchange.lost(*_INCOMPLETE if self._reader.started else _UNREACHABLE)
 
     def pause_writing(self) -> None:
         """Tell the exchange that the upstream is slow."""
