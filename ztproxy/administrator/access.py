@@ -23,7 +23,7 @@ from ztproxy.model.permit import Permit
 from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer
 from ztproxy.model.resource import Route
-from ztproxy.model.subject import Device, Facts
+from ztproxy.model.subject import ANONYMOUS, Device, Facts
 from ztproxy.policy.engine import PolicySet, Subject
 from ztproxy.trust.gather import NOBODY, Caller, Cold, Gatherer
 
@@ -126,7 +126,7 @@ class Access:
         now = self._now()
         caller = self._gatherer.gather(request.subject, request.context.host, now)
         if not isinstance(caller, Caller):
-            if _is_portal(request):
+            if _is_portal(request) or (_is_anonymous(permit) and self._of_anybody(request, now).allow):
                 return ""
             return caller if isinstance(caller, str) else "session-ended"
         known = self._known(caller)
@@ -160,12 +160,21 @@ class Access:
         return answer if isinstance(answer, Permit | Refusal) else await answer
 
     def _unidentified(self, request: AccessRequest, code: str, now: int) -> Answer:
-        """Without a believable caller only our own sign-in pages are reachable."""
-        if _is_portal(request) and code not in ("certificate-expired", "credentials-conflict"):
+        """Without a believable caller there is what anybody may have: our sign-in pages, and public paths.
+
+        A cookie that has ended takes nothing away that its owner would have without it.
+        """
+        forgiven = code not in ("certificate-expired", "credentials-conflict")
+        if forgiven and (_is_portal(request) or self._of_anybody(request, now).allow):
             answer = self._decide(request, NOBODY, now)
             if isinstance(answer, Permit | Refusal):
                 return answer
         return self._refused(request, NOBODY, NOT_ASKED, now, _simple(code, request))
+
+    def _of_anybody(self, request: AccessRequest, now: int) -> Decision:
+        """Decide as for somebody of whom nothing is known."""
+        subject = self._known(NOBODY).subject
+        return self.policies.decide(subject, request.resource, request.action, request.context, now)
 
     def _decide(self, request: AccessRequest, caller: Caller, now: int) -> Answer | Awaitable[Answer]:
         known = self._known(caller)
@@ -336,6 +345,11 @@ class Access:
 
 def _is_portal(request: AccessRequest) -> bool:
     return request.resource.route is not None and request.resource.route.portal
+
+
+def _is_anonymous(permit: Permit) -> bool:
+    """Tell whether a permit was made for nobody. What was opened for somebody ends with their session."""
+    return permit.principal_id == ANONYMOUS.id and not permit.session_id
 
 
 def _simple(code: str, request: AccessRequest) -> Refusal:

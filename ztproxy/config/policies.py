@@ -83,11 +83,14 @@ def _documents(
 
 
 def shorthands(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the Cedar text of each route's `allow`, under the name of its place."""
+    """Yield the Cedar text of each route's `allow` and `public`, under the name of its place."""
     for index, route in enumerate(settings.route_settings):
         if route.allow is not None:
             written = route.allow.model_dump(exclude_defaults=True)
             yield f"{settings.file}#routes[{index}].allow", shorthand.render(route.name, written)
+        if route.public:
+            text = shorthand.render_public(route.name, route.public, route.public_methods)
+            yield f"{settings.file}#routes[{index}].public", text
 
 
 def _with_lines(document: dict[str, yaml.Plain], tree: yaml.Node) -> dict[str, object]:
@@ -147,12 +150,12 @@ def _text(path: Path, at: tuple[str, int], places: Places, problems: list[Proble
 
 
 def _placed(settings: Settings, places: Places, found: policy.Problem) -> Problem:
-    """Give a policy's problem the place of its file, of the `allow` it came from, or of the section."""
+    """Give a policy's problem the place of its file, of the shorthand it came from, or of the section."""
     file, _, where = found.file.partition("#")
     if where and file == str(settings.file):
-        index = int(where.removeprefix("routes[").partition("]")[0])
+        index, _, key = where.removeprefix("routes[").partition("].")
         message = re.sub(r"^policy [^ ]+: ", "", found.message)  # one `allow` makes several policies
-        return places.problem(message, found.remedy, "routes", index, "allow")
+        return places.problem(message, found.remedy, "routes", int(index), key)
     if not Path(found.file).is_absolute():
         return places.problem(found.message, found.remedy, "policy", key=True)
     return Problem(found.file, max(found.line, 1), 1, "", found.message, found.remedy)

@@ -37,6 +37,7 @@ from ztproxy.config.values import (
     Name,
     PathPrefix,
     ProviderName,
+    PublicPath,
     SecretValue,
     TimeZone,
     TrustDomain,
@@ -360,3 +361,8 @@ class Route(Section):
     """Bounds on permitted requests to this route."""
     allow: Allow | None = None
     """Shorthand for a permit policy of this route."""
+    public: tuple[PublicPath, ...] = ()
+    """Shorthand for a permit policy that opens paths to everybody, signed in or not: `/assets/` with all that
+    is below it, `/health` alone. A forbid still wins; WebSockets are not opened."""
+    public_methods: tuple[Methods, ...] = ()
+    """Methods that are open there; default: GET, HEAD and OPTIONS."""

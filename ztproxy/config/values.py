@@ -62,6 +62,7 @@ _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_LAST: Final = re.compile(r"[A-Za-z0-9._~-]*")
 _PREFIX: Final = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*")
 _UPGRADE: Final = re.compile(r"[a-z0-9][a-z0-9._+-]{0,39}(/[a-z0-9._+-]{1,20})?")
 
@@ -155,6 +156,20 @@ def path_prefix(raw: object) -> str:
     if not _PREFIX.fullmatch(text) or {".", ".."} & set(text.split("/")):
         remedy = "write /PREFIX/ of letters, digits, '.', '_', '~' and '-' between slashes"
         raise wrong("not a plain path prefix", remedy)
+    return text
+
+
+def public_path(raw: object) -> str:
+    """Read a path that is open to everybody: "/x/" with all below it, or "/x" alone."""
+    text = _text(raw)
+    above, slash, last = text.rpartition("/")
+    if not _PREFIX.fullmatch(f"{above}{slash}") or not _LAST.fullmatch(last):
+        remedy = "write /DIRECTORY/ or /PATH of letters, digits, '.', '_', '~' and '-' between slashes"
+        raise wrong("not a plain path", remedy)
+    if {".", ".."} & set(text.split("/")):
+        raise wrong("not a plain path", "write it without . and .. between slashes")
+    if text.startswith(OWN):
+        raise wrong(f"{OWN} belongs to ztproxy on every host", "choose another path")
     return text
 
 
@@ -404,6 +419,9 @@ CorsOrigin = Annotated[
     str, _plain(cors_origin), _schema(r"^(\*|https?://[^/?#@]+)$", "https://other.corp.example")
 ]
 PathPrefix = Annotated[str, _plain(path_prefix), _schema(r"^/([A-Za-z0-9._~-]+/)*$", "/base/")]
+PublicPath = Annotated[
+    str, _plain(public_path), _schema(r"^/([A-Za-z0-9._~-]+/)*[A-Za-z0-9._~-]*$", "/assets/")
+]
 PlainPath = Annotated[str, _plain(plain_path), _schema(r"^/[^?#]*$", "/healthz")]
 Issuer = Annotated[str, _plain(issuer), _schema(r"^https?://[^?#@\s]+$", "https://idp.corp.example")]
 TrustDomain = Annotated[str, _plain(trust_domain), _schema(r"^[a-z0-9._-]{1,255}$", "corp.example")]

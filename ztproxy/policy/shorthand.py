@@ -1,7 +1,7 @@
 """The short way to say who may use a route, as Cedar text: never a second evaluator.
 
-Called by `config` for the `allow` of a route; `ztproxy policy` shows what came of it. The text is loaded,
-validated, linted and evaluated like any other policy.
+Called by `config` for `allow` and `public` of a route; `ztproxy policy` shows what came of it. The text is
+loaded, validated, linted and evaluated like any other policy.
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,6 +47,30 @@ def render(route_name: str, allow: Mapping[str, object]) -> str:
         _permit(f"{route_name}-{suffix}", kind, members, scope, device)
         for suffix, kind, members in (("users", "User", people), ("workloads", "Workload", machines))
         if members
+    )
+
+
+def render_public(route_name: str, paths: Iterable[str], methods: Iterable[str] = ()) -> str:
+    """Return the policy that opens these paths of a route to everybody. Raises ValueError.
+
+    A path that ends with "/" stands for everything below it, any other for itself alone. `methods`: reading
+    ones unless given. WebSockets are not opened: they read and write.
+    """
+    listed = list(dict.fromkeys(paths))
+    bad = [path for path in listed if not path.startswith("/") or set(path) & set('*\\"')]
+    if bad or not listed:
+        raise ValueError(f"{bad[0]!r} is no plain path" if bad else "no path is named")
+    named = list(dict.fromkeys(methods))
+    action = _action(named) if named else 'action in Action::"read"'
+    opened = "\n  || ".join(
+        f"context.path like {quote(f'{path}*')}" if path.endswith("/") else f"context.path == {quote(path)}"
+        for path in listed
+    )
+    return (
+        f"@id({quote(f'{route_name}-public')})\n"
+        f"permit (principal, {action}, resource == {uid_text('Route', route_name)})\n"
+        f'when {{ context.protocol == "http" }}\n'
+        f"when {{ {opened} }};\n"
     )
 
 

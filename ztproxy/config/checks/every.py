@@ -31,6 +31,7 @@ CHECKS: Final = (
     Check(network.idle_balancing),
     Check(network.idle_prefixes),
     Check(browsers.cross_origin),
+    Check(browsers.public),
     Check(files.authorities),
     Check(files.state, frozenset({"state"})),
     Check(certificates.usable),
