@@ -27,6 +27,11 @@ telemetry: {{listen: "127.0.0.1:{metrics}"}}
 log: {{level: warning}}
 client_certificates: [{{name: workloads, ca: {ca}, kind: workload, trust_domain: bench.example}}]
 policy: {{files: [bench.cedar], timezone: {zone}}}
+{limits}
+routes:
+{routes}
+"""
+LIMITS = """
 limits:  # one source is everybody here: all is counted as ever, and nothing refused
   connections: 20000
   connections_per_source: 20000
@@ -36,8 +41,6 @@ limits:  # one source is everybody here: all is counted as ever, and nothing ref
   handshaking_per_source: 5000
   requests_per_source: 1000000/s burst 1000000
   body: 2GiB
-routes:
-{routes}
 """
 ROUTE = """
 - name: app{number}
@@ -75,6 +78,7 @@ class Variant:
     sessions: int = 1
     control_apart: bool = False  # the control process on the other core
     upstream: int = 0  # another application than the one of 1 KiB
+    limits: str = LIMITS  # "": as ztproxy comes
     pinned: bool = True  # False: the workers may use both cores
 
 
@@ -146,6 +150,10 @@ class Ztproxy:
                 raise RecordsMissing(f"{requests} requests were answered, but {count} {what} are sealed")
         return f"{requests} requests, {found['permits']} permits and {found['outcomes']} outcomes sealed"
 
+    def numbers(self) -> str:
+        """Return its metrics as Prometheus reads them."""
+        return urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10).read().decode()
+
     def _configure(self) -> None:
         ground, variant = self.ground, self.variant
         app = variant.upstream or ground.app
@@ -160,6 +168,7 @@ class Ztproxy:
                 key=ground.key,
                 ca=ground.root / "ca.pem",
                 zone=policies.noon(),
+                limits=variant.limits,
                 routes=routes,
             )
         )
@@ -182,8 +191,9 @@ class Ztproxy:
             raise TimeoutError(f"{error}\n{self.ground.said(self.variant.name)}") from None
 
     def _sealed(self) -> int:
-        text = urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10).read().decode()
-        lines = [line for line in text.splitlines() if line.startswith("ztproxy_sealed_records_total")]
+        lines = [
+            line for line in self.numbers().splitlines() if line.startswith("ztproxy_sealed_records_total")
+        ]
         return int(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 

@@ -406,3 +406,30 @@ async def test_stopping_drops_who_has_not_arrived(site: Open) -> None:
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
     await here.empty()
+
+
+async def test_the_kernel_takes_little_for_a_client_that_reads_nothing(
+    site: Open, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take megabytes, which we would have encrypted: that is what a slow read costs all others."""
+    size, waiting = 8 << 20, []
+
+    def flood(self: Talk, transport: Any) -> None:
+        transport.write(b"x" * size)
+        waiting.append(transport)
+
+    monkeypatch.setattr(Talk, "connection_made", flood)
+    here = await site()
+
+    def shake_hands() -> ssl.SSLSocket:
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        plain.connect(("127.0.0.1", here.port))
+        return authority.trust().wrap_socket(plain, server_hostname="open.example")
+
+    silent = await asyncio.to_thread(shake_hands)
+    await asyncio.sleep(0.2)
+    assert size - waiting[0].get_write_buffer_size() < 1 << 20
+    waiting[0].abort()
+    silent.close()
+    await here.empty()

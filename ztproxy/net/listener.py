@@ -24,6 +24,9 @@ from ztproxy.wire import clienthello
 
 BATCH: Final = 64  # accepted per turn of the loop
 BACK_OFF: Final = 0.5  # seconds without accepting when the process or machine is out of something
+#: Bytes the kernel may hold besides what is on the way. It would take megabytes for a client that reads
+#: nothing, and we would encrypt them: a few hundred such clients cost all others seconds (tcp(7)).
+UNSENT: Final = 512 << 10
 _TLS_READ: Final = 256 << 10  # bytes of the buffer that asyncio and uvloop read TLS into
 _OUT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -171,6 +174,7 @@ class Listener:
             return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._tally.connections_opened()
         _Hello(self, sock, source, ip, port).look()
 
