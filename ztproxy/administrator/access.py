@@ -242,18 +242,18 @@ class Access:
             ends = session.expires_at
             if self._gatherer.touch(session, now):
                 self._touched(session.id)
-        return Permit(
-            decision_id=request.context.request_id,
-            request=request,
-            route=route,
-            principal_id=facts.principal.id,
-            session_id=session.id if session is not None else "",
-            device_id=device.id if isinstance(device, Device) else "",
-            handle=caller.handle,
-            expires_at=_earlier(ends, obligations, now) if obligations else ends,
-            identity=identity,
-            obligations=obligations,
-            seal=SEAL,
+        return Permit(  # by position, as in `evidence`
+            request.context.request_id,
+            request,
+            route,
+            facts.principal.id,
+            session.id if session is not None else "",
+            device.id if isinstance(device, Device) else "",
+            caller.handle,
+            _earlier(ends, obligations, now) if obligations else ends,
+            identity,
+            obligations,
+            SEAL,
         )
 
     # ------------------------------------------------------------------ explaining and recording

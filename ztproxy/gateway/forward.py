@@ -33,7 +33,8 @@ def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, u
     identity = _portal_lines(head, peer) if route.portal else b"\r\n".join((*permit.identity, b""))
     return b"".join(
         (
-            f"{head.method} {head.target} HTTP/1.1\r\nHost: ".encode("ascii"),
+            head.line,
+            b"Host: ",
             authority if host is None else host.encode("ascii"),
             b"\r\n",
             head.fields,
@@ -41,8 +42,11 @@ def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, u
             head.framing,
             _UPGRADE % upgrade if upgrade else b"",
             lines,
-            b"X-Forwarded-Host: %b\r\nZt-Request-Id: %b\r\n"
-            % (authority, permit.decision_id.encode("ascii")),
+            b"X-Forwarded-Host: ",
+            authority,
+            b"\r\nZt-Request-Id: ",
+            permit.decision_id.encode("ascii"),
+            b"\r\n",
             identity,
             b"\r\n",
         )

@@ -26,9 +26,11 @@ def request(changes: Changes, head: RequestHead) -> RequestHead:
     """Return a request's head as the upstream is to get it."""
     rewrite, rules = changes.rewrite, changes.request
     judged = changes.response is not None or changes.cors is not None
+    target = head.target if rewrite is None else target_of(rewrite, head.target)
     return replace(
         head,
-        target=head.target if rewrite is None else target_of(rewrite, head.target),
+        target=target,
+        line=f"{head.method} {target} HTTP/1.1\r\n".encode("ascii"),
         fields=head.fields if rules is None else without(head.fields, rules.drop),
         trailers=head.trailers and not judged,  # what may not come first may not come last
     )

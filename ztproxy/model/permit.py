@@ -8,7 +8,7 @@ from ztproxy.model.request import AccessRequest
 from ztproxy.model.resource import Route
 
 
-class Permit(Struct, frozen=True, kw_only=True, gc=False):
+class Permit(Struct, frozen=True, gc=False):
     """One allowed action, with the *resolved* route, so that nothing is looked up twice.
 
     Only `administrator.access` can make one: the seal is checked at construction and taken off again, so

@@ -18,24 +18,28 @@ _MINUTE = 60_000
 class Circumstances:
     """Makes `context` records; keeps the local time of the running minute."""
 
-    __slots__ = ("_local", "_minute", "_zone")
+    __slots__ = ("_instant", "_local", "_minute", "_now", "_zone")
 
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
         self._minute: int | None = None
         self._local: Record = {}
+        self._now = 0
+        self._instant = Datetime(0)
 
     def record(self, context: Context, method: str, now: int, feed_age: int) -> Record:
         """Return the record. Raises EvalError for what Cedar can not hold."""
         if now // _MINUTE != self._minute:
             self._turn(now)
+        if now != self._now:  # many requests share a millisecond
+            self._now, self._instant = now, Datetime(now)
         host, path = context.host, context.path
         if not (host.isascii() and path.isascii() and len(host) + len(path) <= MAX_TEXT):
             text(host), text(path)
         if not 0 <= feed_age <= LONG_MAX:
             fail("not an age")
         return {
-            "now": Datetime(now),
+            "now": self._instant,
             "local": self._local,
             "ip": ip(context.ip),
             "host": host,

@@ -7,7 +7,7 @@ survives the process being killed. Never grows without bound: a full journal ref
 
 A segment is a header followed by entries, each aligned to four bytes:
 
-    length u32 | crc32 u32 | payload        length is stored last and 0 means "not there yet"
+    length u32 | crc32 u32 | payload        length 0 means "not there yet"; a checksum that does not fit, too
 """
 
 import mmap
@@ -25,6 +25,7 @@ MAX_SEGMENTS: Final = 16
 
 _HEADER: Final = struct.Struct("=8sQII")  # magic, number of the first entry, byte order, crc32 of these
 _ENTRY: Final = struct.Struct("=II")  # length, crc32
+_pack: Final = _ENTRY.pack
 _MAGIC: Final = b"ZTJRNL1\n"
 _ORDER: Final = 0x01020304  # journals are read on the machine that wrote them
 _CHUNK: Final = 1 << 20
@@ -57,8 +58,7 @@ class JournalWriter:
     """One process's journal. Used from one thread. `name` is unique per start of the process."""
 
     __slots__ = (
-        "_bytes", "_directory", "_end", "_map", "_max_segments", "_name",
-        "_next", "_segment", "_size", "_unsealed", "_words",
+        "_directory", "_end", "_map", "_max_segments", "_name", "_next", "_segment", "_size", "_unsealed",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +80,7 @@ class JournalWriter:
         self._name = name
         self._size = segment_size
         self._max_segments = max_segments
+        self._map: mmap.mmap
         self._unsealed: list[Path] = []
         self._segment = 0
         self._next = 1
@@ -93,18 +94,14 @@ class JournalWriter:
 
     def append(self, payload: bytes) -> None:
         """Keep one record. When this returns, it outlives the process. Raises JournalFull."""
-        start = self._end + 8
+        start = self._end
         size = len(payload)
-        end = start + size
+        end = start + 8 + size
         if end > self._size or not size:
             self._roll(size)
-            start = self._end + 8
-            end = start + size
-        self._bytes[start:end] = payload
-        words = self._words
-        word = start >> 2
-        words[word - 1] = crc32(payload)
-        words[word - 2] = size  # last: from here on the entry exists
+            start = self._end
+            end = start + 8 + size
+        self._map[start:end] = _pack(size, crc32(payload)) + payload
         self._end = (end + 3) & ~3
         self._next += 1
 
@@ -112,7 +109,7 @@ class JournalWriter:
         """Let go of the files; the sealer removes them when everything in them is sealed."""
         self._end = self._size  # an append after this finds no room …
         self._max_segments = 0  # … and gets none
-        self._unmap()
+        self._map.close()
 
     def _roll(self, size: int) -> None:
         if not 0 < size <= self._size - _HEADER.size - 8:
@@ -130,18 +127,11 @@ class JournalWriter:
         except OSError as error:
             raise JournalFull(f"journal {self._name}: {error.strerror}") from error
         if self._segment:
-            self._unmap()
+            self._map.close()
         self._segment += 1
         self._unsealed.append(path)
         self._map = mapped
-        self._bytes = memoryview(mapped)
-        self._words = self._bytes.cast("I")
         self._end = _HEADER.size
-
-    def _unmap(self) -> None:
-        self._words.release()
-        self._bytes.release()
-        self._map.close()
 
 
 def segment_path(directory: Path, name: str, segment: int) -> Path:

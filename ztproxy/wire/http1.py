@@ -57,6 +57,7 @@ class RequestHead(Struct, frozen=True, gc=False):
     method: str
     target: str  # origin-form, or "*"; as received, but for the scheme and authority of a URL
     path: str  # target without query
+    line: bytes  # the first line, target in origin form, ended by CRLF
     http10: bool
     keep_alive: bool
     upgrade: str  # lower-case value of Upgrade when Connection nominates it, else ""
@@ -189,8 +190,8 @@ _RequestLines = tuple[
     bool,
 ]
 
-#: Method, target, path, whether it is HTTP/1.0, and the code of what is wrong with these.
-_Line = tuple[str, str, str, bool, str]
+#: Method, target, path and line, as in RequestHead, whether it is HTTP/1.0, and what is wrong with these.
+_Line = tuple[str, str, str, bytes, bool, str]
 
 _NO_COOKIES: Final = cookies.Cookies(None, b"", conflict=False)
 
@@ -232,8 +233,9 @@ def _line(method: bytes, raw_target: bytes, minor: bytes, host: tuple[str, str])
     if not raw_target.startswith(b"/"):
         raw_target, problem = target.in_origin_form(raw_target, method, host)
     text = raw_target.decode("ascii")
+    line = b"%b %b HTTP/1.1\r\n" % (method, raw_target)
     problem = _problem(method, raw_target, problem)
-    return method.decode("ascii"), text, text.partition("?")[0], minor == b"0", problem
+    return method.decode("ascii"), text, text.partition("?")[0], line, minor == b"0", problem
 
 
 def _line_of(line: bytes) -> _Line | None:
@@ -248,7 +250,7 @@ _known_line: Final = lru_cache(1024)(_line_of)
 
 
 def _request_head(line: _Line, lines: _RequestLines) -> RequestHead:
-    method, text, path, http10, problem = line
+    method, text, path, first, http10, problem = line
     constant, close, upgrade, conflict = lines
     if http10 and constant[6] == CHUNKED:
         raise BadHead("coding-in-http-1.0")
@@ -256,6 +258,7 @@ def _request_head(line: _Line, lines: _RequestLines) -> RequestHead:
         method,
         text,
         path,
+        first,
         http10,
         not (http10 or close),
         "" if http10 else upgrade,
