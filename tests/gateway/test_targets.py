@@ -107,6 +107,18 @@ async def test_failing_targets_are_left_out_and_come_back() -> None:
     assert set(await asked(stage, 4)) == {"1", "2"}
 
 
+async def test_who_is_left_out_is_seen_and_comes_back_without_requests() -> None:
+    stage = spread(1, 1)
+    stage.dialler.down = {"10.0.0.1"}
+    await asked(stage, 2)
+    assert [(state.target, state.up, state.ejections) for state in stage.upstreams.states()] == [
+        ("http://10.0.0.1:80", False, 1),
+        ("http://10.0.0.2:80", True, 0),
+    ]
+    await stage.later(11)
+    assert [state.up for state in stage.upstreams.states()] == [True, True]
+
+
 async def test_what_was_not_answered_at_all_is_asked_of_another_target_once() -> None:
     stage = spread(1, 1, 1)
     await stage.says(GET)

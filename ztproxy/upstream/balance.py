@@ -69,8 +69,7 @@ class Balancer:
 
     def another(self, tried: Container[int], now: float) -> int | None:
         """Return the target whose turn is next among those not tried, None when all usable ones were."""
-        if now >= self._back:
-            self._let_back(now)
+        self.look(now)
         for due, index in sorted(self._heap):
             if index not in tried:
                 self._heap.remove((due, index))
@@ -78,6 +77,11 @@ class Balancer:
                 heapify(self._heap)
                 return index
         return None
+
+    def look(self, now: float) -> None:
+        """Let back whose time is over, also when there are no requests."""
+        if now >= self._back:
+            self._let_back(now)
 
     # ------------------------------------------------------------------ what is learned
 

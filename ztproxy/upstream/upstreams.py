@@ -100,6 +100,8 @@ class Upstreams:
 
     def states(self) -> tuple[TargetState, ...]:
         """Return how the targets of all routes are seen."""
+        for group in self.groups.values():
+            group.balancer.look(self._wheel.now)
         return tuple(
             TargetState(
                 group.route, upstream.url, group.balancer.usable(index), group.balancer.ejections(index)
