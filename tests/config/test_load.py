@@ -1,6 +1,7 @@
 """A sound file becomes settings in values of the model; the surroundings of a file decide, too."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -213,6 +214,22 @@ def test_cross_origin_rules_are_lines_at_once(config: Path) -> None:
     changes = load(config).routes()[0].changes
     assert changes is not None and changes.cors is not None and not changes.cors.origins
     assert not changes.cors.actual
+
+
+HOW_TO = (Path(__file__).parents[2] / "docs/how-to/tune-an-upstream.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", HOW_TO, re.S))
+def test_what_the_how_to_shows_is_sound(config: Path, block: str) -> None:
+    block = block.replace("//corp.example", "//app.corp.example")
+    keys = {line.partition(":")[0] for line in block.splitlines()}
+    lines = ["- name: app"]
+    lines += ["  from: https://app.corp.example"] if "from" not in keys else []
+    lines += ["  to: http://127.0.0.1:9001"] if "to" not in keys else []
+    lines += [f"  {line}" for line in block.splitlines()]
+    config.write_text(config.read_text().partition("routes:")[0] + "routes:\n" + "\n".join(lines) + "\n")
+    route = load_all(config, {})[0].routes()[0]
+    assert route.name == "app"
 
 
 def test_one_target_needs_no_choice(config: Path) -> None:
