@@ -50,6 +50,10 @@ portal:
 
 telemetry: {{listen: "127.0.0.1:{metrics}"}}
 log: {{level: info, format: text}}
+limits:  # everybody comes from loopback here, and so is one source
+  handshakes_per_source: unlimited
+  handshaking_per_source: 1000
+  requests_per_source: unlimited
 
 identity:
   providers:
