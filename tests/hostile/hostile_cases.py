@@ -17,12 +17,16 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 LIMIT = 1 << 16  # what the fake application's own reader takes
 
 _MARK = re.compile(r"\\\n|\\x([0-9a-f]{2})|\\([nrt\\])|\{\{(.+?)\*(\d+)\}\}|\n", re.DOTALL)
+_ORIGIN = re.compile(rb"(?i)https://app\.example(?::443)?(?=[/?]|\Z)")
 _PLAIN = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 #: What we add to a request besides what the client sent.
 _OURS = re.compile(
     rb"(?:X-Forwarded-(?:For: 192\.0\.2\.7|Proto: https|Host: [^\r]*)|Zt-Request-Id: [0-9a-f]{32}"
     rb"|Zt-Principal: demo:carol|Zt-Assertion: e\.y\.J)\r\n"
 )
+
+
+Request = tuple[bytes, bytes, bytes]  # method, target, body
 
 
 @dataclass(frozen=True)
@@ -203,3 +207,34 @@ async def play(pieces: list[bytes]) -> tuple[Outcome, Stage]:
         len(stage.upstreams),
     )
     return outcome, stage
+
+
+def in_origin_form(target: bytes) -> bytes:
+    path = _ORIGIN.sub(b"", target, count=1)
+    return path if path.startswith((b"/", b"*")) or path == target else b"/" + path
+
+
+def requests_by_h11(data: bytes) -> list[Request]:
+    """Return the complete requests that h11 finds before it objects or needs more."""
+    reader = h11.Connection(h11.SERVER, max_incomplete_event_size=LIMIT)
+    reader.receive_data(data)
+    found: list[Request] = []
+    method = target = body = b""
+    try:
+        while True:
+            event = reader.next_event()
+            if isinstance(event, h11.Request):
+                method, target, body = event.method, in_origin_form(event.target), b""
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                found.append((method, target, body))
+                reader.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
+                reader.send(h11.EndOfMessage())
+                if reader.our_state is not h11.DONE or reader.their_state is not h11.DONE:
+                    return found
+                reader.start_next_cycle()
+            else:
+                return found
+    except h11.ProtocolError:
+        return found

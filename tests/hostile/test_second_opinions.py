@@ -4,7 +4,6 @@ A case that names h11 or nginx says why that one differs; the difference must th
 """
 
 import asyncio
-import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -12,11 +11,8 @@ from pathlib import Path
 
 import h11
 import pytest
-from hostile_cases import LIMIT, REQUESTS, Case, play
+from hostile_cases import LIMIT, REQUESTS, Case, Request, in_origin_form, play, requests_by_h11
 
-Request = tuple[bytes, bytes, bytes]  # method, target, body
-
-_ORIGIN = re.compile(rb"(?i)https://app\.example(?::443)?(?=[/?]|\Z)")
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 
 
@@ -26,40 +22,9 @@ async def ours(case: Case) -> list[Request]:
     return list(outcome.requests[: outcome.complete])
 
 
-def in_origin_form(target: bytes) -> bytes:
-    path = _ORIGIN.sub(b"", target, count=1)
-    return path if path.startswith((b"/", b"*")) or path == target else b"/" + path
-
-
-def by_h11(data: bytes) -> list[Request]:
-    """Return the complete requests that h11 finds before it objects or needs more."""
-    reader = h11.Connection(h11.SERVER, max_incomplete_event_size=LIMIT)
-    reader.receive_data(data)
-    found: list[Request] = []
-    method = target = body = b""
-    try:
-        while True:
-            event = reader.next_event()
-            if isinstance(event, h11.Request):
-                method, target, body = event.method, in_origin_form(event.target), b""
-            elif isinstance(event, h11.Data):
-                body += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                found.append((method, target, body))
-                reader.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
-                reader.send(h11.EndOfMessage())
-                if reader.our_state is not h11.DONE or reader.their_state is not h11.DONE:
-                    return found
-                reader.start_next_cycle()
-            else:
-                return found
-    except h11.ProtocolError:
-        return found
-
-
 @pytest.mark.parametrize("case", REQUESTS, ids=[f"{case.file}: {case.name}" for case in REQUESTS])
 async def test_h11(case: Case) -> None:
-    compare(case, await ours(case), by_h11(case.send), case.h11)
+    compare(case, await ours(case), requests_by_h11(case.send), case.h11)
 
 
 def compare(case: Case, mine: list[Request], theirs: list[Request], reason: str) -> None:
