@@ -6,14 +6,14 @@ number of callers is remembered.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from math import ceil
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from ztproxy.model.permit import Permit
-from ztproxy.model.quota import Quota
+from ztproxy.model.quota import Quota, Rate
 from ztproxy.model.resource import Route
 from ztproxy.model.subject import ANONYMOUS
 from ztproxy.net.rate import Bucket
@@ -31,23 +31,43 @@ class Excess(Struct, frozen=True):
     retry_after: int  # seconds
 
 
+class Tokens(Protocol):
+    """Tokens of one caller: `net.rate.Bucket`, or a share of what several nodes keep (`gateway.leases`)."""
+
+    def take(self, now: float) -> float:
+        """Take a token and return 0.0, or return the seconds until there is one."""
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until there is a token, 0.0 when there is one."""
+
+
+#: Makes the tokens of a caller: of a quota with a rate, a key and the time.
+Mint = Callable[[Quota, Rate, str, float], Tokens]
+
+
+def local(quota: Quota, rate: Rate, key: str, now: float) -> Tokens:
+    """Keep a caller's tokens in this worker alone."""
+    return Bucket(rate, now)
+
+
 class Meter:
     """What one caller has used of one quota."""
 
     __slots__ = ("bucket", "running")
 
-    def __init__(self, quota: Quota, now: float) -> None:
-        self.bucket = Bucket(quota.rate, now) if quota.rate is not None else None
+    def __init__(self, bucket: Tokens | None) -> None:
+        self.bucket = bucket
         self.running = 0
 
 
 class Table:
     """All meters of one quota."""
 
-    __slots__ = ("__weakref__", "_keys", "_meters", "quota")
+    __slots__ = ("__weakref__", "_keys", "_meters", "_mint", "quota")
 
-    def __init__(self, quota: Quota, keys: int = KEYS) -> None:
+    def __init__(self, quota: Quota, mint: Mint = local, *, keys: int = KEYS) -> None:
         self.quota = quota
+        self._mint = mint
         self._keys = keys
         self._meters: OrderedDict[str, Meter] = OrderedDict()
 
@@ -62,7 +82,10 @@ class Table:
             return meter
         if len(self._meters) >= self._keys:
             self._forget()
-        meter = self._meters[key] = Meter(self.quota, now)
+        rate = self.quota.rate
+        meter = self._meters[key] = Meter(
+            self._mint(self.quota, rate, key, now) if rate is not None else None
+        )
         return meter
 
     def _forget(self) -> None:
@@ -93,11 +116,13 @@ class Quotas:
 
     __slots__ = ("_plans",)
 
-    def __init__(self, routes: Iterable[Route], tables: MutableMapping[Quota, Table]) -> None:
+    def __init__(
+        self, routes: Iterable[Route], tables: MutableMapping[Quota, Table], mint: Mint = local
+    ) -> None:
         self._plans: dict[str, tuple[Table, ...]] = {}
         for route in routes:
             if route.quotas:
-                found = [tables.get(quota) or Table(quota) for quota in route.quotas]
+                found = [tables.get(quota) or Table(quota, mint) for quota in route.quotas]
                 tables.update({table.quota: table for table in found})
                 self._plans[route.name] = tuple(found)
 

@@ -17,6 +17,21 @@ class Rate:
     burst: int
 
 
+class Wish(Struct, frozen=True):
+    """What one node wants of a rate that several nodes keep together."""
+
+    key: str
+    rate: Rate
+    tokens: int
+
+
+class Grant(Struct, frozen=True):
+    """What it gets."""
+
+    tokens: int  # as many as were wished for, or as there were
+    wait: float  # seconds until there is one more
+
+
 class Quota(Struct, frozen=True):
     """A bound on what is permitted. Routes that carry the same quota count together."""
 
