@@ -54,7 +54,7 @@ APPLICATION = """
     listen 127.0.0.1:{port} backlog=4096;
     location / {{ return 200 "{body}"; }}
     location = /-/status {{ stub_status; }}
-    location = /big {{ root {root}; }}
+    location ~ /big$ {{ alias {root}/big; }}
   }}
 """
 
@@ -81,7 +81,7 @@ class Ground:
         self.cert, self.key = self.root / "server.pem", self.root / "server.key"
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._services: dict[str, int] = {}
-        self._counter: HTTPConnection | None = None
+        self._counter: Counter | None = None
 
     def __enter__(self) -> Self:
         os.sched_setaffinity(0, {LOAD_CORE})
@@ -105,9 +105,12 @@ class Ground:
     # processes
 
     def folder(self, name: str) -> Path:
-        """Return a new folder of that name."""
+        """Return a new folder of that name, or of one like it when a proxy runs twice."""
         made = self.root / name
-        made.mkdir(mode=0o700)
+        if made.exists():
+            made = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
+        made.mkdir(exist_ok=True)
+        made.chmod(0o711)  # nginx works in it as nobody
         return made
 
     def spawn(self, name: str, command: list[str | Path], *, core: int = PROXY_CORE, **env: str) -> int:
@@ -195,23 +198,35 @@ class Ground:
     def answered(self) -> int:
         """Return how many requests the application has answered, without those that asked for this number."""
         if self._counter is None:
-            self._counter, self._asked = HTTPConnection("127.0.0.1", self.app, timeout=10), 0
-        self._counter.request("GET", "/-/status")
-        words = self._counter.getresponse().read().split()
-        self._asked += 1
-        return int(words[words.index(b"requests") + 3]) - self._asked
+            self._counter = Counter(self.app, "/-/status", before=b"requests")
+        return self._counter.read()
 
     def _certificates(self) -> None:
         names = ",".join(f"DNS:{name}" for name in (HOST, MTLS_HOST, "portal.localhost"))
         make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         for stem, name, more in (
             ("server", HOST, ["-addext", f"subjectAltName={names}"]),
-            ("ca", "bench authority", []),
+            ("ca", "bench authority", ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]),
         ):
             files = ["-keyout", self.root / f"{stem}.key", "-out", self.root / f"{stem}.pem"]
             subject = ["-days", "30", "-subj", f"/CN={name}"]
             subprocess.run([*make, *files, *subject, *more], check=True, capture_output=True)
             (self.root / f"{stem}.key").chmod(0o600)
+
+
+class Counter:
+    """Asks a server how many requests it has had. Its own questions do not count."""
+
+    def __init__(self, port: int, path: str, *, before: bytes) -> None:
+        self._http = HTTPConnection("127.0.0.1", port, timeout=10)
+        self._path, self._before, self._asked = path, before, 0
+
+    def read(self) -> int:
+        """Return the third number after the word `before`, less our own questions."""
+        self._http.request("GET", self._path)
+        words = self._http.getresponse().read().split()
+        self._asked += 1
+        return int(words[words.index(self._before) + 3]) - self._asked
 
 
 def python() -> str:

@@ -9,14 +9,14 @@ import argparse
 import json
 import sys
 import time
-from statistics import median
 
+from bench import report
 from bench.ground import Ground
 from bench.load import Load, app_paths
-from bench.pairs import ratios, spread
+from bench.pairs import ratios
 from bench.products import caddy, nginx
 from bench.products.ztproxy import Variant, Ztproxy
-from bench.requests import Contest
+from bench.requests import Contest, table
 
 RATIOS = {
     "ratio_nginx": "nginx",
@@ -43,41 +43,27 @@ def main() -> None:
             caddy.forward_auth(ground),
         ]
         load = Load(ground, "load", paths=app_paths(50))
-        contest = Contest(ground, load, runners, seconds=options.seconds)
+        contest = Contest(ground.answered, load, runners, seconds=options.seconds)
         contest.warm_up()
         print(f"started and warm after {time.monotonic() - begin:.1f} s", flush=True)
         for number in range(options.rounds):
             contest.round(number)
-        runners[2].stop()
+        if contest.failed:
+            sys.exit(f"failed: {contest.failed}")
+        ground.stop(product.pid)
         print(product.demand_records(contest.asked["ztproxy"]))
-        _table(contest)
+        print(report.render("requests", {"64 connections": table(contest, "ztproxy")}))
     print(f"{time.monotonic() - begin:.1f} s in all")
     sys.stdout.flush()
     print(json.dumps(_line(contest)))
 
 
-def _table(contest: Contest) -> None:
-    print(f"{'':22}{'req/s':>8}{'range':>16}{'CPU µs':>8}{'p50 ms':>8}{'p99 ms':>8}{'load':>7}")
-    for name, turns in contest.results.items():
-        rate = spread(contest.rates(name))
-        row = [median(turn.cpu_us for turn in turns), median(turn.p50 for turn in turns) / 1000]
-        row += [median(turn.p99 for turn in turns) / 1000]
-        numbers = "".join(f"{number:8.1f}" for number in row)
-        busy = median(turn.load_busy for turn in turns)
-        print(f"{name:22}{rate.median:8.0f}{f'{rate.low:.0f}-{rate.high:.0f}':>16}{numbers}{busy:7.0%}")
-        if len(turns[0].cpu) > 1:
-            parts = (f"{part} {median(turn.cpu[part] for turn in turns):.1f}" for part in turns[0].cpu)
-            print(f"    of that: {', '.join(parts)}")
-
-
 def _line(contest: Contest) -> dict[str, float]:
     ours = contest.rates("ztproxy")
     line = {key: round(ratios(ours, contest.rates(name)).median, 3) for key, name in RATIOS.items()}
-    turns = contest.results["ztproxy"]
-    line["cpu_us"] = round(median(turn.cpu_us for turn in turns), 1)
-    line["cpu_us_worker"] = round(median(turn.cpu["workers"] for turn in turns), 1)
-    beside = contest.results["nginx-auth-uncounted"]
-    line["cpu_us_nginx_auth"] = round(median(turn.cpu_us for turn in beside), 1)
+    line["cpu_us"] = round(contest.middle("ztproxy", lambda turn: turn.cpu_us), 1)
+    line["cpu_us_worker"] = round(contest.middle("ztproxy", lambda turn: turn.cpu["workers"]), 1)
+    line["cpu_us_nginx_auth"] = round(contest.middle("nginx-auth-uncounted", lambda turn: turn.cpu_us), 1)
     return line
 
 

@@ -1,23 +1,31 @@
-"""Requests a second: proxies take turns under the same load, in short rounds, the order reversed each round.
+"""Proxies take turns under the same load, in short rounds, the order reversed each round.
 
-A turn is a run of wrk with a window inside it, in which requests are counted where they arrive (at the
-application) and CPU time where it is used (/proc). So neither handshakes at the start nor stragglers count.
+A turn is a run of the load with a window inside it, in which requests are counted where they arrive (at the
+application) and CPU time where it is used (/proc). So neither the start of a run nor its stragglers count.
 """
 
+import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from statistics import median
+from typing import Protocol, TypeVar
 
-from bench.ground import Ground
-from bench.load import Load, finish
-from bench.machine import LOAD_CORE, busy_seconds, cpu_seconds
-from bench.pairs import turns
+from bench.load import Answered, finish
+from bench.machine import LOAD_CORE, PROXY_CORE, busy_seconds, cpu_seconds
+from bench.pairs import ratios, spread, turns
 from bench.products import Running
 
 T = TypeVar("T")
 RAMP = 0.25  # seconds of a run before the window
 TAIL = 0.1
+
+
+class Load(Protocol):
+    """Something that asks: see `bench.load`, `bench.handshakes`, `bench.websockets`."""
+
+    def start(self, port: int, connections: int, seconds: int) -> subprocess.Popen[str]:
+        """Start asking. The process prints one line of JSON at its end."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class Turn:
     p50: int  # µs, of the whole run
     p99: int
     load_busy: float  # share of the load's core that was busy
+    others: float  # share of the proxy's core that somebody else used: a noisy machine
 
     @property
     def cpu_us(self) -> float:
@@ -38,50 +47,119 @@ class Turn:
 
 @dataclass
 class Contest:
-    """Proxies under one load, and what they did."""
+    """Proxies under one load (or each under its own: `loads`), and what they did."""
 
-    ground: Ground
+    arrived: Callable[[], int]  # requests that reached the application so far
     load: Load
-    runners: Sequence[Running]
+    runners: list[Running]
     connections: int = 64
     seconds: int = 2
+    ramp: float = RAMP
+    loads: dict[str, Load] = field(default_factory=dict)
     results: dict[str, list[Turn]] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)  # all requests so far, warming up included
+    failed: dict[str, str] = field(default_factory=dict)
 
     def warm_up(self, seconds: int = 1) -> None:
         """Let everybody open connections, fill caches and compile what it compiles."""
-        for runner in self.runners:
-            self._count(runner, lambda runner=runner: self.load.run(runner.port, self.connections, seconds))
-            runner.settle()
+        for runner in list(self.runners):
+            self._try(runner, lambda runner=runner: self._warm(runner, seconds))
 
     def round(self, number: int) -> None:
         """Give each proxy a turn."""
         for runner in turns(self.runners, number):
-            turn = self._count(runner, lambda runner=runner: self._turn(runner))
-            self.results.setdefault(runner.name, []).append(turn)
-            runner.settle()
+            self._try(runner, lambda runner=runner: self._turn(runner))
+
+    def finished(self) -> "Contest":
+        """Return it without those that failed on the way: rounds must match."""
+        for name in self.failed:
+            self.results.pop(name, None)
+        return self
 
     def rates(self, name: str) -> list[float]:
         """Return requests/s of each round."""
         return [turn.rate for turn in self.results[name]]
 
-    def _count(self, runner: Running, act: Callable[[], T]) -> T:
-        before = self.ground.answered()
-        done = act()
-        arrived = self.ground.answered() - before
-        self.asked[runner.name] = self.asked.get(runner.name, 0) + arrived
-        return done
+    def middle(self, name: str, what: Callable[[Turn], float]) -> float:
+        """Return the median of something over the rounds."""
+        return median(what(turn) for turn in self.results[name])
 
-    def _turn(self, runner: Running) -> Turn:
+    def _try(self, runner: Running, act: Callable[[], None]) -> None:
+        """A proxy that fails is out; the others go on."""
+        before = self.arrived()
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is told in the table
+            self.failed[runner.name] = str(error).strip()[-300:] or type(error).__name__
+            self.runners.remove(runner)
+        self.asked[runner.name] = self.asked.get(runner.name, 0) + self.arrived() - before
+
+    def _start(self, runner: Running, seconds: int) -> subprocess.Popen[str]:
+        load = self.loads.get(runner.name, self.load)
+        return load.start(runner.port, self.connections, seconds)
+
+    def _warm(self, runner: Running, seconds: int) -> None:
+        finish(self._start(runner, seconds))
+        runner.settle()
+
+    def _turn(self, runner: Running) -> None:
         pids = runner.pids()
-        wrk = self.load.start(runner.port, self.connections, self.seconds)
-        time.sleep(RAMP)
-        begin, first = time.monotonic(), self.ground.answered()
-        busy, cpu = busy_seconds(LOAD_CORE), {part: cpu_seconds(found) for part, found in pids.items()}
-        time.sleep(self.seconds - RAMP - TAIL)
-        took, count = time.monotonic() - begin, self.ground.answered() - first
-        busy = (busy_seconds(LOAD_CORE) - busy) / took
+        load = self._start(runner, self.seconds)
+        time.sleep(self.ramp)
+        begin, first = time.monotonic(), self.arrived()
+        cpu = {part: cpu_seconds(found) for part, found in pids.items()}
+        cores = [busy_seconds(PROXY_CORE), busy_seconds(LOAD_CORE)]
+        time.sleep(self.seconds - self.ramp - TAIL)
+        took, count = time.monotonic() - begin, self.arrived() - first
         used = {part: cpu_seconds(found) - cpu[part] for part, found in pids.items()}
-        seen = finish(wrk)
-        each = {part: seconds / count * 1e6 for part, seconds in used.items()}
-        return Turn(count / took, each, seen.p50, seen.p99, busy)
+        busy = [busy_seconds(PROXY_CORE) - cores[0], busy_seconds(LOAD_CORE) - cores[1]]
+        seen = _answers(load, count)
+        self.results.setdefault(runner.name, []).append(
+            Turn(
+                rate=count / took,
+                cpu={part: seconds / count * 1e6 for part, seconds in used.items()},
+                p50=seen.p50,
+                p99=seen.p99,
+                load_busy=busy[1] / took,
+                others=max(0.0, busy[0] - sum(used.values())) / took,
+            )
+        )
+        runner.settle()
+
+
+def _answers(load: subprocess.Popen[str], count: int) -> Answered:
+    seen = finish(load)
+    if not count:
+        raise RuntimeError("nothing arrived within the window")
+    return seen
+
+
+def table(contest: Contest, ours: str) -> list[dict[str, object]]:
+    """Return a row for each proxy: medians, range, and the median of its rounds' ratios to ours."""
+    rows: list[dict[str, object]] = []
+    for name, done in contest.results.items():
+        rate = spread(contest.rates(name))
+        row: dict[str, object] = {
+            "proxy": name,
+            "per s": round(rate.median),
+            "range": [round(rate.low), round(rate.high)],
+            "CPU µs": round(contest.middle(name, lambda turn: turn.cpu_us), 1),
+            "p50 ms": round(contest.middle(name, lambda turn: turn.p50) / 1000, 2),
+            "p99 ms": round(contest.middle(name, lambda turn: turn.p99) / 1000, 2),
+            "load busy": round(contest.middle(name, lambda turn: turn.load_busy), 2),
+            "others": round(contest.middle(name, lambda turn: turn.others), 2),
+        }
+        if len(done[0].cpu) > 1:
+            row["parts"] = {
+                part: round(contest.middle(name, lambda turn, part=part: turn.cpu[part]), 1)
+                for part in done[0].cpu
+            }
+        if name != ours and ours in contest.results:
+            against = ratios(contest.rates(ours), contest.rates(name)).rounded(2)
+            row["ratio"], row["ratio range"] = against.median, [against.low, against.high]
+            mine, theirs = ([turn.cpu_us for turn in contest.results[one]] for one in (ours, name))
+            if all(theirs):
+                row["CPU ratio"] = ratios(mine, theirs).rounded(2).median
+        rows.append(row)
+    rows += [{"proxy": name, "failed": why} for name, why in contest.failed.items()]
+    return rows

@@ -16,6 +16,7 @@ SERVER = """
     ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;
     ssl_session_cache shared:tls:20m; ssl_session_tickets on; {more}
     client_max_body_size 0; proxy_request_buffering off;
+    proxy_buffers 16 32k; proxy_busy_buffers_size 64k; proxy_max_temp_file_size 0;
     location / {{ {check} proxy_pass http://app; }}
     {auth_location}
   }}

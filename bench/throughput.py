@@ -1,0 +1,90 @@
+"""Requests a second of ztproxy and of everybody else, with 64 and with 1,000 connections."""
+
+from collections.abc import Callable, Sequence
+
+from bench.ground import Ground
+from bench.load import Load, app_paths
+from bench.products import Running, bare, caddy, envoy, haproxy, nginx, traefik
+from bench.products.ztproxy import Variant, Ztproxy
+from bench.requests import Contest, table
+
+Starter = Callable[[Ground], Running]
+FEW: Sequence[Starter] = (
+    nginx.plain,
+    nginx.auth_request,
+    nginx.auth_request_uncounted,
+    haproxy.plain,
+    bare.bare,
+    caddy.plain,
+    caddy.forward_auth,
+    traefik.plain,
+    traefik.forward_auth,
+    envoy.plain,
+    envoy.ext_authz,
+)
+MANY: Sequence[Starter] = (
+    nginx.plain,
+    nginx.auth_request,
+    haproxy.plain,
+    caddy.forward_auth,
+    envoy.ext_authz,
+)
+NOTES = [
+    "`per s` are requests/s; `ratio` is ztproxy's over theirs, the median of the rounds' ratios.",
+    "CPU µs of ztproxy: workers, control (which seals the records) and supervisor, all on core 0.",
+    "ztproxy-control-apart: the same with the control process on the other core.",
+    "ztproxy-bare: the data plane with a door that permits everything and records nothing.",
+    "nginx-auth: its service (constant 204) on the same core and counted; with -uncounted on the other core.",
+    "forward-auth and ext-authz services run on the other core and are not counted.",
+    "`others` is the share of core 0 that was used by none of the proxy's processes.",
+]
+
+
+def few(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
+    """Return the table with 64 connections, and what decision and record cost."""
+    products = [Ztproxy(ground, Variant())]
+    products.append(Ztproxy(ground, Variant("ztproxy-control-apart", control_apart=True)))
+    contest, failed = _contest(ground, products, FEW, 64, rounds, seconds)
+    result: dict[str, object] = {"64 connections": [*table(contest, "ztproxy"), *failed], "notes": NOTES}
+    if "ztproxy-bare" in contest.results:
+        apart = contest.middle("ztproxy-control-apart", lambda turn: turn.cpu["workers"])
+        alone = contest.middle("ztproxy-bare", lambda turn: turn.cpu_us)
+        whole = contest.middle("ztproxy", lambda turn: turn.cpu_us)
+        result["decision and record cost, worker"] = f"{apart / alone - 1:.0%}"
+        result["decision and record cost, whole product"] = f"{whole / alone - 1:.0%}"
+    return result
+
+
+def many(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
+    """Return the table with 1,000 connections."""
+    products = [Ztproxy(ground, Variant())]
+    contest, failed = _contest(ground, products, MANY, 1000, rounds, seconds + 1)
+    return {"1000 connections": [*table(contest, "ztproxy"), *failed], "notes": NOTES}
+
+
+def _contest(
+    ground: Ground,
+    products: Sequence[Ztproxy],
+    starters: Sequence[Starter],
+    connections: int,
+    rounds: int,
+    seconds: int,
+) -> tuple[Contest, list[dict[str, object]]]:
+    runners, failed = [product.running() for product in products], []
+    for number, starter in enumerate(starters):
+        try:
+            runners.insert(number // 2, starter(ground))  # ours stands in the middle of the round
+        except Exception as error:  # noqa: BLE001 - one that does not start must not cost the others' figures
+            name = f"{starter.__module__.rpartition('.')[2]} {starter.__name__}"
+            failed.append({"proxy": name, "failed": str(error)[-300:]})
+    load = Load(ground, f"load-{connections}", paths=app_paths(50))
+    ramp = 0.25 if connections < 100 else 1.5  # a thousand handshakes take their time
+    contest = Contest(ground.answered, load, runners, connections=connections, seconds=seconds, ramp=ramp)
+    contest.warm_up(1 if connections < 100 else 3)
+    for number in range(rounds):
+        contest.round(number)
+    for product in products:
+        ground.stop(product.pid)
+        said = product.demand_records(contest.asked[product.variant.name])
+        print(f"{product.variant.name}: {said}", flush=True)
+    return contest.finished(), failed
