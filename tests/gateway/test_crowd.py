@@ -167,11 +167,27 @@ async def test_when_places_run_short_those_who_have_most_give_back_idle_ones(sta
     honest = [stage.connect(f"203.0.113.{number}")[0] for number in range(7)]
     assert stage.sources.connections == 20
     await stage.later(1.0)
-    assert [client.ended for client in attackers].count("close") == 2
+    assert [client.ended for client in attackers].count("abort") == 2
     assert {client.ended for client in [*honest, stage.client]} == {""}
     assert stage.crowd.pressed == 2
     assert stage.sources.connections == 18
     await stage.later(1.0)
+    assert stage.crowd.pressed == 2
+
+
+async def test_who_puts_off_leaving_costs_nobody_else_a_place(stage: Stage) -> None:
+    """A client can leave our end of the connection unanswered for seconds: it is still here, and counted."""
+    slow = [stage.connect("198.51.100.1") for _ in range(2)]
+    for client, connection, _ in slow:
+        connection.data_received(b"GET / HT")
+        client.close = lambda: None  # type: ignore[method-assign]
+    honest = [stage.connect(f"203.0.113.{number}")[0] for number in range(7)]
+    await stage.later(3.0)
+    stage.sources.bind(Bounds(connections=10), 0.0)
+    for _ in range(6):
+        await stage.later(1.0)
+    assert stage.sources.connections == 10
+    assert {client.ended for client in honest} == {""}
     assert stage.crowd.pressed == 2
 
 

@@ -51,6 +51,9 @@ class Member(Protocol):
     def timed_out(self) -> None:
         """Give up waiting for a request."""
 
+    def abort(self) -> None:
+        """Close at once."""
+
     def retire(self) -> None:
         """Take no further request."""
 
@@ -97,6 +100,7 @@ class Crowd:
         self._wheel = wheel
         self._young: dict[Member, float] = {}  # in the order they came
         self._all: set[Member] = set()
+        self._leaving: set[Member] = set()  # told to go; a client can put that off for seconds
         self._bodies = _Watch(lambda member: member.body_received, self._late)
         self._takers = _Watch(lambda member: member.taken, self._behind)
         self.deadline = wheel.now + LOOK
@@ -115,6 +119,7 @@ class Crowd:
     def discard(self, member: Member) -> None:
         """One is gone."""
         self._all.discard(member)
+        self._leaving.discard(member)
         self._young.pop(member, None)
         self._bodies.end(member)
         self._takers.end(member)
@@ -161,11 +166,16 @@ class Crowd:
         """Take places back: from those who have most, and there from who was idle longest."""
         patience = self.limits.head_timeout * (1 - PATIENCE)
         beginners = [one for one in self._all if one.beginning and one.deadline - now < patience]
-        idle = (one for one in self._all if one.idle)
-        found = nsmallest(excess, idle, key=lambda one: (-one.source.connections, one.deadline))
-        for member in (*beginners, *found):
-            self.pressed += 1
+        for member in beginners:
+            self._leaving.add(member)
             member.timed_out()
+        idle = (one for one in self._all if one.idle)
+        excess -= len(self._leaving)
+        found = nsmallest(excess, idle, key=lambda one: (-one.source.connections, one.deadline))
+        for member in found:
+            self._leaving.add(member)
+            member.abort()
+        self.pressed += len(beginners) + len(found)
 
     def _free_memory(self) -> None:
         """When answers pile up, give up those of the clients that hold most."""
