@@ -366,20 +366,21 @@ def test_a_mounted_secret_of_root_may_be_read_by_its_group(
 ) -> None:
     from pydantic_core import PydanticCustomError
 
+    from ztproxy.config.files import Files
     from ztproxy.config.secrets import resolve
 
     path = base / "secrets/client"
     monkeypatch.setattr(os, "geteuid", lambda: 10_001)
     path.chmod(0o440)
-    assert resolve("file:secrets/client", base, {}).reveal() == "s3cr3t-in-a-file"
+    assert resolve("file:secrets/client", base, {}, Files()).reveal() == "s3cr3t-in-a-file"
     for mode in (0o444, 0o460, 0o450):
         path.chmod(mode)
         with pytest.raises(PydanticCustomError, match="others can read"):
-            resolve("file:secrets/client", base, {})
+            resolve("file:secrets/client", base, {}, Files())
     os.chown(path, 4242, 0)
     path.chmod(0o600)
     with pytest.raises(PydanticCustomError, match="another user"):
-        resolve("file:secrets/client", base, {})
+        resolve("file:secrets/client", base, {}, Files())
 
 
 def test_the_file_itself(base: Path) -> None:

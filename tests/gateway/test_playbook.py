@@ -577,7 +577,20 @@ async def test_retiring_waits_for_the_running_exchange(stage: Stage) -> None:
     assert stage.client.ended == "close"
     idle, connection, _ = stage.connect()
     connection.retire()
+    assert idle.ended == "", "a request may be on its way"
+    await stage.later(1.5)
     assert idle.ended == "close"
+
+
+async def test_a_retired_connection_serves_the_request_that_was_on_its_way(stage: Stage) -> None:
+    await stage.says(GET)
+    await stage.answers(OK)
+    stage.client.take()
+    stage.connection.retire()
+    await stage.says(GET)
+    await stage.answers(OK)
+    assert b"Connection: close" in stage.client.written
+    assert stage.client.ended == "close"
 
 
 # ---------------------------------------------------------------------- back-pressure

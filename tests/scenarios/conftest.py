@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 ROOT = Path(__file__).parents[2]
 APPS_BIN = ROOT / ".venv-apps" / "bin"
 ZTPROXY = [sys.executable, "-m", "ztproxy"]

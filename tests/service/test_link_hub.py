@@ -120,7 +120,7 @@ async def test_a_worker_gets_what_is_there_then_every_change(store: SqliteStore,
         assert "ses_00000" not in memory.sessions
         assert concerns[1:] == [(("handle", "h1"),), (("session", "ses_00000"),)]
         assert memory.feed_age() < 2000
-        assert control.hub.workers == {0: 1}
+        assert control.hub.workers == {1: 0}
     await until(lambda: control.hub.workers == {})
     await control.stop()
 
@@ -176,7 +176,7 @@ async def test_questions_are_answered_and_end_when_control_is_gone(
         link.counted(b"snapshot")
         await until(lambda: bool(control.touched and control.counted))
         assert control.touched[0][0] == ("ses_1",)
-        assert control.counted[0] == (0, b"snapshot")
+        assert control.counted[0] == (1, b"snapshot")
         await control.stop()
         await asyncio.sleep(0.1)
         assert await link.sync() is False

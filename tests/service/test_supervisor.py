@@ -1,4 +1,4 @@
-"""The supervisor: children die and come back, sockets stay, nobody survives it."""
+"""The supervisor: children die and come back, sockets stay, nobody survives it, all or none are reloaded."""
 
 import asyncio
 import os
@@ -7,14 +7,46 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from ztproxy.service import supervisor as supervising
+from ztproxy.service.configuration import Configuration, Summary, memory, seal
+from ztproxy.service.crew import Program, programs
 from ztproxy.service.process import journal_alive, started_at
-from ztproxy.service.supervisor import Program, bind, programs, supervise
+from ztproxy.service.sockets import Descriptors, Sockets, bind
+from ztproxy.service.supervisor import Refused, Supervisor
 
-WRITES_PID = "import os,sys,time; open(sys.argv[1],'a').write(f'{os.getpid()}\\n'); time.sleep(60)"
+#: A child that does what it is told, writes down what it does, and fails as its script says.
+CHILD = """
+import json, os, socket, sys
+sys.stdout = open(sys.argv[1], "a", buffering=1)
+end = socket.socket(fileno=int(sys.argv[sys.argv.index("--orders") + 1]))
+number = int(sys.argv[sys.argv.index("--configuration") + 1])
+print("up", os.getpid(), os.pread(number, 99, 0).decode())
+end.send(b'{"type":"ready"}')
+while True:
+    data, descriptors, _, _ = socket.recv_fds(end, 65536, 1)
+    if not data:
+        break
+    order = json.loads(data)
+    what = order["type"]
+    read = os.pread(descriptors[0], 99, 0).decode() if descriptors else ""
+    for one in descriptors:
+        os.close(one)
+    print(what, read)
+    if what in sys.argv[2].split(",") and os.path.exists(sys.argv[1] + ".fails"):
+        why = "broken"
+    elif what in sys.argv[2].split(",") and os.path.exists(sys.argv[1] + ".dies"):
+        os.unlink(sys.argv[1] + ".dies")
+        os._exit(3)
+    else:
+        why = ""
+    if "ask" in order:
+        end.send(json.dumps({"type": "done", "ask": order["ask"], "why": why}).encode())
+"""
 
 DIES_WITH_PARENT = """
 import os, subprocess, sys, time
@@ -28,50 +60,154 @@ time.sleep(60)
 """
 
 
-def pids(file: Path) -> list[int]:
-    return [int(line) for line in file.read_text().split()] if file.exists() else []
+def configuration(text: str) -> Configuration:
+    descriptor = memory()
+    os.write(descriptor, text.encode())
+    seal(descriptor)
+    return Configuration(Summary(text, text, 1, drain=1.0, watch=False), descriptor)
 
 
-async def until(condition, seconds: float = 10.0) -> None:  # type: ignore[no-untyped-def]
+class House:
+    """A supervisor over children of our own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.next: Configuration | supervising.Captured = configuration("second")
+        self.became: list[str] = []
+
+    def said(self, name: str) -> list[str]:
+        file = self.root / name
+        return file.read_text().splitlines() if file.exists() else []
+
+    def pids(self, name: str) -> list[int]:
+        return [int(line.split()[1]) for line in self.said(name) if line.startswith("up")]
+
+    def fail(self, name: str, how: str = "fails") -> None:
+        (self.root / f"{name}.{how}").touch()
+
+
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
 
 
-async def test_a_killed_child_is_started_again_and_all_stop_on_sigterm(tmp_path: Path) -> None:
-    children = [
-        Program(name=name, arguments=("-c", WRITES_PID, str(tmp_path / name))) for name in ("control", "w0")
-    ]
-    running = asyncio.create_task(supervise(children))
-    await until(lambda: pids(tmp_path / "w0") and pids(tmp_path / "control"))
-    os.kill(pids(tmp_path / "w0")[-1], signal.SIGKILL)
-    os.kill(pids(tmp_path / "control")[-1], signal.SIGKILL)
-    await until(lambda: len(pids(tmp_path / "w0")) == 2 and len(pids(tmp_path / "control")) == 2)
+@pytest.fixture
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    made = House(tmp_path)
+
+    def ours(config: Path, sockets: Descriptors) -> list[Program]:
+        fails = {"control": "note", "w0": "prepare", "w1": "prepare"}
+        return [Program(name, ("-c", CHILD, str(tmp_path / name), at)) for name, at in fails.items()]
+
+    async def captured(config: Path, in_force: Configuration) -> object:
+        return made.next
+
+    monkeypatch.setattr(supervising, "programs", ours)
+    monkeypatch.setattr(supervising, "capture_apart", captured)
+    pairs = [socket.socket() for _ in range(5)]
+    sockets = Sockets(pairs[:1], *pairs[1:])
+    made.supervisor = Supervisor(  # type: ignore[attr-defined]
+        tmp_path / "c.yaml", sockets, configuration("first"), lambda *_: made.became.append("new")
+    )
+    running = asyncio.create_task(made.supervisor.run(Supervisor.start))  # type: ignore[attr-defined]
+    await until(lambda: all(made.said(name) for name in ("control", "w0", "w1")))
+    await until(lambda: any(line.startswith("note") for line in made.said("control")))
+    yield made
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(running, 10)
-    everyone = pids(tmp_path / "w0") + pids(tmp_path / "control")
+    await asyncio.wait_for(running, 20)
+    everyone = [pid for name in ("control", "w0", "w1") for pid in made.pids(name)]
     assert all(started_at(pid) is None for pid in everyone)
+    sockets.close()
 
 
-async def test_a_child_that_keeps_dying_is_not_started_in_a_storm(tmp_path: Path) -> None:
-    file = tmp_path / "starts"
-    dies = Program(name="w0", arguments=("-c", "import sys; open(sys.argv[1],'a').write('1\\n')", str(file)))
-    stays = Program(name="control", arguments=("-c", WRITES_PID, str(tmp_path / "control")))
-    running = asyncio.create_task(supervise([stays, dies]))
-    await asyncio.sleep(1.5)
-    os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(running, 10)
-    assert 2 <= len(pids(file)) <= 6
+def nothing(_: str) -> None:
+    """Nobody waits."""
+
+
+async def test_killed_children_are_started_again(house: House) -> None:
+    for name in ("w0", "control"):
+        os.kill(house.pids(name)[-1], signal.SIGKILL)
+    await until(lambda: len(house.pids("w0")) == 2 and len(house.pids("control")) == 2)
+    await until(lambda: [line.split()[0] for line in house.said("control")].count("go") == 2)
+
+
+async def test_a_child_that_keeps_dying_is_not_started_in_a_storm(house: House) -> None:
+    for _ in range(4):
+        seen = len(house.pids("w0"))
+        os.kill(house.pids("w0")[-1], signal.SIGKILL)
+        await until(lambda seen=seen: len(house.pids("w0")) > seen)
+    began = time.monotonic()
+    os.kill(house.pids("w0")[-1], signal.SIGKILL)
+    await until(lambda: len(house.pids("w0")) == 6)
+    assert time.monotonic() - began > 0.7
+
+
+async def test_a_reload_is_prepared_by_all_then_noted_then_in_force_for_all(house: House) -> None:
+    text = await house.supervisor.reload("test", nothing)  # type: ignore[attr-defined]
+    assert text.startswith("in force: configuration second")
+    for name in ("control", "w0", "w1"):
+        lines = house.said(name)
+        assert lines.index("prepare second") < lines.index("commit ")
+    control = house.said("control")
+    assert control.index("prepare second") < control.index("note ", 3) < control.index("commit ")
+    os.kill(house.pids("w1")[-1], signal.SIGKILL)
+    await until(lambda: len(house.pids("w1")) == 2)
+    assert house.said("w1")[-1].endswith("second"), "who is started anew serves what is in force"
+
+
+@pytest.mark.parametrize("who", ["w1", "control"])
+async def test_when_one_can_not_nobody_does(house: House, who: str) -> None:
+    house.fail(who)
+    with pytest.raises(Refused, match="broken"):
+        await house.supervisor.reload("test", nothing)  # type: ignore[attr-defined]
+    await until(lambda: all("forget " in house.said(name) for name in ("control", "w0", "w1")))
+    assert not any("commit " in house.said(name) for name in ("control", "w0", "w1"))
+    os.kill(house.pids("w0")[-1], signal.SIGKILL)
+    await until(lambda: len(house.pids("w0")) == 2)
+    assert house.said("w0")[-1].endswith("first")
+
+
+async def test_a_worker_that_dies_while_it_prepares_is_asked_again(house: House) -> None:
+    house.fail("w0", "dies")
+    text = await house.supervisor.reload("test", nothing)  # type: ignore[attr-defined]
+    assert text.startswith("in force")
+    lines = house.said("w0")
+    assert [line.split()[0] for line in lines if line != "go "] == [
+        "up",
+        "prepare",
+        "up",
+        "prepare",
+        "commit",
+    ]
+
+
+async def test_the_same_files_change_nothing(house: House) -> None:
+    house.next = configuration("first")
+    assert (await house.supervisor.reload("test", nothing)).startswith("unchanged")  # type: ignore[attr-defined]
+    assert not any(line.startswith("prepare") for line in house.said("w0"))
+
+
+async def test_a_storm_of_hangups_is_one_reload_or_two(house: House) -> None:
+    for _ in range(10):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.001)
+    await until(lambda: "commit " in house.said("w0"))
+    await asyncio.sleep(0.2)
+    assert house.said("w0").count("prepare second") == 1  # what follows finds nothing new
+    assert sum(line.startswith("note") for line in house.said("control")) <= 3
 
 
 def test_workers_listen_on_one_port_each_on_its_own_socket() -> None:
     sockets = bind("127.0.0.1", 0, 3)
     try:
         assert len({listener.getsockname() for listener in sockets}) == 1
-        assert len({listener.fileno() for listener in sockets}) == 3
-        made = programs(Path("/c.yaml"), sockets)
+        numbers = tuple(listener.fileno() for listener in sockets)
+        assert len(set(numbers)) == 3
+        made = programs(Path("/c.yaml"), Descriptors(numbers, 91, 92, 93, 94))
         assert [program.name for program in made] == ["control", "worker-0", "worker-1", "worker-2"]
-        assert made[1].descriptors == (sockets[0].fileno(),)
+        assert made[0].descriptors == (91, 92, 93, 94)
+        assert made[1].descriptors == (numbers[0],)
         with socket.create_connection(sockets[0].getsockname()):
             pass  # accepted by the kernel although no worker runs: nothing is refused
     finally:

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from ztproxy.administrator import stencil
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.administrator.evidence import decision_record, preflight_record, refused_record
@@ -22,7 +24,7 @@ from ztproxy.model.durations import milliseconds
 from ztproxy.model.permit import Permit
 from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer
-from ztproxy.model.resource import Route
+from ztproxy.model.resource import Resource, Route
 from ztproxy.model.subject import ANONYMOUS, Device, Facts
 from ztproxy.policy.engine import PolicySet, Subject
 from ztproxy.trust.gather import NOBODY, Caller, Cold, Gatherer
@@ -84,8 +86,18 @@ class _Written(NamedTuple):
     record: bytes
 
 
+class Places(Protocol):
+    """What is where (policy.routes)."""
+
+    def match(self, host: str, path: str) -> Resource:
+        """Return what a request is for."""
+
+
 class Access:
-    """The door of one worker. `policies` may be swapped, as a whole only."""
+    """The door of one worker under one configuration; the next one has another, its successor.
+
+    `routes` is where a live path is looked up again that was opened under a configuration before.
+    """
 
     def __init__(
         self,
@@ -97,8 +109,11 @@ class Access:
         sync: Callable[[], Awaitable[bool]],
         touched: Callable[[str], None],
         now: Callable[[], int],
+        routes: Places | None = None,
     ) -> None:
         self.policies = policies
+        self._routes = routes
+        self._successor: Access | None = None
         self._gatherer = gatherer
         self._recorder = recorder
         self._identities = identities
@@ -122,7 +137,9 @@ class Access:
 
     def reconsider(self, permit: Permit) -> str:
         """Decide a live path again: "" while it may go on, else the code of the refusal."""
-        request = permit.request
+        request = self._placed(permit.request)
+        if not _leads_on(permit.route, request.resource.route):
+            return "access-denied"
         now = self._now()
         caller = self._gatherer.gather(request.subject, request.context.host, now)
         if not isinstance(caller, Caller):
@@ -145,11 +162,31 @@ class Access:
         """Record that the gateway answers a preflight by itself. Raises AuditUnavailable."""
         self._recorder.decision(preflight_record(request, peer, self._now()))
 
+    def succeeded_by(self, door: "Access") -> None:
+        """Another configuration is in force: what still waits here is decided there."""
+        self._successor = door
+
     # ------------------------------------------------------------------ steps
+
+    def _placed(self, request: AccessRequest) -> AccessRequest:
+        """Return the request for what is at its place now: another configuration may be in force."""
+        if self._routes is None:
+            return request
+        found = self._routes.match(request.context.host, request.context.path)
+        return request if found == request.resource else replace(request, resource=found)
+
+    async def _anew(self, request: AccessRequest) -> Answer:
+        """Decide a request that has waited at a door before this one."""
+        if self._successor is not None:
+            return await self._successor._anew(request)
+        answer = self.authorize(self._placed(request))
+        return answer if isinstance(answer, Permit | Refusal) else await answer
 
     async def _synced(self, request: AccessRequest) -> Answer:
         """The cookie is unknown here: hear the newest of the feed, then it is known or it is not."""
         heard = await self._sync()
+        if self._successor is not None:
+            return await self._anew(request)
         now = self._now()
         caller = self._gatherer.gather(request.subject, request.context.host, now)
         if isinstance(caller, Cold):
@@ -200,6 +237,8 @@ class Access:
         While it was signed the session may have been cut, and no path was open yet that could have been.
         """
         lines = await self._identities.fetch(caller.facts, route, self._now())
+        if self._successor is not None:
+            return await self._anew(request)
         now = self._now()
         if lines is None:
             return self._refused(request, caller, decision, now, _simple("facts-unavailable", request))
@@ -341,6 +380,11 @@ class Access:
                 self._permits.clear()
             written = self._permits[key] = _Written(decision, self.policies, text)
         return written.record
+
+
+def _leads_on(opened: Route, found: Route | None) -> bool:
+    """Tell whether what is there now is what a path was opened to: by its name, or by where it lives."""
+    return found is not None and (found.name == opened.name or found.upstream == opened.upstream)
 
 
 def _is_portal(request: AccessRequest) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ztproxy.administrator.floods import Floods
-from ztproxy.model.record import DecisionRecord, OutcomeRecord, Record, SessionRecord
+from ztproxy.model.record import ConfigurationRecord, DecisionRecord, OutcomeRecord, Record, SessionRecord
 from ztproxy.model.subject import ANONYMOUS
 from ztproxy.recording.journal import JournalFull
 
@@ -90,6 +90,10 @@ class Audit:
 
     def session(self, record: SessionRecord) -> None:
         """Write down what happened to a session. Raises AuditUnavailable."""
+        self._write(record)
+
+    def configuration(self, record: ConfigurationRecord) -> None:
+        """Write down what happened to the configuration. Raises AuditUnavailable."""
         self._write(record)
 
     def _write(self, record: Record) -> None:

@@ -58,6 +58,14 @@ class Paths:
         """Decide every path again, as after a new snapshot or new policies."""
         return self._again(list(self._live))
 
+    def live(self) -> list[int]:
+        """Return the numbers of all paths, to be decided again a share at a time."""
+        return list(self._live)
+
+    def again(self, numbers: Iterable[int]) -> int:
+        """Decide some paths again; return how many were cut."""
+        return self._again(numbers)
+
     def tick(self) -> int:
         """Decide live paths again because time has passed; a bounded share of them at each call."""
         self._index()

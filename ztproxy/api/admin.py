@@ -4,7 +4,7 @@ Reachable only by who may enter the state directory (mode 0700); it listens on n
 here is witnessed like any other.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -53,8 +53,10 @@ class _Code(msgspec.Struct, forbid_unknown_fields=True):
     owner: str = ""
 
 
-def make(sessions: SessionsAdmin, devices: DevicesAdmin) -> web.Application:
-    """Return the application to serve on the admin socket."""
+def make(
+    sessions: SessionsAdmin, devices: DevicesAdmin, more: Iterable[web.AbstractRouteDef] = ()
+) -> web.Application:
+    """Return the application to serve on the admin socket, with `more` routes (api.node)."""
     routes = web.RouteTableDef()
 
     @routes.get("/v1/sessions")
@@ -92,6 +94,7 @@ def make(sessions: SessionsAdmin, devices: DevicesAdmin) -> web.Application:
 
     application = web.Application(client_max_size=64 << 10, middlewares=[_told])
     application.add_routes(routes)
+    application.add_routes(more)
     return application
 
 

@@ -18,7 +18,6 @@ import typer
 from ztproxy.config import yaml
 from ztproxy.config.problems import ConfigProblems, Problem
 
-TIMEOUT: Final = aiohttp.ClientTimeout(total=15)
 DEFAULT_STATE: Final = "/var/lib/ztproxy"
 
 
@@ -45,11 +44,18 @@ def socket_of(config: Path) -> Path:
     return Path(os.path.normpath(config.parent / text)) / "run" / "admin.sock"
 
 
-def ask(config: Path, method: str, *path: str, body: object = None, query: str = "") -> Any:
+def ask(
+    config: Path,
+    method: str,
+    *path: str,
+    body: object = None,
+    query: str = "",
+    patience: float = 15.0,
+) -> Any:
     """Return the node's JSON answer, or tell the person why there is none and exit with 1."""
     target = "/" + "/".join(quote(step, safe="") for step in path) + query
     try:
-        return asyncio.run(_asked(socket_of(config), method, target, body))
+        return asyncio.run(asked(socket_of(config), method, target, body, patience))
     except ConfigProblems as error:
         message = str(error)
     except Refused as error:
@@ -62,9 +68,12 @@ def ask(config: Path, method: str, *path: str, body: object = None, query: str =
     raise typer.Exit(1)
 
 
-async def _asked(socket: Path, method: str, target: str, body: object) -> Any:
+async def asked(socket: Path, method: str, target: str, body: object, patience: float) -> Any:
+    """Return the JSON answer. Raises Refused, OSError, aiohttp.ClientError, TimeoutError."""
     connector = aiohttp.UnixConnector(path=str(socket))
-    async with aiohttp.ClientSession(connector=connector, timeout=TIMEOUT) as session:
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(total=patience)
+    ) as session:
         data = msgspec.json.encode(body) if body is not None else None
         headers = {"Content-Type": "application/json"}
         async with session.request(method, f"http://node{target}", data=data, headers=headers) as answer:

@@ -43,7 +43,7 @@ def report(problems: Iterable[Problem]) -> None:
 
 
 def _summary(settings: Settings, policies: PolicySet) -> Iterable[str]:
-    sources = read_sources(settings, places_of(settings.file))
+    sources = read_sources(settings, places_of(settings))
     short = sum(1 for _ in shorthands(settings))
     files = len(sources.policies) - short
     cases = sum(len(found) for _, one in sources.tests if isinstance(found := one.get("cases"), tuple))

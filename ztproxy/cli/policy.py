@@ -31,6 +31,6 @@ def show(config: ConfigOption = DEFAULT_CONFIG) -> None:
         report(error.problems)
         raise typer.Exit(1) from None
     typer.echo(f"// policy set {policies.digest}")
-    sources = read_sources(settings, places_of(settings.file)).policies
+    sources = read_sources(settings, places_of(settings)).policies
     for name, text in (*sources, (builtin.FILE, builtin.POLICIES)):
         typer.echo(f"\n// ---- {name}\n{text.rstrip()}")

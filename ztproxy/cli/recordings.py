@@ -18,7 +18,14 @@ from ztproxy.cli.options import DEFAULT_CONFIG, ConfigOption
 from ztproxy.cli.tables import JsonOption, moment, plain, show_fields, show_json, show_table
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.model.codes import CODES
-from ztproxy.model.record import PREFLIGHT, DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.record import (
+    PREFLIGHT,
+    ConfigurationRecord,
+    DecisionRecord,
+    FloodRecord,
+    OutcomeRecord,
+    SessionRecord,
+)
 from ztproxy.recording import note
 from ztproxy.recording.catalog import Summary
 from ztproxy.recording.note import NoteError
@@ -248,6 +255,9 @@ def _row(event: Event, known: str = "") -> tuple[str, ...]:
     if isinstance(event, FloodRecord):
         alike = f"{event.count} alike from {event.source or 'many sources'}"
         return _time(event.at), "", alike, f"refused: {event.code}", f"counted since {_time(event.first)}"
+    if isinstance(event, ConfigurationRecord):
+        after = event.detail or f"configuration {event.after[:16]}, policies {event.policy_set[:16]}"
+        return _time(event.at), f"by {event.by}", f"{event.event} {event.outcome}", after, ""
     if not isinstance(event, Exchange):
         return _time(event.at), "", "(records are missing)", event.reason, ""
     decision, outcome = event.decision, event.outcome

@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from ztproxy.config.explain import explain
+from ztproxy.config.files import Files
 from ztproxy.config.places import Places
 from ztproxy.config.problems import Problem
 from ztproxy.config.sections import Portal, Tls
@@ -42,15 +43,15 @@ class Draft:
     broken: frozenset[str]
 
 
-def draft(tree: Node, file: Path, environ: Mapping[str, str]) -> Draft:
+def draft(tree: Node, file: Path, environ: Mapping[str, str], files: Files) -> Draft:
     """Validate the tree; on problems, say them all and go on with what is valid."""
     places = Places(str(file), tree)
-    surroundings = Surroundings(file=file, environ=environ, drafting=False)
+    surroundings = Surroundings(file=file, environ=environ, files=files, drafting=False)
     try:
         return Draft(_validated(tree.plain(), {}, surroundings), places, (), frozenset())
     except ValidationError as error:
         problems = tuple(explain(error, Settings, places))
-    surroundings = Surroundings(file=file, environ=environ, drafting=True)
+    surroundings = Surroundings(file=file, environ=environ, files=files, drafting=True)
     return _salvaged(tree, problems, surroundings)
 
 

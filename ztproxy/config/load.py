@@ -10,10 +10,25 @@ from pathlib import Path
 from ztproxy.config import yaml
 from ztproxy.config.checks import every
 from ztproxy.config.draft import draft
-from ztproxy.config.policies import find_policies
+from ztproxy.config.files import Files
+from ztproxy.config.policies import find_policies, load_policies
 from ztproxy.config.problems import ConfigProblems, Problem
 from ztproxy.config.settings import Settings
 from ztproxy.policy.engine import PolicySet
+
+
+def restore(path: Path, packed: bytes) -> tuple[Settings, PolicySet]:
+    """Return settings and policies from the files that `Settings.files` packed, unchecked: they were checked.
+
+    What is in force stays so, even if a certificate has expired since. Raises ConfigProblems, ValueError.
+    """
+    path, files = path.absolute(), Files(packed)
+    tree, problems = _tree(path, files)
+    if tree is None:
+        raise ConfigProblems(problems)
+    read = draft(tree, path, os.environ, files)
+    settings = _sound(read.settings, list(read.problems), files)
+    return settings, load_policies(settings, tested=False)
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
@@ -21,32 +36,34 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
 
     `environ` is where `env:` secrets come from; default: the process's. Raises ConfigProblems.
     """
-    settings, _, problems = _read(path, environ, policies=False)
-    return _sound(settings, problems)
+    files = Files()
+    settings, _, problems = _read(path, environ, files, policies=False)
+    return _sound(settings, problems, files)
 
 
 def load_all(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Settings, PolicySet]:
     """Load settings and policies; what is wrong with either is raised together. Raises ConfigProblems."""
-    settings, policies, problems = _read(path, environ, policies=True)
-    settings = _sound(settings, problems)
+    files = Files()
+    settings, policies, problems = _read(path, environ, files, policies=True)
+    settings = _sound(settings, problems, files)
     assert policies is not None, "policies without a problem are loaded"
     return settings, policies
 
 
-def _sound(settings: Settings | None, problems: list[Problem]) -> Settings:
+def _sound(settings: Settings | None, problems: list[Problem], files: Files) -> Settings:
     if problems or settings is None:
-        raise ConfigProblems(problems)
+        raise ConfigProblems(problems, (*files.paths, *files.patterns))
     return settings
 
 
 def _read(
-    path: Path, environ: Mapping[str, str] | None, *, policies: bool
+    path: Path, environ: Mapping[str, str] | None, files: Files, *, policies: bool
 ) -> tuple[Settings | None, PolicySet | None, list[Problem]]:
     path = path.absolute()
-    tree, problems = _tree(path)
+    tree, problems = _tree(path, files)
     if tree is None:
         return None, None, problems
-    read = draft(tree, path, os.environ if environ is None else environ)
+    read = draft(tree, path, os.environ if environ is None else environ, files)
     problems.extend(read.problems)
     if read.settings is None:
         return None, None, problems
@@ -64,12 +81,11 @@ def _policies_can_be_judged(broken: frozenset[str], problems: list[Problem]) -> 
     return not misnamed and not broken & {"routes", "workloads", "identity", "policy"}
 
 
-def _tree(path: Path) -> tuple[yaml.Node | None, list[Problem]]:
+def _tree(path: Path, files: Files) -> tuple[yaml.Node | None, list[Problem]]:
     """Read the file into a tree, at most one byte more than is allowed."""
     file = str(path)
     try:
-        with path.open("rb") as stream:
-            return yaml.parse(stream.read(yaml.MAX_BYTES + 1), file)
+        return yaml.parse(files.read(path, yaml.MAX_BYTES), file)
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
         message = f"the configuration can not be read: {reason}"

@@ -8,7 +8,7 @@ configuration, so a shorthand's mistakes are found at its `allow`.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from ztproxy.config import yaml
 from ztproxy.config.places import Places
@@ -31,15 +31,17 @@ class Sources(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def load_policies(settings: Settings) -> PolicySet:
-    """Load the policy set of checked settings. Raises ConfigProblems."""
-    compiled, problems = find_policies(settings, places_of(settings.file))
+def load_policies(settings: Settings, *, tested: bool = True) -> PolicySet:
+    """Load the policy set of checked settings. `tested`: run its tests, too. Raises ConfigProblems."""
+    compiled, problems = find_policies(settings, places_of(settings), tested=tested)
     if compiled is None or problems:
         raise ConfigProblems(problems)
     return compiled
 
 
-def find_policies(settings: Settings, places: Places) -> tuple[PolicySet | None, list[Problem]]:
+def find_policies(
+    settings: Settings, places: Places, *, tested: bool = True
+) -> tuple[PolicySet | None, list[Problem]]:
     """Load the policy set, or say all that is wrong with it."""
     sources = read_sources(settings, places)
     problems = list(sources.problems)
@@ -50,7 +52,7 @@ def find_policies(settings: Settings, places: Places) -> tuple[PolicySet | None,
             timezone=settings.policy.timezone,
             engine=settings.policy.engine,
             groups=settings.known_groups(),
-            tests=sources.tests,
+            tests=sources.tests if tested else (),
         )
     except PolicyProblems as error:
         problems.extend(_placed(settings, places, problem) for problem in error.problems)
@@ -61,8 +63,8 @@ def find_policies(settings: Settings, places: Places) -> tuple[PolicySet | None,
 def read_sources(settings: Settings, places: Places) -> Sources:
     """Read policy files, tests and shorthands as texts."""
     problems: list[Problem] = []
-    files = tuple(_texts("files", settings.policy.files, places, problems))
-    tests = tuple(_texts("tests", settings.policy.tests, places, problems))
+    files = tuple(_texts("files", settings, places, problems))
+    tests = tuple(_texts("tests", settings, places, problems))
     documents = tuple(_documents(tests, problems))
     return Sources((*files, *shorthands(settings)), documents, tuple(problems))
 
@@ -106,11 +108,11 @@ def _with_lines(document: dict[str, yaml.Plain], tree: yaml.Node) -> dict[str, o
 
 
 def _texts(
-    key: str, patterns: tuple[str, ...], places: Places, problems: list[Problem]
+    key: Literal["files", "tests"], settings: Settings, places: Places, problems: list[Problem]
 ) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
-    for index, pattern in enumerate(patterns):
-        found = _matching(pattern)
+    for index, pattern in enumerate(getattr(settings.policy, key)):
+        found = settings.files.matching(pattern)
         if not found:
             message = f"no file matches {pattern}"
             problems.append(
@@ -119,23 +121,14 @@ def _texts(
         for path in found[:MAX_FILES]:
             if str(path) not in seen:
                 seen.add(str(path))
-                yield str(path), _text(path, (key, index), places, problems)
+                yield str(path), _text(settings, path, (key, index), places, problems)
 
 
-def _matching(pattern: str) -> list[Path]:
-    """Return the files of an absolute pattern in order; hidden ones only when they are named."""
-    path = Path(pattern)
+def _text(
+    settings: Settings, path: Path, at: tuple[str, int], places: Places, problems: list[Problem]
+) -> str:
     try:
-        found = Path("/").glob(pattern.lstrip("/"))
-        return sorted(one for one in found if one == path or not one.name.startswith("."))
-    except (ValueError, OSError):
-        return []
-
-
-def _text(path: Path, at: tuple[str, int], places: Places, problems: list[Problem]) -> str:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+        raw = settings.files.read(path, MAX_BYTES)
         if len(raw) > MAX_BYTES:
             raise ValueError("larger than 4 MiB")
         return raw.decode("utf-8")
@@ -161,7 +154,8 @@ def _placed(settings: Settings, places: Places, found: policy.Problem) -> Proble
     return Problem(found.file, max(found.line, 1), 1, "", found.message, found.remedy)
 
 
-def places_of(file: Path) -> Places:
-    """Read the file again for its lines; checked settings came from it a moment ago."""
-    tree, _ = yaml.parse(file.read_bytes(), str(file))
+def places_of(settings: Settings) -> Places:
+    """Read the file again for its lines."""
+    file = settings.file
+    tree, _ = yaml.parse(settings.files.read(file, yaml.MAX_BYTES), str(file))
     return Places(str(file), tree if tree is not None else yaml.Node(1, 1))

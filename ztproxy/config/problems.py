@@ -4,7 +4,7 @@ Made by every module of this room, printed by `ztproxy check` and by the service
 the value of a secret.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -28,6 +28,7 @@ class Problem:
 class ConfigProblems(Exception):
     """A configuration that can not be used, with all that is wrong with it in order of file and line."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], read: Sequence[str] = ()) -> None:
         self.problems: tuple[Problem, ...] = tuple(sorted(set(problems)))
+        self.read = tuple(read)  # paths and patterns: where a mended file may appear
         super().__init__("\n".join(map(str, self.problems)))

@@ -12,6 +12,8 @@ from typing import Final
 
 from pydantic_core import PydanticCustomError
 
+from ztproxy.config.files import Files, Kept
+
 MAX_BYTES: Final = 64 << 10
 
 
@@ -53,12 +55,12 @@ def wrong(message: str, remedy: str, *below: str | int) -> PydanticCustomError:
     return PydanticCustomError("ztproxy", "{message}", {"message": message, "remedy": remedy, "below": below})
 
 
-def resolve(text: object, base: Path, environ: Mapping[str, str]) -> Secret:
+def resolve(text: object, base: Path, environ: Mapping[str, str], files: Files) -> Secret:
     """Read the secret that `text` names; relative paths are relative to `base`."""
     if isinstance(text, str) and text.startswith("env:"):
         return _from_environment(text.removeprefix("env:"), environ)
     if isinstance(text, str) and text.startswith("file:"):
-        return _from_file(base / text.removeprefix("file:"))
+        return _from_file(base / text.removeprefix("file:"), files)
     raise wrong(
         "a secret is never written into the configuration",
         "put it into a file of mode 0600 and write `file:PATH`, or write `env:NAME`",
@@ -74,14 +76,16 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
     return Secret(f"env:{name}", _one_newline_less(value))
 
 
-def _from_file(path: Path) -> Secret:
+def _from_file(path: Path, files: Files) -> Secret:
     try:
-        with open(path, "rb", opener=_never_waiting) as file:
-            _demand_private(os.fstat(file.fileno()), path)
-            raw = file.read(MAX_BYTES + 1)
+        kept = files.look(path, MAX_BYTES, secret=True)
+    except IsADirectoryError:
+        raise wrong(f"{path} is not a regular file", "name the file that holds the secret") from None
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
         raise wrong(f"the secret file {path} can not be read: {reason}", f"create {path}") from None
+    _demand_private(kept, path)
+    raw = kept.data
     if len(raw) > MAX_BYTES:
         raise wrong(f"the secret file {path} is larger than {MAX_BYTES} bytes", "is it the right file?")
     try:
@@ -93,19 +97,13 @@ def _from_file(path: Path) -> Secret:
     return Secret(f"file:{path}", value)
 
 
-def _never_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would hold the start for ever
-
-
-def _demand_private(status: os.stat_result, path: Path) -> None:
+def _demand_private(kept: Kept, path: Path) -> None:
     """Ours: nobody else may read it. Root's (a mounted secret): its group may, nobody else."""
-    if not stat.S_ISREG(status.st_mode):
-        raise wrong(f"{path} is not a regular file", "name the file that holds the secret")
-    mine = status.st_uid == os.geteuid()
-    if not mine and status.st_uid != 0:
+    mine = kept.owner == os.geteuid()
+    if not mine and kept.owner != 0:
         raise wrong(f"{path} belongs to another user", f"chown it: chown $(id -u) {path}")
-    if stat.S_IMODE(status.st_mode) & (0o077 if mine else 0o037):
-        raise wrong(f"others can read {path} (mode {stat.S_IMODE(status.st_mode):04o})", f"chmod 600 {path}")
+    if stat.S_IMODE(kept.mode) & (0o077 if mine else 0o037):
+        raise wrong(f"others can read {path} (mode {stat.S_IMODE(kept.mode):04o})", f"chmod 600 {path}")
 
 
 def _one_newline_less(text: str) -> str:

@@ -6,11 +6,12 @@ milliseconds, all sizes are bytes, all paths are absolute.
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from ztproxy.config import translate
+from ztproxy.config.files import Files
 from ztproxy.config.section import Section
 from ztproxy.config.sections import (
     ClientCertificates,
@@ -27,7 +28,7 @@ from ztproxy.config.sections import (
     Tls,
     Workload,
 )
-from ztproxy.config.values import FilePath, Listen, TrustDomain
+from ztproxy.config.values import DrainTime, FilePath, Listen, TrustDomain
 from ztproxy.model import resource
 from ztproxy.trust.identity.provider import Provider
 
@@ -46,6 +47,11 @@ class Settings(Section):
     """Worker processes."""
     trust_domain: TrustDomain
     """SPIFFE trust domain of the built-in authority for devices."""
+    reload: Literal["signal", "watch"] = "signal"
+    """When changed files are taken up: `signal` on SIGHUP or `ztproxy reload`; `watch` by itself, too, soon
+    after this file or one that it names has changed: policies, certificates, keys, secrets."""
+    drain: DrainTime = 30_000
+    """Time that exchanges and WebSockets under way get to end when a node stops or is upgraded."""
     state_dir: FilePath = Field(default=Path("/var/lib/ztproxy"), alias="state")
     """Directory of everything that is kept: database, keys, recordings, sockets. Private to ztproxy."""
     tls: Tls
@@ -76,16 +82,23 @@ class Settings(Section):
     """Applications."""
 
     _file: Path = PrivateAttr(default=Path("ztproxy.yaml"))
+    _files: Files = PrivateAttr(default_factory=Files)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Remember the file the settings came from."""
+        """Remember the file the settings came from, and what was read for them."""
         if context is not None:
             self._file = Path(context["file"])
+            self._files = context["files"]
 
     @property
     def file(self) -> Path:
         """The file these settings came from."""
         return self._file
+
+    @property
+    def files(self) -> Files:
+        """Every file these settings are made of, as it was read."""
+        return self._files
 
     @property
     def public_port(self) -> int:

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from pydantic import AfterValidator, PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from ztproxy.config.files import Files
 from ztproxy.config.secrets import Secret, resolve, wrong
 from ztproxy.crypto.jwk import ALGORITHMS
 from ztproxy.crypto.spiffe import SpiffeError, parse_id, parse_trust_domain
@@ -32,6 +33,7 @@ class Surroundings(TypedDict):
 
     file: Path
     environ: Mapping[str, str]
+    files: Files
     drafting: bool  # secrets that can not be read are empty: their problem is known, others are looked for
 
 
@@ -342,7 +344,7 @@ def _pattern(raw: object, info: ValidationInfo) -> str:
 def _secret(raw: object, info: ValidationInfo) -> Secret:
     context: Any = info.context
     try:
-        return resolve(raw, _base(info), context["environ"])
+        return resolve(raw, _base(info), context["environ"], context["files"])
     except PydanticCustomError:
         if context["drafting"]:
             return Secret("unread", "")
@@ -396,6 +398,7 @@ Bytes = Annotated[
     PlainSerializer(lambda value: _written(value, _BYTES)),
     _schema(r"^[0-9]{1,9}(B|KiB|MiB|GiB)$", "1MiB"),
 ]
+DrainTime = Annotated[Milliseconds, _between(1_000, 3_600_000, UNITS)]
 HeadBytes = Annotated[Bytes, _between(4 << 10, 1 << 20, _BYTES)]
 HostName = Annotated[str, _plain(host), _schema(r"^[a-z0-9.-]{1,253}$", "app.corp.example")]
 Name = Annotated[str, _plain(name), _schema(rf"^{_NAME.pattern}$", "support")]

@@ -29,6 +29,8 @@ DRAIN_BYTES: Final = 64 << 10
 #: ... and up to this before it is closed: closing on a client that still sends would destroy the answer.
 LINGER_BYTES: Final = 16 << 20
 DRAIN_SECONDS: Final = 2.0
+#: How long an idle connection that is to be closed is open for a request that is on its way.
+RETIRE_SECONDS: Final = 1.0
 #: How long the last bytes of a closing connection may take.
 FLUSH_SECONDS: Final = 10.0
 #: How long the door may think about cold facts.
@@ -163,10 +165,17 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def retire(self) -> None:
-        """Take no further request; close as soon as nothing is running."""
+        """Take one more request at the most; close an idle connection not before that had time to arrive."""
         self._retiring = True
         if self._read == self._read_head and not self._began:
-            self.close()
+            self.wait_until(RETIRE_SECONDS)
+
+    def cut(self, reason: str) -> None:
+        """End now, whatever is running."""
+        if self._running is not None:
+            self._running.cut(reason)
+        else:
+            self.abort()
 
     # ------------------------------------------------------------------ gateway.crowd.Member
 
@@ -202,10 +211,7 @@ class Connection(asyncio.Protocol):
 
     def fall_behind(self) -> None:
         """The answer is not taken."""
-        if self._running is not None:
-            self._running.cut("client-too-slow")
-        else:
-            self.abort()
+        self.cut("client-too-slow")
 
     # ------------------------------------------------------------------ reading, one method per state
 
@@ -339,7 +345,10 @@ class Connection(asyncio.Protocol):
         """Answer with a refusal; go on with the next request if the bytes allow it."""
         head = self._head
         self._keep = keep = (
-            head is not None and head.keep_alive and not refusal.close and self._can_skip_body(head)
+            head is not None
+            and head.keep_alive
+            and not (refusal.close or self._retiring)
+            and self._can_skip_body(head)
         )
         self.world.counters.refused(refusal.code)
         self.transport.write(
@@ -408,6 +417,7 @@ class Connection(asyncio.Protocol):
             answer = await waiting
             self._deciding = None
             self._go_on_reading(_HELD)
+            self.world = self._current()  # the door has answered for the configuration in force now
             http.act(self, head, answer)
         except Exception as bug:  # noqa: BLE001  the edge, like data_received
             self._deciding = None

@@ -4,12 +4,17 @@
 frame boundaries are followed, so that a cut ends with a close frame the browser understands.
 """
 
+from typing import Final
+
 from ztproxy.gateway.account import Account
 from ztproxy.gateway.client import Client
 from ztproxy.upstream.exchange import Exchange
 from ztproxy.wire import fields
 from ztproxy.wire.http1 import RequestHead, ResponseHead
 from ztproxy.wire.websocket import GOING_AWAY, POLICY_VIOLATION, FrameTracker, close_frame
+
+#: Why paths are cut that nobody objects to: browsers may come again at once.
+STOPPING: Final = "stopping"
 
 
 class Tunnel:
@@ -63,7 +68,8 @@ class Tunnel:
 
     def cut(self, reason: str) -> None:
         """End now: the door has changed its mind."""
-        self._finish(f"cut: {reason}", POLICY_VIOLATION, reason)
+        code = GOING_AWAY if reason == STOPPING else POLICY_VIOLATION
+        self._finish(f"cut: {reason}", code, reason)
 
     # ------------------------------------------------------------------ from the upstream
 

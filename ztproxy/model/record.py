@@ -85,4 +85,19 @@ class FloodRecord(Struct, frozen=True, tag="flood", tag_field="kind", omit_defau
     last: int
 
 
-Record = DecisionRecord | OutcomeRecord | SessionRecord | FloodRecord
+class ConfigurationRecord(Struct, frozen=True, tag="configuration", tag_field="kind", omit_defaults=True):
+    """Something happened to what decides: a start, a reload, an upgrade, or the refusal of one."""
+
+    id: str
+    at: int
+    event: str  # "start", "reload", "upgrade"
+    outcome: str  # "applied", "unchanged", "refused"
+    by: str = ""
+    before: str = ""  # digest of the configuration, hex
+    after: str = ""
+    policy_set: str = ""  # digest of the policies after, as in decisions
+    routes: int = 0
+    detail: str = ""
+
+
+Record = DecisionRecord | OutcomeRecord | SessionRecord | FloodRecord | ConfigurationRecord

@@ -128,11 +128,27 @@ class Listener:
         _keep_read_buffers_off_mmap()
         asyncio.get_running_loop().add_reader(self._sock, self._accept)
 
+    def adopt(self, contexts: ServerContexts, handshake_timeout: float) -> None:
+        """Let these hold for whoever is accepted from now on."""
+        self.contexts = contexts
+        self._timeout = handshake_timeout
+
+    def drain(self) -> None:
+        """Accept whoever waits, then no more. Handshakes under way go on."""
+        self._accept()
+        asyncio.get_running_loop().remove_reader(self._sock)
+        if self._resume is not None:
+            self._resume.cancel()
+
     def stop(self) -> None:
         """Accept no more and drop whoever has not finished the handshake. The socket stays open."""
         asyncio.get_running_loop().remove_reader(self._sock)
         if self._resume is not None:
             self._resume.cancel()
+        self.drop_handshakes()
+
+    def drop_handshakes(self) -> None:
+        """Drop whoever has not finished the handshake."""
         for hello in list(self._hellos):
             hello.drop("stopping")
         for task in self._handshakes:

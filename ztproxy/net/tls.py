@@ -6,7 +6,7 @@ resumed session would carry a client certificate that was checked at another tim
 """
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -118,10 +118,31 @@ def client_context(ca: str | None, certificate: str | None = None, key: str | No
     return context
 
 
-def client_contexts(upstreams: Iterable[Upstream]) -> dict[TlsFiles, ssl.SSLContext]:
-    """Return a context for each set of files that https upstreams name. Raises OSError."""
+def client_contexts(
+    upstreams: Iterable[Upstream], at: Callable[[str], Path] = Path
+) -> dict[TlsFiles, ssl.SSLContext]:
+    """Return a context for each set of files that https upstreams name; `at` says where they can be read.
+
+    Raises OSError."""
     wanted = {one.tls_files for one in upstreams if one.scheme == "https"}
-    return {files: client_context(*files) for files in wanted}
+    return {files: client_context(*(one and str(at(one)) for one in files)) for files in wanted}
+
+
+def distrusted(before: Iterable[Bundle], after: Iterable[Bundle]) -> frozenset[str]:
+    """Return the names of bundles that no longer vouch for all they did: gone, narrower, or another kind.
+
+    Who was let in by one of them has to show a certificate again.
+    """
+    now = {bundle.name: bundle for bundle in after}
+    return frozenset(bundle.name for bundle in before if not _covers(now.get(bundle.name), bundle))
+
+
+def _covers(wider: Bundle | None, bundle: Bundle) -> bool:
+    return (
+        wider is not None
+        and wider.anchors >= bundle.anchors
+        and (wider.kind, wider.trust_domain) == (bundle.kind, bundle.trust_domain)
+    )
 
 
 def _pem(der: bytes) -> str:

@@ -6,6 +6,7 @@ idle upstream connections put themselves on it.
 """
 
 import asyncio
+from collections.abc import Iterator
 from itertools import cycle
 from typing import Final, Protocol
 
@@ -37,6 +38,10 @@ class Wheel:
         self._spokes: tuple[set[Timed], ...] = tuple(set() for _ in range(SPOKES))
         self._next = cycle(self._spokes)
         self._timer: asyncio.TimerHandle | None = None
+
+    def __iter__(self) -> Iterator[Timed]:
+        """Yield what is watched, as it is now."""
+        return iter([item for spoke in self._spokes for item in spoke])
 
     def __len__(self) -> int:
         return sum(map(len, self._spokes))

@@ -3,7 +3,8 @@
 Kept up by the sealer, read by `recording.read`. Derived from the log and never believed as evidence: it
 says where to look, `recording.verify` says whether what lies there is genuine.
 
-Callers without a session (workloads, strangers) are listed under their principal.
+Callers without a session (workloads, strangers) are listed under their principal; what happened to the
+configuration is listed under `configuration`.
 """
 
 import struct
@@ -23,6 +24,7 @@ from ztproxy.store.index import Index
 
 GAPS: Final = "gaps"  # owner of gap records
 STRANGERS: Final = f"{ANONYMOUS.kind}::{ANONYMOUS.id}"  # and of floods
+CONFIGURATION: Final = "configuration"  # owner of what happened to the configuration
 BATCH: Final = 4096
 _PLACE: Final = struct.Struct("<QI")  # offset, length
 
@@ -182,7 +184,9 @@ class _Addition:
             return self._finished(entry)
         if isinstance(entry, FloodRecord):
             return STRANGERS
-        return GAPS if isinstance(entry, GapRecord) else entry.session or entry.id
+        if isinstance(entry, SessionRecord):
+            return entry.session or entry.id
+        return GAPS if isinstance(entry, GapRecord) else CONFIGURATION
 
     def _finished(self, outcome: OutcomeRecord) -> str:
         owner, permitted = self._requests.pop(outcome.id, ("", False))

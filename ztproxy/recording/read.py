@@ -13,7 +13,13 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ztproxy.model.record import DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.record import (
+    ConfigurationRecord,
+    DecisionRecord,
+    FloodRecord,
+    OutcomeRecord,
+    SessionRecord,
+)
 from ztproxy.recording.catalog import Catalog, Summary
 from ztproxy.recording.files import line_at, lines_from, log_files
 from ztproxy.recording.line import GapRecord, Malformed, parse, parse_record
@@ -38,7 +44,7 @@ class Exchange(Struct, frozen=True, tag="exchange", tag_field="kind"):
         return self.outcome is not None or (self.decision is not None and not self.decision.allow)
 
 
-Event = Exchange | SessionRecord | FloodRecord | GapRecord
+Event = Exchange | SessionRecord | FloodRecord | ConfigurationRecord | GapRecord
 
 
 class Reader:

@@ -1,12 +1,15 @@
 """From settings to everything a worker serves requests with: the one list of its parts.
 
-Called by `service.worker` at start. What a node learns while it runs is in `Lasting` and outlives any
-assembly; everything that follows from the configuration is made here, anew and as a whole. Reads files (keys,
-certificates) and waits for nothing; starts nothing.
+Called by `service.serving`, at start and for each reload, then beside the assembly in force. What a worker
+learns while it runs is in `Lasting` and outlives any assembly; everything that follows from the configuration
+is made here, anew and as a whole. Starts nothing.
 """
 
-from collections.abc import MutableMapping
+import ssl
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from ztproxy.administrator.access import Access
 from ztproxy.administrator.audit import Audit
@@ -18,6 +21,7 @@ from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas, Table
 from ztproxy.gateway.world import World
 from ztproxy.model.quota import Quota
+from ztproxy.model.resource import TlsFiles
 from ztproxy.net.certificates import Bundle, read_bundle
 from ztproxy.net.clock import Clock, entropy
 from ztproxy.net.dial import Dialler
@@ -61,6 +65,7 @@ class Assembly:
 
     settings: Settings
     door: Access
+    identities: LinkedIdentities
     world: World
     contexts: ServerContexts
     upstreams: Upstreams
@@ -78,13 +83,35 @@ class Assembly:
         self.upstreams.close()
 
 
-def assemble(settings: Settings, policies: PolicySet, lasting: Lasting) -> Assembly:
-    """Build it all. Raises OSError, ValueError: a file that the settings name can not be used."""
+class Contexts(NamedTuple):
+    """Everything that is read from keys and certificates."""
+
+    server: ServerContexts
+    upstream: Mapping[TlsFiles, ssl.SSLContext]
+
+
+def contexts_of(settings: Settings, state: StateDirectory) -> Contexts:
+    """Read keys and certificates: takes a moment. Raises OSError, ValueError."""
     routes = settings.routes()
-    contexts = ServerContexts(_key_pairs(settings), modes_of(routes), _bundles(settings, lasting.state))
-    door = _door(settings, policies, lasting)
+    with settings.files.laid_out() as at:
+        server = ServerContexts(_key_pairs(settings, at), modes_of(routes), _bundles(settings, state, at))
+        return Contexts(server, client_contexts((one for route in routes for one in route.upstreams), at))
+
+
+def assemble(
+    settings: Settings,
+    policies: PolicySet,
+    contexts: Contexts,
+    lasting: Lasting,
+    before: Assembly | None = None,
+) -> Assembly:
+    """Build it all, from what can be kept of the one `before`. Waits for nothing."""
+    routes = settings.routes()
+    table = RouteTable(routes, next(route for route in routes if route.portal))
+    identities = _identities(settings, lasting, before)
+    door = _door(settings, policies, lasting, identities, table)
     upstreams = Upstreams(
-        Dialler(client_contexts(upstream for route in routes for upstream in route.upstreams)),
+        Dialler(contexts.upstream),
         wheel=lasting.wheel,
         clock=lasting.clock,
         routes=routes,
@@ -95,7 +122,7 @@ def assemble(settings: Settings, policies: PolicySet, lasting: Lasting) -> Assem
         door=door,
         paths=lasting.paths,
         ledger=lasting.audit,
-        routes=RouteTable(routes, next(route for route in routes if route.portal)),
+        routes=table,
         quotas=Quotas(routes, lasting.tables),
         upstreams=upstreams,
         counters=lasting.counters,
@@ -105,20 +132,38 @@ def assemble(settings: Settings, policies: PolicySet, lasting: Lasting) -> Assem
         limits=_limits(settings),
         new_request_id=RequestIds(entropy),
     )
-    return Assembly(settings=settings, door=door, world=world, contexts=contexts, upstreams=upstreams)
+    return Assembly(
+        settings=settings,
+        door=door,
+        identities=identities,
+        world=world,
+        contexts=contexts.server,
+        upstreams=upstreams,
+    )
 
 
-def _door(settings: Settings, policies: PolicySet, lasting: Lasting) -> Access:
-    memory, link = lasting.memory, lasting.link
+def _identities(settings: Settings, lasting: Lasting, before: Assembly | None) -> LinkedIdentities:
     origins = {route.name: settings.external(route.host) for route in settings.routes()}
+    return LinkedIdentities(lasting.link, origins, before.identities if before is not None else None)
+
+
+def _door(
+    settings: Settings,
+    policies: PolicySet,
+    lasting: Lasting,
+    identities: LinkedIdentities,
+    routes: RouteTable,
+) -> Access:
+    memory, link = lasting.memory, lasting.link
     return Access(
         policies=policies,
         gatherer=Gatherer(memory, groups=settings.workload_groups(), feed_limit=settings.policy.feed_limit),
         recorder=lasting.audit,
-        identities=LinkedIdentities(link, origins),
+        identities=identities,
         sync=link.sync,
         touched=link.touched,
         now=lasting.clock.now,
+        routes=routes,
     )
 
 
@@ -149,19 +194,19 @@ def bounds_of(settings: Settings) -> Bounds:
     )
 
 
-def _key_pairs(settings: Settings) -> list[KeyPair]:
+def _key_pairs(settings: Settings, at: Callable[[Path], Path]) -> list[KeyPair]:
     pairs = []
     for certificate in settings.tls.certificates:
         assert certificate.key.path is not None  # the configuration allows file: only
-        pairs.append(KeyPair(certificate=certificate.cert, key=certificate.key.path))
+        pairs.append(KeyPair(certificate=at(certificate.cert), key=at(certificate.key.path)))
     return pairs
 
 
-def _bundles(settings: Settings, state: StateDirectory) -> list[Bundle]:
+def _bundles(settings: Settings, state: StateDirectory, at: Callable[[Path], Path]) -> list[Bundle]:
     """The configured bundles and the built-in one of enrolled devices."""
     own = read_bundle("devices", "device", state.ca / "devices.pem", settings.trust_domain)
     configured = [
-        read_bundle(bundle.name, bundle.kind, bundle.ca, bundle.trust_domain or "")
+        read_bundle(bundle.name, bundle.kind, at(bundle.ca), bundle.trust_domain or "")
         for bundle in settings.client_certificates
     ]
     return [own, *configured]

@@ -1,211 +1,275 @@
 """The control process: portal and API, keys, the store's only writer, the feed, the sealed log, metrics.
 
-One per node, started by the supervisor: `python -m ztproxy.service.control`. Read `serve` from top to bottom:
-everything is built in order and handed on explicitly; nothing is looked up.
+One per node, started by the supervisor: `python -m ztproxy.service.control`. It loads the configuration and
+waits for the supervisor's word; `_Tenure.enter` is how it is put together: everything is built in order and
+handed on explicitly. In an upgrade there are two of it, and one of them waits.
 """
 
 import argparse
 import asyncio
-import base64
 import logging
 import os
-from collections.abc import Collection
-from contextlib import AsyncExitStack
+import socket
 from pathlib import Path
 from typing import Final
 
-from aiohttp import web
-
-from ztproxy.administrator.apps import Apps
-from ztproxy.administrator.audit import Audit
-from ztproxy.administrator.devices import Devices
-from ztproxy.administrator.issue import load_assertions, load_device_authority
-from ztproxy.administrator.sessions import Limits, Sessions
-from ztproxy.api import admin
-from ztproxy.api import devices as devices_api
-from ztproxy.api import keys as keys_api
-from ztproxy.config.load import load
-from ztproxy.config.policies import load_policies
+from ztproxy import __version__
+from ztproxy.administrator.audit import Audit, AuditUnavailable
+from ztproxy.api.node import Event, Outcome, Status
+from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
+from ztproxy.crypto.ids import RequestIds
+from ztproxy.model.record import ConfigurationRecord
 from ztproxy.net.clock import SystemClock, entropy
-from ztproxy.net.tls import client_context
-from ztproxy.portal import app as portal
-from ztproxy.portal.site import Site
-from ztproxy.recording import journal as journals
-from ztproxy.recording.journal import JournalWriter
-from ztproxy.recording.sealer import Sealer
-from ztproxy.service.hub import Hub
-from ztproxy.service.process import die_with_parent, journal_alive, journal_name, run, stop_event
-from ztproxy.service.repeat import Repeat
+from ztproxy.net.keyfiles import KeyFileError
+from ztproxy.policy.engine import PolicySet
+from ztproxy.recording.journal import JournalFull, JournalWriter
+from ztproxy.recording.log import LogUnavailable
+from ztproxy.service.configuration import unseal
+from ztproxy.service.office import Office, furnish
+from ztproxy.service.orders import (
+    Commit,
+    Done,
+    Forget,
+    Go,
+    Hold,
+    Note,
+    Orders,
+    Prepare,
+    Ready,
+    ToChild,
+    Told,
+    Wanted,
+    of_child,
+)
+from ztproxy.service.preparing import aside
+from ztproxy.service.process import die_with_parent, journal_name, run, stop_event
 from ztproxy.service.state import StateDirectory
-from ztproxy.service.vouching import Voucher
-from ztproxy.store.interface import Conflict, Records
-from ztproxy.store.sqlite import SqliteStore
-from ztproxy.telemetry import http as telemetry
-from ztproxy.telemetry.health import Readiness
+from ztproxy.service.tenure import Sockets, Tenure
+from ztproxy.store.interface import StoreUnavailable
 from ztproxy.telemetry.log import configure
-from ztproxy.telemetry.metrics import Counters, Snapshot, unpack
-from ztproxy.trust.identity.fetch import http_session
-from ztproxy.trust.identity.oidc import OpenIdClient
+from ztproxy.telemetry.metrics import Configuration, Counters
 
 log = logging.getLogger("ztproxy.control")
 
-SEAL_EVERY: Final = 0.1  # seconds
-EXPIRE_EVERY: Final = 15.0
+WISH: Final = 600.0  # seconds for a reload or an upgrade that somebody asked for
+
+#: What keeps the state directory from being opened, or the parts of a configuration from being built.
+_BROKEN: Final = (
+    AuditUnavailable,
+    ConfigProblems,
+    JournalFull,
+    KeyFileError,
+    LogUnavailable,
+    OSError,
+    StoreUnavailable,
+    ValueError,
+)
 
 
-async def serve(settings: Settings, workers: int) -> None:
-    """Serve until SIGTERM."""
-    stop = stop_event()
-    clock = SystemClock()
-    state = StateDirectory(settings.state_dir)
-    state.prepare()
-    policies = load_policies(settings)
-    routes = settings.routes()
-    async with AsyncExitStack() as stack:
-        journal = JournalWriter(state.journals, journal_name("control"))
-        stack.callback(journal.close)
-        audit = Audit(journal)
-        store = await SqliteStore.open(state.database, clock.now)
-        stack.push_async_callback(store.close)
+class Control:
+    """The process: does what the supervisor says, one thing after the other. Implements `api.node.Node`."""
 
-        authority = load_device_authority(
-            state.root,
-            trust_domain=settings.trust_domain,
-            lifetime=settings.devices.certificate_lifetime,
-            clock=clock,
-            entropy=entropy,
+    def __init__(
+        self,
+        settings: Settings,
+        policies: PolicySet,
+        orders: Orders[ToChild],
+        sockets: Sockets,
+        workers: int,
+    ) -> None:
+        self._settings = settings
+        self._policies = policies
+        self._orders = orders
+        self._sockets = sockets
+        self._workers = workers
+        self._clock = SystemClock()
+        self._state = StateDirectory(settings.state_dir)
+        self._counters = Counters("control")
+        self._audit: Audit | None = None
+        self._tenure: Tenure | None = None
+        self._next: Office | None = None
+        self._since = self._clock.now()
+        self._last: Event | None = None
+        self._new_id = RequestIds(entropy)
+        self._wishes: dict[int, asyncio.Future[Told]] = {}
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, or until there is no supervisor."""
+        stop = stop_event()
+        obeying = asyncio.create_task(self._obey())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({obeying, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (obeying, stopping):
+            task.cancel()
+        await asyncio.wait({obeying, stopping})
+        if self._tenure is not None:
+            await self._tenure.leave()
+        if not obeying.cancelled():
+            obeying.result()
+
+    # ------------------------------------------------------------------ what the supervisor says
+
+    async def _obey(self) -> None:
+        self._orders.send(Ready())
+        while (heard := await self._orders.receive()) is not None:
+            order, descriptor = heard
+            try:
+                await self._take(order, descriptor)
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
+
+    async def _take(self, order: ToChild, descriptor: int | None) -> None:
+        if isinstance(order, Told):
+            wish = self._wishes.get(order.ask)
+            if wish is not None and not wish.done():
+                wish.set_result(order)
+        elif isinstance(order, Forget):
+            await self._forget()
+        elif isinstance(order, Go | Hold | Prepare | Commit | Note):
+            why = ""
+            try:
+                await self._do(order, descriptor)
+            except _BROKEN as broken:
+                why = f"control: {type(broken).__name__}: {broken}"
+            self._orders.send(Done(order.ask, why[:8000]))
+
+    async def _do(self, order: Go | Hold | Prepare | Commit | Note, descriptor: int | None) -> None:
+        if isinstance(order, Go):
+            await self._go()
+        elif isinstance(order, Hold):
+            await self._hold()
+        elif isinstance(order, Prepare):
+            await self._prepare(-1 if descriptor is None else descriptor)
+        elif isinstance(order, Commit):
+            await self._commit()
+        else:
+            self._note(order)
+
+    async def _go(self) -> None:
+        if self._tenure is not None:
+            return
+        if self._audit is None:  # one journal for all tenures of this process
+            self._audit = Audit(JournalWriter(self._state.journals, journal_name("control")))
+        tenure = Tenure(
+            self._state, self._clock, self._audit, self._counters, self._sockets, self._workers, self
         )
-        assertions = load_assertions(state.root)
-        limits = Limits(idle=settings.sessions.idle, absolute=settings.sessions.absolute)
-        sessions = Sessions(store, clock, entropy, audit.session, limits)
-        origin = settings.portal_origin
-        devices = Devices(store, clock, entropy, authority, audit.session, origin=origin)
-        voucher = Voucher(assertions, sessions, issuer=origin, now=clock.now)
-        application = portal.make(
-            site=Site(
-                host=settings.portal.host,
-                port=settings.public_port,
-                title=settings.portal.title,
-                hosts=settings.hosts(),
-                agent_ports=settings.devices.agent_ports,
-                posture_max_age=settings.devices.posture_max_age,
-            ),
-            sessions=sessions,
-            clients=await _providers(settings, clock, stack),
-            devices=devices,
-            apps=Apps(lambda: policies, routes, store, clock.now),
-            records=store,
-            clock=clock,
-            entropy=entropy,
-            routes=[*devices_api.routes(devices, clock), *keys_api.routes(assertions)],
+        try:
+            await tenure.enter(self._settings, self._policies)
+        except BaseException:
+            await tenure.leave()
+            raise
+        self._tenure = tenure
+        self._show()
+        log.info("control is up", extra={"portal": self._settings.portal_origin})
+
+    async def _hold(self) -> None:
+        tenure, self._tenure = self._tenure, None
+        await self._forget()
+        if tenure is not None:
+            await tenure.leave()
+        log.info("control holds")
+
+    async def _prepare(self, descriptor: int) -> None:
+        """Build the next office beside the one that answers."""
+        await self._forget()
+        if self._tenure is None:
+            raise ValueError("does not serve yet")
+        settings, policies = await aside(lambda: unseal(descriptor, self._settings.file))
+        self._next = await furnish(settings, policies, self._tenure.ground)
+
+    async def _commit(self) -> None:
+        office, self._next = self._next, None
+        if office is None or self._tenure is None:
+            raise ValueError("nothing is prepared")
+        await self._tenure.swap(office)
+        self._settings, self._policies = office.settings, office.policies
+        self._since = self._clock.now()
+        configure(self._settings.log.level, self._settings.log.format)
+        self._show()
+
+    async def _forget(self) -> None:
+        office, self._next = self._next, None
+        if office is not None:
+            await office.close()
+
+    def _note(self, note: Note) -> None:
+        """Write down what happened. Raises AuditUnavailable."""
+        if self._audit is None:
+            raise ValueError("does not serve yet")
+        now = self._clock.now()
+        self._audit.configuration(
+            ConfigurationRecord(
+                id=self._new_id(),
+                at=now,
+                event=note.event,
+                outcome=note.outcome,
+                by=note.by,
+                before=note.before,
+                after=note.after,
+                policy_set=note.policies,
+                routes=note.routes,
+                detail=note.detail,
+            )
         )
-        counters, snapshots = Counters("control"), dict[int, Snapshot]()
-        hub = Hub(
-            store,
-            store,
-            boot=await _boot(store),
-            sign=voucher.sign,
-            touched=sessions.touch,
-            counted=lambda worker, snapshot: snapshots.update({worker: unpack(snapshot)}),
+        self._last = Event(now, note.event, note.outcome, note.by, note.detail)
+        if note.event == "reload":
+            self._counters.reloaded(note.outcome)
+
+    def _show(self) -> None:
+        self._counters.in_force(
+            Configuration(self._settings.files.digest, self._policies.digest, self._since / 1000)
         )
 
-        sealer = await asyncio.to_thread(_sealer, settings, state, clock, hub)
-        stack.callback(sealer.close)
+    # ------------------------------------------------------------------ what administrators ask (api.node)
 
-        await _unix_site(stack, application, state.portal)
-        await _unix_site(stack, admin.make(sessions, devices), state.admin)
-        await _hub_server(stack, hub, state.control)
-        ready = Readiness({"workers": lambda: _unready(hub, workers)})
-        private = telemetry.make(lambda: (*snapshots.values(), counters.snapshot()), ready)
-        await _tcp_site(stack, private, settings.telemetry.listen.host, settings.telemetry.listen.port)
-        log.info("control is up", extra={"portal": origin})
+    def status(self) -> Status:
+        """Return what runs."""
+        ready = len(set(self._tenure.hub.workers.values())) if self._tenure is not None else 0
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            workers=ready,
+            configuration=self._settings.files.digest,
+            policies=self._policies.digest,
+            routes=len(self._settings.route_settings),
+            since=self._since,
+            last=self._last,
+        )
 
-        async def seal() -> None:
-            counters.sealed_records += await asyncio.to_thread(sealer.step)
-
-        sealing = stack.enter_context(Repeat(SEAL_EVERY, seal))
-        stack.enter_context(Repeat(EXPIRE_EVERY, sessions.end_expired))
-        await stop.wait()
-        await sealing.finish()
-
-
-def _sealer(settings: Settings, state: StateDirectory, clock: SystemClock, hub: Hub) -> Sealer:
-    def alive() -> Collection[str]:
-        """Journals of living processes: those that lie there, and those that should."""
-        named = {*journals.names(state.journals), *list(hub.journals.values())}
-        return [name for name in named if journal_alive(name)]
-
-    return Sealer(
-        state.recordings,
-        state.journals,
-        state.keys / "log.pem",
-        origin=f"{settings.portal.host}/log",
-        now=clock.now,
-        alive=alive,
-    )
-
-
-async def _providers(
-    settings: Settings, clock: SystemClock, stack: AsyncExitStack
-) -> dict[str, OpenIdClient]:
-    clients: dict[str, OpenIdClient] = {}
-    for provider in settings.providers():
-        tls = client_context(provider.ca) if provider.ca else True
-        http = await stack.enter_async_context(http_session(tls))
-        clients[provider.name] = OpenIdClient(provider, http, clock)
-    return clients
-
-
-async def _boot(records: Records) -> str:
-    """Return the name of this store's feed: workers that know another one start anew."""
-    found = await records.get("meta", "feed")
-    if found is not None:
-        return found.value.decode("ascii")
-    name = base64.b32encode(entropy(10)).decode("ascii")
-    try:
-        await records.put("meta", "feed", name.encode("ascii"), if_version=0)
-    except Conflict:
-        return await _boot(records)
-    return name
-
-
-def _unready(hub: Hub, workers: int) -> str:
-    missing = workers - len(hub.workers)
-    return f"{missing} of {workers} are not linked" if missing > 0 else ""
-
-
-async def _unix_site(stack: AsyncExitStack, application: web.Application, path: Path) -> None:
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.UnixSite(runner, str(path)).start()
-
-
-async def _tcp_site(stack: AsyncExitStack, application: web.Application, host: str, port: int) -> None:
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, host, port).start()
-
-
-async def _hub_server(stack: AsyncExitStack, hub: Hub, path: Path) -> None:
-    server = await asyncio.start_unix_server(hub.serve, path)
-    stack.callback(server.close)
+    async def want(self, what: str, by: str) -> Outcome:
+        """Ask the supervisor for a reload or an upgrade."""
+        ask = max(self._wishes, default=0) + 1
+        wish = self._wishes[ask] = asyncio.get_running_loop().create_future()
+        try:
+            if not self._orders.send(Wanted(ask, what, by)):
+                return Outcome(done=False, text="the supervisor does not listen")
+            async with asyncio.timeout(WISH):
+                told = await wish
+        except TimeoutError:
+            return Outcome(done=False, text="the supervisor has not answered")
+        finally:
+            del self._wishes[ask]
+        return Outcome(done=told.done, text=told.text, problems=told.problems)
 
 
 def main() -> None:
     """Entry of the process."""
     parser = argparse.ArgumentParser(prog="ztproxy control")
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    parser.add_argument("--workers", type=int, required=True)
+    for number in ("--parent", "--workers", "--configuration", "--orders"):
+        parser.add_argument(number, type=int, required=True)
+    for listening in Sockets._fields:
+        parser.add_argument(f"--{listening}", type=int, required=True, help="file descriptor")
     arguments = parser.parse_args()
     os.umask(0o077)
     die_with_parent(arguments.parent)
-    settings = load(arguments.config)
+    settings, policies = unseal(arguments.configuration, arguments.config)
+    os.close(arguments.configuration)
     configure(settings.log.level, settings.log.format)
-    run(serve(settings, arguments.workers))
+    sockets = Sockets(*(socket.socket(fileno=getattr(arguments, name)) for name in Sockets._fields))
+    run(Control(settings, policies, of_child(arguments.orders), sockets, arguments.workers).run())
 
 
 if __name__ == "__main__":

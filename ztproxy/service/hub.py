@@ -24,6 +24,7 @@ from ztproxy.model.messages import (
     Touched,
 )
 from ztproxy.net.channel import Channel, ChannelBroken
+from ztproxy.service.process import journal_alive
 from ztproxy.store.interface import Feed, Records, StoreUnavailable
 from ztproxy.trust.memory import KINDS
 
@@ -36,7 +37,8 @@ BEAT: Final = 1.0  # seconds between beats at the most
 class Hub:
     """All workers of a node.
 
-    Callbacks: `sign` an assertion, `touched(sessions, at)`, `counted(worker, snapshot)`.
+    Callbacks: `sign` an assertion, `touched(sessions, at)`, `counted(pid, snapshot)`, with an empty one when
+    that worker is gone. In an upgrade two workers of one number live side by side: pids tell them apart.
     """
 
     def __init__(
@@ -55,8 +57,14 @@ class Hub:
         self._sign = sign
         self._touched = touched
         self._counted = counted
-        self.workers: dict[int, int] = {}  # index -> pid of workers that are linked and fed
-        self.journals: dict[int, str] = {}  # index -> journal of the worker that was linked last
+        self.workers: dict[int, int] = {}  # pid -> index of workers that are linked and fed
+        self.journals: dict[int, str] = {}  # pid -> journal of workers that were linked, until they end
+        self._channels: set[Channel[FromWorker]] = set()
+
+    def close(self) -> None:
+        """End all links."""
+        for channel in list(self._channels):
+            channel.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one worker until it goes (the callback of asyncio.start_unix_server)."""
@@ -65,15 +73,18 @@ class Hub:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         channel: Channel[FromWorker] = Channel(reader, writer, FromWorker)
+        self._channels.add(channel)
         try:
             incoming = aiter(channel.messages())
             hello = await anext(incoming, None)
             if isinstance(hello, Hello):
-                self.journals[hello.worker] = hello.journal
+                living = {pid: name for pid, name in self.journals.items() if journal_alive(name)}
+                self.journals = living | {hello.pid: hello.journal}
                 await _Conversation(self, channel, hello).run(incoming)
         except* (ChannelBroken, StoreUnavailable) as broken:
             log.warning("link to a worker broke", extra={"reason": str(broken.exceptions[0])})
         finally:
+            self._channels.discard(channel)
             channel.close()
 
 
@@ -98,8 +109,8 @@ class _Conversation:
                     await self._take(message, group)
                 pump.cancel()
         finally:
-            if workers.get(hello.worker) == hello.pid:
-                del workers[hello.worker]
+            workers.pop(hello.pid, None)
+            self._hub._counted(hello.pid, b"")
 
     async def _take(self, message: FromWorker, group: asyncio.TaskGroup) -> None:
         if isinstance(message, Sync):
@@ -110,7 +121,7 @@ class _Conversation:
         elif isinstance(message, Touched):
             group.create_task(self._hub._touched(message.sessions, message.at))
         elif isinstance(message, Counted):
-            self._hub._counted(self._hello.worker, message.snapshot)
+            self._hub._counted(self._hello.pid, message.snapshot)
 
     async def _answer(self, wanted: AssertionWanted) -> None:
         self._channel.send(await self._hub._sign(wanted))
@@ -138,7 +149,7 @@ class _Conversation:
             self._channel.send(Beat(version=self._version))
             for ask in syncs:
                 self._channel.send(Synced(ask=ask))
-            self._hub.workers[self._hello.worker] = self._hello.pid
+            self._hub.workers[self._hello.pid] = self._hello.worker
             await self._channel.drain()
             await self._wait()
 

@@ -32,13 +32,23 @@ class _Signed(Struct, frozen=True, gc=False):
 
 
 class LinkedIdentities:
-    """Lines by caller and audience. `origins` maps a route's name to its external origin (the audience)."""
+    """Lines by caller and audience. `origins` maps a route's name to its external origin (the audience).
 
-    def __init__(self, link: Link, origins: dict[str, str]) -> None:
+    What the one `before` had signed is good for routes that are still where they were.
+    """
+
+    def __init__(self, link: Link, origins: dict[str, str], before: "LinkedIdentities | None" = None) -> None:
         self._link = link
         self._origins = origins
-        self._signed: dict[_Key, _Signed] = {}
+        self._signed: dict[_Key, _Signed] = before.still_good(origins) if before is not None else {}
         self._renewing: dict[_Key, asyncio.Task[tuple[bytes, ...] | None]] = {}
+
+    def still_good(self, origins: dict[str, str]) -> dict[_Key, _Signed]:
+        """Return what was signed for these origins."""
+        moved = {name for name, origin in self._origins.items() if origins.get(name) != origin}
+        if not moved:
+            return self._signed
+        return {key: signed for key, signed in self._signed.items() if key[2] not in moved}
 
     def lines(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
         """Return ready header lines, or None when they have to be fetched."""

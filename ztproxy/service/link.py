@@ -68,6 +68,8 @@ class Link:
         self._syncing: asyncio.Task[bool] | None = None
         self._next_sync: asyncio.Task[bool] | None = None
         self._touched: set[str] = set()
+        self._up = asyncio.Event()
+        self._asking = 0
         self.ready = asyncio.Event()
 
     # ------------------------------------------------------------------ running
@@ -80,6 +82,7 @@ class Link:
             except OSError:
                 await asyncio.sleep(RETRY)
                 continue
+            self._up.set()
             try:
                 await self._converse(self._channel)
             except (ChannelBroken, TimeoutError) as broken:
@@ -102,6 +105,7 @@ class Link:
             self._take(message)
 
     def _drop(self) -> None:
+        self._up.clear()
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -174,8 +178,26 @@ class Link:
         return answer if isinstance(answer, AssertionSigned) else None
 
     async def _ask(self, question: Callable[[int], msgspec.Struct]) -> FromControl | None:
+        """Ask, and once more when the link broke meanwhile: control may have changed hands."""
+        if self._asking >= ASKS:
+            return None
+        self._asking += 1
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT):
+                while True:
+                    await self._up.wait()
+                    answer = await self._ask_once(question)
+                    if answer is not None:
+                        return answer
+        except TimeoutError:
+            return None
+        finally:
+            self._asking -= 1
+
+    async def _ask_once(self, question: Callable[[int], msgspec.Struct]) -> FromControl | None:
+        """Return the answer, None when the link broke."""
         channel = self._channel
-        if channel is None or len(self._asks) >= ASKS:
+        if channel is None:
             return None
         self._last_ask += 1
         ask = self._last_ask
@@ -183,10 +205,7 @@ class Link:
         self._asks[ask] = answer
         channel.send(question(ask))
         try:
-            async with asyncio.timeout(ASK_TIMEOUT):
-                return await answer
-        except TimeoutError:
-            return None
+            return await answer
         except asyncio.CancelledError:
             if answer.cancelled() and not _cancelling():
                 return None  # the link broke, not our caller

@@ -1,150 +1,294 @@
-"""The parent of `ztproxy run`: binds the listening sockets, starts control and workers, restarts what dies.
+"""The parent of `ztproxy run`: holds sockets and the configuration in force, keeps control and workers up.
 
-It holds the sockets, so that connections to a worker that was killed wait for its successor instead of
-being refused. It reads no request, holds no key and speaks to nobody.
+Made by `service.run`. It reads no request and speaks to nobody but its children; of the configuration it
+knows no more than a summary. Reloads and upgrades come one after the other, never two at once; those that
+are asked for meanwhile become one more.
 """
 
 import asyncio
 import logging
 import os
-import socket
-import sys
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from msgspec import Struct
-
-from ztproxy.service.process import stop_event
+from ztproxy.config.problems import Problem
+from ztproxy.service.capture import Captured, capture_apart
+from ztproxy.service.configuration import Configuration
+from ztproxy.service.crew import STOP_TIMEOUT, Crew, Post, number, programs
+from ztproxy.service.orders import Commit, Drain, FromChild, Go, Note, Prepare, Ready, Told, Wanted
+from ztproxy.service.sockets import Sockets
+from ztproxy.service.watch import Watch
 
 log = logging.getLogger("ztproxy.supervisor")
 
-STOP_TIMEOUT: Final = 15.0  # seconds for a child to end by itself
-STEADY: Final = 10.0  # seconds of life after which a death is no longer "right after the start"
-LONGEST_PAUSE: Final = 5.0  # seconds between restarts at the most
+PREPARE: Final = 120.0  # seconds for a child to build the parts of a configuration
+ATTEMPTS: Final = 2  # a child that is killed meanwhile says nothing about the configuration
+COMMIT: Final = 15.0  # seconds to swap one reference
+NOTE: Final = 15.0
+GO: Final = 60.0  # seconds for control to open the state directory
+LOOK: Final = 1.0  # seconds between looks at watched files
+TOLD: Final = 100  # problems that are passed on
+
+#: (done, words, problems) for whoever asked.
+Answer = Callable[[bool, str, tuple[Problem, ...]], None]
 
 
-class Program(Struct, frozen=True):
-    """A child to keep running."""
+class Refused(Exception):
+    """What was asked for can not be; nothing has changed."""
 
-    name: str
-    arguments: tuple[str, ...]
-    descriptors: tuple[int, ...] = ()
-
-
-def bind(host: str, port: int, count: int) -> list[socket.socket]:
-    """Bind `count` listening sockets to one address (SO_REUSEPORT). Raises OSError."""
-    _claim(host, port)
-    sockets: list[socket.socket] = []
-    try:
-        for _ in range(count):
-            sockets.append(_listen(host, port, shared=count > 1))
-            port = sockets[0].getsockname()[1]
-    except OSError:
-        for listener in sockets:
-            listener.close()
-        raise
-    return sockets
+    def __init__(self, why: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(why)
+        self.problems = problems
 
 
-def _claim(host: str, port: int) -> None:
-    """Raise OSError when somebody listens there, also one who shares: the kernel would split the callers."""
-    with _socket(host) as alone:
-        alone.bind((host, port))
+class Supervisor:
+    """One node: its sockets and its crew. `become` replaces the program, see `service.upgrade`."""
 
+    def __init__(
+        self,
+        config: Path,
+        sockets: Sockets,
+        in_force: Configuration,
+        become: Callable[["Supervisor", Configuration, str], None],
+    ) -> None:
+        self.config = config
+        self.sockets = sockets
+        self.crew = self.new_crew(in_force)
+        self.leaving: list[Crew] = []  # finish what is under way
+        self._become = become
+        self._stop = asyncio.Event()
+        self._asked: list[tuple[str, str, Answer]] = []
+        self._work = asyncio.Event()
+        self._watch = Watch(in_force.summary.read)
+        self._going: set[asyncio.Task[None]] = set()
+        self._started = False
 
-def _socket(host: str) -> socket.socket:
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return made
+    @property
+    def in_force(self) -> Configuration:
+        """The configuration that is served."""
+        return self.crew.configuration
 
+    def new_crew(self, configuration: Configuration) -> Crew:
+        """Return a crew of the program as it lies on disk, with nobody in it yet."""
+        return Crew(programs(self.config, self.sockets.descriptors), configuration, self._hear)
 
-def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
-    listener = _socket(host)
-    try:
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((host, port))
-        listener.listen(4096)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    # ------------------------------------------------------------------ running
 
+    async def run(self, first: Callable[["Supervisor"], Coroutine[Any, Any, None]]) -> None:
+        """Do `first`, which fills the posts, then keep them filled until SIGTERM or SIGINT."""
+        self._listen_to_signals()
+        self._begin(self._run(first))
+        await self._stop.wait()
+        for task in self._going:
+            task.cancel()
+        await asyncio.wait(self._going)
+        await asyncio.gather(*(one.stop(STOP_TIMEOUT) for one in self.leaving))
+        await self.crew.stop(self.in_force.summary.drain + STOP_TIMEOUT)
 
-def programs(config: Path, sockets: Sequence[socket.socket]) -> list[Program]:
-    """Return the children of one node: control first, then a worker for each socket."""
-    parent = str(os.getpid())
-    common = ("--config", str(config), "--parent", parent)
-    control = Program(
-        name="control",
-        arguments=("-m", "ztproxy.service.control", *common, "--workers", str(len(sockets))),
-    )
-    workers = [
-        Program(
-            name=f"worker-{index}",
-            arguments=(
-                *("-m", "ztproxy.service.worker", *common),
-                *("--index", str(index), "--listen", str(listener.fileno())),
-            ),
-            descriptors=(listener.fileno(),),
-        )
-        for index, listener in enumerate(sockets)
-    ]
-    return [control, *workers]
+    async def _run(self, first: Callable[["Supervisor"], Coroutine[Any, Any, None]]) -> None:
+        await first(self)
+        self._begin(self._look_at_files())
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            asked, self._asked = self._asked, []
+            await self._do("reload", self.reload, asked)
+            await self._do("upgrade", self.upgrade, asked)
 
+    async def start(self) -> None:
+        """Fill the posts of a new node."""
+        self.crew.active = True
+        self.crew.keep(self.crew.posts)
 
-async def keep(program: Program, stop: asyncio.Event) -> None:
-    """Run a child until `stop`; start it again whenever it ends, at once or after a growing pause."""
-    loop = asyncio.get_running_loop()
-    pause = 0.0
-    while not stop.is_set():
-        born = loop.time()
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, *program.arguments, pass_fds=program.descriptors, stdin=asyncio.subprocess.DEVNULL
-        )
-        log.info("started", extra={"child": program.name, "child_pid": child.pid})
-        if await _ended(child, stop):
+    def succeeded(self, crew: Crew, drain: float) -> None:
+        """From now on this crew is the one that counts; the one before gets so many seconds to finish."""
+        old, self.crew = self.crew, crew
+        self.leaving.append(old)
+        self._started = True
+        self._begin(self._see_off(old, drain))
+
+    async def _see_off(self, crew: Crew, drain: float) -> None:
+        crew.order(Drain(seconds=drain))
+        await crew.dismiss((crew.control,), STOP_TIMEOUT)  # it has let go already
+        await crew.stop(drain + STOP_TIMEOUT)
+        self.leaving.remove(crew)
+        crew.configuration.close()
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for stopping in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(stopping, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.want, "reload", "SIGHUP")
+        loop.add_signal_handler(signal.SIGUSR2, self.want, "upgrade", "SIGUSR2")
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._going.add(task)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._going.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            log.critical("the supervisor failed, stopping", exc_info=bug)
+            self._stop.set()
+
+    async def _look_at_files(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK)
+            if self.in_force.summary.watch and await asyncio.to_thread(self._watch.changed):
+                self.want("reload", "file change")
+
+    # ------------------------------------------------------------------ what children say
+
+    def _hear(self, post: Post, message: FromChild) -> None:
+        if isinstance(message, Wanted):
+            self.want(message.what, message.by, _to_child(post, message.ask))
+        elif isinstance(message, Ready) and post is self.crew.control and self.crew.active:
+            self._begin(self._let_go(post))
+
+    async def _let_go(self, control: Post) -> None:
+        """Give the state directory to a control process that was just started."""
+        if why := await control.ask(Go(number()), GO):
+            log.error("control does not start", extra={"reason": why})
+            self.crew.kill(control)
+        elif not self._started:
+            self._started = True
+            await self.note("start", "applied", "ztproxy run", self.in_force)
+
+    # ------------------------------------------------------------------ what is wanted
+
+    def want(self, what: str, by: str, answer: Answer | None = None) -> None:
+        """Have it done as soon as nothing else is being done."""
+        self._asked.append((what, by, answer or _to_nobody))
+        self._work.set()
+
+    async def _do(
+        self,
+        what: str,
+        work: Callable[[str, Callable[[str], None]], Coroutine[Any, Any, str]],
+        asked: Iterable[tuple[str, str, Answer]],
+    ) -> None:
+        wanted = [(by, answer) for one, by, answer in asked if one == what]
+        if not wanted:
             return
-        pause = 0.1 if loop.time() - born > STEADY else min(pause * 2 or 0.1, LONGEST_PAUSE)
-        log.error(
-            "child ended, starting it again",
-            extra={"child": program.name, "child_pid": child.pid, "status": child.returncode},
-        )
+
+        def begun(text: str) -> None:
+            while wanted:
+                wanted.pop()[1](True, text, ())
+
+        by = ", ".join(dict.fromkeys(by for by, _ in wanted))[:200]
+        done, problems = True, tuple[Problem, ...]()
         try:
-            await asyncio.wait_for(stop.wait(), pause)
-        except TimeoutError:
-            continue
+            text = await work(by, begun)
+        except Refused as refused:
+            text, done, problems = str(refused), False, refused.problems[:TOLD]
+            await self.note(what, "refused", by, self.in_force, detail=text)
+            log.error(f"{what} refused, nothing has changed", extra={"by": by, "reason": text})
+        else:
+            log.info(f"{what} done", extra={"by": by, "result": text})
+        for _, answer in wanted:
+            answer(done, text, problems)
+
+    async def reload(self, by: str, begun: Callable[[str], None]) -> str:
+        """Take up the files as they are now: everywhere, or nowhere. Raises Refused."""
+        found = await self._captured()
+        before = self.in_force
+        if found.same_as(before):
+            found.close()
+            await self.note("reload", "unchanged", by, before)
+            return f"unchanged, in force: {before.summary}"
+        try:
+            if why := await self._prepared(found) or await self.note("reload", "applied", by, found):
+                raise Refused(why)
+        except BaseException:
+            self.crew.forget()
+            found.close()
+            raise
+        self.crew.configuration = found  # from here on whoever starts anew serves the new one, too
+        await asyncio.gather(*map(self._committed, self.crew.posts))
+        for crew in self.leaving:  # they were not asked, so they do not go on
+            crew.order(Drain(seconds=0.0))
+        before.close()
+        return f"in force: {found.summary}"
+
+    async def upgrade(self, by: str, begun: Callable[[str], None]) -> str:
+        """Become the program that lies on disk now. Never returns; raises Refused."""
+        while self.leaving:  # noqa: ASYNC110 - seldom; the new program would not know those
+            await asyncio.sleep(0.2)
+        found = await self._captured()
+        try:
+            if why := await self.crew.ready(self.crew.posts, STOP_TIMEOUT):
+                raise Refused(why)
+            begun("the new program takes over")
+            self._become(self, found, by)
+        except OSError as error:
+            raise Refused(f"the program can not be started: {error}") from error
+        finally:
+            found.close()
+        raise AssertionError("two programs in one process")
+
+    async def _captured(self) -> Configuration:
+        self._watch.begin()
+        found = await capture_apart(self.config, self.in_force)
+        if isinstance(found, Captured):
+            self._watch.follow((*self.in_force.summary.read, *found.read))
+            raise Refused("\n".join(map(str, found.problems[:TOLD])), found.problems)
+        self._watch.follow(found.summary.read)
+        return found
+
+    async def _prepared(self, found: Configuration) -> str:
+        """Have every child build its parts; return why one can not."""
+        few = asyncio.Semaphore(max(1, (os.cpu_count() or 1) // 2))  # those who serve need the rest
+
+        async def prepare(post: Post) -> str:
+            async with few:
+                why = ""
+                for _ in range(ATTEMPTS):
+                    if why := await self.crew.ready((post,), PREPARE):
+                        return why
+                    child = post.child
+                    why = await post.ask(Prepare(number()), PREPARE, found.descriptor)
+                    if not why or post.child is child:
+                        break
+                return why
+
+        if why := await prepare(self.crew.control):
+            return why
+        return next(filter(None, await asyncio.gather(*map(prepare, self.crew.workers))), "")
+
+    async def _committed(self, post: Post) -> None:
+        """Swap; a child that has nothing to swap, as it was started meanwhile, is started once more."""
+        child = post.child
+        if why := await post.ask(Commit(number()), COMMIT):
+            log.warning("a child starts anew", extra={"child": post.program.name, "reason": why})
+            if child is not None and post.child is child:
+                self.crew.kill(post)
+
+    async def note(self, event: str, outcome: str, by: str, after: Configuration, *, detail: str = "") -> str:
+        """Have it written down; return why it was not."""
+        summary = after.summary
+        message = Note(
+            ask=number(),
+            event=event,
+            outcome=outcome,
+            by=by,
+            before=self.in_force.summary.digest,
+            after=summary.digest,
+            policies=summary.policies,
+            routes=summary.routes,
+            detail=detail[:2000],
+        )
+        return await self.crew.control.ask(message, NOTE)
 
 
-async def _ended(child: asyncio.subprocess.Process, stop: asyncio.Event) -> bool:
-    """Wait for the child or for `stop`; True when the child was stopped because of `stop`."""
-    waiting = asyncio.create_task(child.wait())
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not stop.is_set():
-        await waiting
-        return False
-    if child.returncode is None:
-        child.terminate()
-    try:
-        await asyncio.wait_for(waiting, STOP_TIMEOUT)
-    except TimeoutError:
-        child.kill()
-        await child.wait()
-    return True
+def _to_child(post: Post, ask: int) -> Answer:
+    def answer(done: bool, text: str, problems: tuple[Problem, ...]) -> None:
+        post.order(Told(ask, done, text, problems))
+
+    return answer
 
 
-async def supervise(children: Sequence[Program]) -> None:
-    """Keep all children running until SIGTERM or SIGINT; workers stop before control does."""
-    stop, workers_gone = stop_event(), asyncio.Event()
-    control = asyncio.create_task(keep(children[0], workers_gone))
-    try:
-        async with asyncio.TaskGroup() as group:
-            for program in children[1:]:
-                group.create_task(keep(program, stop))
-    finally:
-        workers_gone.set()
-        await control
+def _to_nobody(done: bool, text: str, problems: tuple[Problem, ...]) -> None:
+    """A signal waits for no answer; the log has it."""

@@ -1,7 +1,7 @@
 """A worker: the gateway on one listening socket, deciding from memory.
 
-Started by the supervisor: `python -m ztproxy.service.worker`. Read `serve` from top to bottom. It holds TLS
-keys, because it terminates TLS, and no key that vouches for anybody.
+Started by the supervisor: `python -m ztproxy.service.worker`. Read `Worker.run` from top to bottom. It holds
+TLS keys, because it terminates TLS, and no key that vouches for anybody.
 """
 
 import argparse
@@ -18,20 +18,24 @@ from weakref import WeakValueDictionary
 from ztproxy.administrator.audit import Audit, AuditUnavailable
 from ztproxy.administrator.floods import INTERVAL
 from ztproxy.administrator.paths import Paths
-from ztproxy.config.load import load
-from ztproxy.config.policies import load_policies
+from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
+from ztproxy.gateway.upgrade import STOPPING
 from ztproxy.net.clock import JumpWatch, SystemClock
 from ztproxy.net.listener import Arrival, Listener
-from ztproxy.net.sources import Sources
+from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.wheel import Wheel
+from ztproxy.policy.engine import PolicySet
 from ztproxy.recording.journal import JournalWriter
-from ztproxy.service.assemble import Assembly, Lasting, assemble, bounds_of
+from ztproxy.service.assemble import Lasting
+from ztproxy.service.configuration import unseal
 from ztproxy.service.link import Link
+from ztproxy.service.orders import Commit, Done, Drain, Forget, Orders, Prepare, Ready, ToChild, of_child
 from ztproxy.service.process import die_with_parent, journal_name, run, stop_event
+from ztproxy.service.serving import connections, first
 from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.log import configure
 from ztproxy.telemetry.metrics import Counters, pack
@@ -40,66 +44,177 @@ from ztproxy.trust.memory import Concern, Memory
 log = logging.getLogger("ztproxy.worker")
 
 TICK: Final = 1.0  # seconds between looks at live paths; counters go with it
-DRAIN: Final = 5.0  # seconds for exchanges to finish when the worker stops
+FLUSH: Final = 2.0  # seconds for the last words of connections that are cut
 
 
-async def serve(settings: Settings, index: int, listening: socket.socket) -> None:
-    """Serve until SIGTERM."""
-    stop = stop_event()
-    clock = SystemClock()
-    state = StateDirectory(settings.state_dir)
-    memory = Memory(clock.monotonic)
-    name = journal_name(f"w{index}")
-    journal = JournalWriter(state.journals, name)
+class Worker:
+    """The process."""
 
-    def changed(concerns: Sequence[Concern] | None) -> None:
+    def __init__(self, state: StateDirectory, index: int, orders: Orders[ToChild]) -> None:
+        self._index = index
+        self._orders = orders
+        self._clock = SystemClock()
+        self._stop = stop_event()
+        self._drain = float("inf")  # seconds; until then the configuration says how long
+        self._draining = False
+        memory, wheel = Memory(self._clock.monotonic), Wheel(self._clock)
+        sources = Sources(Bounds(), self._clock.monotonic())
+        name = journal_name(f"w{index}")
+        self._journal = JournalWriter(state.journals, name)
+        self._link = Link(
+            state.control,
+            memory,
+            worker=index,
+            pid=os.getpid(),
+            journal=name,
+            now=self._clock.now,
+            changed=self._changed,
+        )
+        self._paths = Paths(lambda permit: self._serving.reconsider(permit), self._clock.now)
+        self._lasting = Lasting(
+            state=state,
+            clock=self._clock,
+            wheel=wheel,
+            counters=Counters(str(index)),
+            memory=memory,
+            link=self._link,
+            audit=Audit(self._journal),
+            paths=self._paths,
+            groups={},
+            tables=WeakValueDictionary(),
+            sources=sources,
+            crowd=Crowd(sources, wheel, Limits()),
+        )
+
+    async def run(self, settings: Settings, policies: PolicySet, listening: socket.socket) -> None:
+        """Serve until SIGTERM, or until told to drain."""
+        async with asyncio.TaskGroup() as group:
+            linking = group.create_task(self._link.run())
+            await _either(self._link.ready, self._stop)  # without facts there is nothing to decide by
+            self._serving = first(settings, policies, self._lasting)
+            self._listener = self._listening_on(listening)
+            self._lasting.wheel.start()
+            self._listener.start()
+            self._serving.now.start(self._lasting)
+            ticking = group.create_task(self._tick())
+            obeying = group.create_task(self._obey())
+            log.info("worker is up", extra={"worker": self._index})
+            await self._stop.wait()
+            await self._finish()
+            listening.close()
+            self._serving.now.retire()
+            self._lasting.wheel.stop()
+            for task in (ticking, obeying, linking):
+                task.cancel()
+        self._sum_up()
+        self._journal.close()
+
+    def _changed(self, concerns: Sequence[Concern] | None) -> None:
         if concerns is None:
-            paths.all_changed()
+            self._paths.all_changed()
         else:
-            paths.changed(concerns)
+            self._paths.changed(concerns)
 
-    link = Link(
-        state.control, memory, worker=index, pid=os.getpid(), journal=name, now=clock.now, changed=changed
-    )
-    wheel = Wheel(clock)
-    sources = Sources(bounds_of(settings), clock.monotonic())
-    paths = Paths(lambda permit: assembly.door.reconsider(permit), clock.now)
-    lasting = Lasting(
-        state=state,
-        clock=clock,
-        wheel=wheel,
-        counters=Counters(str(index)),
-        memory=memory,
-        link=link,
-        audit=Audit(journal),
-        paths=paths,
-        groups={},
-        tables=WeakValueDictionary(),
-        sources=sources,
-        crowd=Crowd(sources, wheel, Limits()),
-    )
+    def _listening_on(self, listening: socket.socket) -> Listener:
+        lasting, now = self._lasting, self._serving.now
+        return Listener(
+            listening,
+            now.contexts,
+            self._connection,
+            wheel=lasting.wheel,
+            clock=lasting.clock,
+            tally=lasting.counters,
+            sources=lasting.sources,
+            handshake_timeout=now.settings.limits.handshake_timeout / 1000,
+        )
 
-    async with asyncio.TaskGroup() as group:
-        linking = group.create_task(link.run())
-        await _either(link.ready, stop)  # without facts there is nothing to decide by
-        assembly = assemble(settings, load_policies(settings), lasting)
-        listener = _listener(listening, assembly, lasting)
-        lasting.wheel.start()
-        listener.start()
-        assembly.start(lasting)
-        ticking = group.create_task(_tick(lasting, lambda: assembly))
-        log.info("worker is up", extra={"worker": index})
-        await stop.wait()
-        listener.stop()
-        await _drain(paths)
-        paths.cut_all("stopping")
-        await asyncio.sleep(0)
-        assembly.retire()
-        lasting.wheel.stop()
-        ticking.cancel()
-        linking.cancel()
-    _sum_up(lasting)
-    journal.close()
+    def _connection(self, arrival: Arrival) -> asyncio.Protocol:
+        connection = Connection(self._serving.world, arrival)
+        if self._draining:
+            connection.retire()
+        return connection
+
+    async def _tick(self) -> None:
+        lasting = self._lasting
+        counters, memory, paths = lasting.counters, lasting.memory, lasting.paths
+        watch = JumpWatch(lasting.clock)
+        sum_up_at = lasting.clock.monotonic() + INTERVAL
+        while True:
+            await asyncio.sleep(TICK)
+            if jump := watch.look():
+                counters.clock_jumps += 1
+                log.warning("the wall clock was set", extra={"by_seconds": round(jump, 1)})
+            paths.tick()
+            counters.paths, counters.cuts = len(paths), paths.cuts
+            counters.feed_age_seconds = memory.feed_age() / 1000
+            counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
+            counters.counted_refusals = lasting.audit.counted
+            counters.pressed, counters.too_slow = lasting.crowd.pressed, lasting.crowd.slow
+            counters.targets = self._serving.now.upstreams.states()
+            lasting.link.counted(pack(counters.snapshot()))
+            if lasting.clock.monotonic() >= sum_up_at:
+                sum_up_at = lasting.clock.monotonic() + INTERVAL
+                self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Write down the refusals that were only counted, or count on."""
+        with suppress(AuditUnavailable):
+            self._lasting.audit.sum_up(self._clock.now())
+
+    # ------------------------------------------------------------------ what the supervisor says
+
+    async def _obey(self) -> None:
+        self._orders.send(Ready())
+        while (heard := await self._orders.receive()) is not None:
+            order, descriptor = heard
+            try:
+                await self._take(order, -1 if descriptor is None else descriptor)
+            finally:
+                if descriptor is not None:
+                    os.close(descriptor)
+
+    async def _take(self, order: ToChild, descriptor: int) -> None:
+        if isinstance(order, Drain):
+            self._drain = min(self._drain, order.seconds)
+            self._stop.set()
+        elif isinstance(order, Forget):
+            self._serving.forget()
+        elif isinstance(order, Prepare | Commit):
+            why = ""
+            try:
+                if isinstance(order, Prepare):
+                    await self._serving.prepare(descriptor)
+                else:
+                    await self._serving.commit(self._listener)
+            except (ConfigProblems, OSError, ValueError) as broken:
+                why = f"worker {self._index}: {broken}"
+            self._orders.send(Done(order.ask, why[:8000]))
+
+    # ------------------------------------------------------------------ the end
+
+    async def _finish(self) -> None:
+        """Take nobody new, let what is under way end, then end it."""
+        self._draining = True
+        self._lasting.counters.worker = f"{self._index}-{os.getpid()}"  # another may serve by our number
+        self._listener.drain()
+        for connection in connections(self._lasting):
+            connection.retire()
+        await self._wait_for_callers(self._patience)
+        cut = self._paths.cut_all(STOPPING)
+        self._listener.drop_handshakes()
+        for connection in connections(self._lasting):
+            connection.close()
+        await self._wait_for_callers(lambda: FLUSH)
+        log.info("worker is drained", extra={"worker": self._index, "cut": cut})
+
+    async def _wait_for_callers(self, patience: Callable[[], float]) -> None:
+        """Wait until everybody is gone, or as long as patience lasts, which may become shorter meanwhile."""
+        began = self._clock.monotonic()
+        while len(self._listener) and self._clock.monotonic() < began + patience():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    def _patience(self) -> float:
+        return min(self._drain, self._serving.now.settings.drain / 1000)
 
 
 async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
@@ -109,75 +224,26 @@ async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
         task.cancel()
 
 
-async def _tick(lasting: Lasting, current: Callable[[], Assembly]) -> None:
-    counters, memory, paths = lasting.counters, lasting.memory, lasting.paths
-    watch = JumpWatch(lasting.clock)
-    sum_up_at = lasting.clock.monotonic() + INTERVAL
-    while True:
-        await asyncio.sleep(TICK)
-        if jump := watch.look():
-            counters.clock_jumps += 1
-            log.warning("the wall clock was set", extra={"by_seconds": round(jump, 1)})
-        paths.tick()
-        counters.paths, counters.cuts = len(paths), paths.cuts
-        counters.feed_age_seconds = memory.feed_age() / 1000
-        counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
-        counters.counted_refusals = lasting.audit.counted
-        counters.pressed, counters.too_slow = lasting.crowd.pressed, lasting.crowd.slow
-        counters.targets = current().upstreams.states()
-        lasting.link.counted(pack(counters.snapshot()))
-        if lasting.clock.monotonic() >= sum_up_at:
-            sum_up_at = lasting.clock.monotonic() + INTERVAL
-            _sum_up(lasting)
-
-
-def _sum_up(lasting: Lasting) -> None:
-    """Write down the refusals that were only counted, or count on."""
-    with suppress(AuditUnavailable):
-        lasting.audit.sum_up(lasting.clock.now())
-
-
-async def _drain(paths: Paths) -> None:
-    """Give exchanges under way a moment to finish by themselves."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + DRAIN
-    while len(paths) and loop.time() < end:  # noqa: ASYNC110 - seldom, and paths carry no event for it
-        await asyncio.sleep(0.05)
-
-
-def _listener(listening: socket.socket, assembly: Assembly, lasting: Lasting) -> Listener:
-    world = assembly.world
-    settings = assembly.settings
-
-    def connection(arrival: Arrival) -> asyncio.Protocol:
-        return Connection(lambda: world, arrival)
-
-    return Listener(
-        listening,
-        assembly.contexts,
-        connection,
-        wheel=lasting.wheel,
-        clock=lasting.clock,
-        tally=lasting.counters,
-        sources=lasting.sources,
-        handshake_timeout=settings.limits.handshake_timeout / 1000,
-    )
+async def _serve(
+    settings: Settings, policies: PolicySet, index: int, orders: Orders[ToChild], listening: socket.socket
+) -> None:
+    await Worker(StateDirectory(settings.state_dir), index, orders).run(settings, policies, listening)
 
 
 def main() -> None:
     """Entry of the process."""
     parser = argparse.ArgumentParser(prog="ztproxy worker")
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    parser.add_argument("--index", type=int, required=True)
-    parser.add_argument("--listen", type=int, required=True, help="file descriptor")
+    for number in ("--parent", "--index", "--listen", "--configuration", "--orders"):
+        parser.add_argument(number, type=int, required=True)
     arguments = parser.parse_args()
     os.umask(0o077)
     die_with_parent(arguments.parent)
-    settings = load(arguments.config)
+    settings, policies = unseal(arguments.configuration, arguments.config)
+    os.close(arguments.configuration)
     configure(settings.log.level, settings.log.format)
-    with socket.socket(fileno=arguments.listen) as listening:
-        run(serve(settings, arguments.index, listening))
+    listening = socket.socket(fileno=arguments.listen)
+    run(_serve(settings, policies, arguments.index, of_child(arguments.orders), listening))
 
 
 if __name__ == "__main__":

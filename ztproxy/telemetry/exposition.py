@@ -19,6 +19,7 @@ from ztproxy.telemetry.metrics import (
     LIMITED,
     NUMBERS,
     REFUSALS,
+    RELOADS,
     REQUESTS,
     RETRIES,
     TARGET_EJECTIONS,
@@ -46,6 +47,8 @@ class SnapshotCollector(Collector):
         yield self._labelled(LIMITED, ((one.worker, one.limited) for one in self._snapshots))
         yield self._labelled(HANDSHAKES, ((one.worker, one.handshakes) for one in self._snapshots))
         yield self._labelled(RETRIES, ((one.worker, one.retries) for one in self._snapshots))
+        yield self._labelled(RELOADS, ((one.worker, one.reloads) for one in self._snapshots))
+        yield from self._configuration()
         yield from self._targets()
         for name, metric in NUMBERS.items():
             yield self._number(name, metric)
@@ -71,6 +74,17 @@ class SnapshotCollector(Collector):
             for value, count in counts.items():
                 family.add_metric([worker, value], count)
         return family
+
+    def _configuration(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily(
+            "ztproxy_config_info", "Digests of what is in force.", labels=["configuration", "policies"]
+        )
+        since = GaugeMetricFamily("ztproxy_config_since_seconds", "Unix time since which it is in force.")
+        for one in self._snapshots:
+            if one.configuration is not None:
+                info.add_metric([one.configuration.digest, one.configuration.policies], 1)
+                since.add_metric([], one.configuration.since)
+        yield from (info, since)
 
     def _targets(self) -> Iterator[Metric]:
         labels = ["worker", "route", "target"]

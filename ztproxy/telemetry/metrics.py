@@ -51,6 +51,8 @@ RETRIES: Final = Metric(
     "ztproxy_retries", "counter", "Requests that were sent to an upstream again.", "route"
 )
 
+RELOADS: Final = Metric("ztproxy_config_reloads", "counter", "Reloads by what came of them.", "outcome")
+
 #: Metrics that are one number: attribute of `Counters` -> metric.
 NUMBERS: Final[dict[str, Metric]] = {
     "opened": Metric("ztproxy_connections_opened", "counter", "Connections accepted."),
@@ -94,6 +96,14 @@ class TargetState(Struct, frozen=True):
     ejections: int = 0
 
 
+class Configuration(Struct, frozen=True):
+    """What is in force: digests in hex, and since when in seconds."""
+
+    digest: str
+    policies: str
+    since: float
+
+
 class Snapshot(Struct, frozen=True):
     """All numbers of one process at one moment."""
 
@@ -106,6 +116,8 @@ class Snapshot(Struct, frozen=True):
     numbers: dict[str, float] = {}
     retries: dict[str, int] = {}
     targets: tuple[TargetState, ...] = ()
+    reloads: dict[str, int] = {}
+    configuration: Configuration | None = None
 
 
 class _Row:
@@ -125,7 +137,18 @@ class _Row:
 class Counters:
     """The numbers of one process. Attributes named in NUMBERS may be set and added to directly."""
 
-    __slots__ = (*NUMBERS, "_handshakes", "_limited", "_refusals", "_rows", "retries", "targets", "worker")
+    __slots__ = (
+        *NUMBERS,
+        "_configuration",
+        "_handshakes",
+        "_limited",
+        "_refusals",
+        "_reloads",
+        "_rows",
+        "retries",
+        "targets",
+        "worker",
+    )
 
     connections: int
     opened: int
@@ -150,6 +173,8 @@ class Counters:
         self.retries: dict[str, int] = {}  # by route; upstream.Upstreams counts
         self.targets: tuple[TargetState, ...] = ()
         self._limited: dict[str, int] = {}
+        self._reloads: dict[str, int] = {}
+        self._configuration: Configuration | None = None
         for name in NUMBERS:
             setattr(self, name, 0)
 
@@ -187,6 +212,14 @@ class Counters:
         """Count a moment in which nobody is accepted."""
         self.accept_pauses += 1
 
+    def reloaded(self, outcome: str) -> None:
+        """Count a reload of the configuration; `outcome` is one of a few words."""
+        self._reloads[outcome] = self._reloads.get(outcome, 0) + 1
+
+    def in_force(self, configuration: Configuration) -> None:
+        """Note what is in force."""
+        self._configuration = configuration
+
     def snapshot(self) -> Snapshot:
         """Return all numbers as they are now."""
         return Snapshot(
@@ -199,6 +232,8 @@ class Counters:
             numbers={name: getattr(self, name) for name in NUMBERS},
             retries=dict(self.retries),
             targets=self.targets,
+            reloads=dict(self._reloads),
+            configuration=self._configuration,
         )
 
 

@@ -55,6 +55,7 @@ class Upstreams:
         groups = {route.name: group for route in routes if (group := self.group(route)) is not None}
         self.groups = groups
         self._checks: list[asyncio.Task[None]] = []
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._pool)
@@ -81,7 +82,8 @@ class Upstreams:
         ]
 
     def close(self) -> None:
-        """Close all idle connections, and ask targets no more."""
+        """Close all idle connections and those that become idle, and ask targets no more."""
+        self._closed = True
         for check in self._checks:
             check.cancel()
         self._checks.clear()
@@ -159,7 +161,7 @@ class Upstreams:
         """A connection is clean and free."""
         now = self._clock.monotonic()
         connection.deadline = now + self._idle
-        if not self._pool.give(connection.upstream, connection, now):
+        if self._closed or not self._pool.give(connection.upstream, connection, now):
             connection.transport.close()
 
     def lost(self, connection: UpstreamConnection) -> None:

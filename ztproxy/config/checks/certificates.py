@@ -20,7 +20,7 @@ LEAST_RSA_BITS = 2048
 def usable(settings: Settings, places: Places) -> Iterator[Problem]:
     """Certificates that are there, in date, named, strong enough and belong to their keys."""
     for index, entry in enumerate(settings.tls.certificates):
-        found = read_certificates(entry.cert)
+        found = read_certificates(settings, entry.cert)
         at = ("tls", "certificates", index, "cert")
         if isinstance(found, str):
             yield places.problem(found, f"put the certificate (PEM) into {entry.cert}", *at)
@@ -40,7 +40,7 @@ def shown(settings: Settings, places: Places) -> Iterator[Problem]:
         if route.tls is None or route.tls.certificate is None or route.tls.key is None:
             continue
         at = ("routes", index, "tls", "certificate")
-        found = read_certificates(route.tls.certificate)
+        found = read_certificates(settings, route.tls.certificate)
         if isinstance(found, str):
             yield places.problem(found, f"put the certificate (PEM) into {route.tls.certificate}", *at)
             continue
@@ -97,7 +97,7 @@ def coverage(settings: Settings, places: Places) -> Iterator[Problem]:
     """Hosts that no certificate is made out for: browsers would be refused without a word."""
     names: set[str] = set()
     for entry in settings.tls.certificates:
-        found = read_certificates(entry.cert)
+        found = read_certificates(settings, entry.cert)
         if isinstance(found, str):
             return
         names |= names_of(found[0])

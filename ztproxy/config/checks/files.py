@@ -19,7 +19,7 @@ MAX_SOCKET_PATH = 107
 def authorities(settings: Settings, places: Places) -> Iterator[Problem]:
     """Files of trusted authorities."""
     for path, loc, roots in _authorities(settings):
-        found = read_certificates(path)
+        found = read_certificates(settings, path)
         if isinstance(found, str):
             remedy = f"put the authority's certificate (PEM) into {path}"
             yield places.problem(found, remedy, *loc)
@@ -42,14 +42,17 @@ def _authorities(settings: Settings) -> Iterator[tuple[Path, Loc, bool]]:
             yield route.tls.ca, ("routes", index, "tls", "ca"), False
 
 
-def read_certificates(path: Path) -> list[x509.Certificate] | str:
+def read_certificates(settings: Settings, path: Path) -> list[x509.Certificate] | str:
     """Return the certificates of a PEM file, or what is wrong with it."""
     try:
-        if not path.is_file():
-            return f"{path} is not there" if not path.exists() else f"{path} is not a file"
-        if path.stat().st_size > MAX_PEM:
+        pem = settings.files.read(path, MAX_PEM)
+        if len(pem) > MAX_PEM:
             return f"{path} is larger than {MAX_PEM} bytes"
-        return x509.load_pem_x509_certificates(path.read_bytes())
+        return x509.load_pem_x509_certificates(pem)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{path} is not there"
+    except IsADirectoryError:
+        return f"{path} is not a file"
     except OSError as error:
         return f"{path} can not be read: {(error.strerror or 'unreadable').lower()}"
     except ValueError:

@@ -1,0 +1,141 @@
+"""What the control process serves by one configuration: the portal, the administrator's API, assertions.
+
+Made by `service.control` at start and for every reload, then beside the one in force. The tables of people
+and devices are in the store and outlive it; nothing here is kept in memory that a caller would miss.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from socket import socket
+from typing import Final
+
+from aiohttp import web
+
+from ztproxy.administrator.apps import Apps
+from ztproxy.administrator.audit import Audit
+from ztproxy.administrator.devices import Devices
+from ztproxy.administrator.issue import Assertions, load_device_authority
+from ztproxy.administrator.sessions import Limits, Sessions
+from ztproxy.api import admin
+from ztproxy.api import devices as devices_api
+from ztproxy.api import keys as keys_api
+from ztproxy.api import node as node_api
+from ztproxy.config.settings import Settings
+from ztproxy.net.clock import Clock, entropy
+from ztproxy.net.tls import client_context
+from ztproxy.policy.engine import PolicySet
+from ztproxy.portal import app as portal
+from ztproxy.portal.site import Site
+from ztproxy.service.state import StateDirectory
+from ztproxy.service.vouching import Voucher
+from ztproxy.store.interface import Records
+from ztproxy.trust.identity.fetch import http_session
+from ztproxy.trust.identity.oidc import OpenIdClient
+
+FINISH: Final = 10.0  # seconds for requests under way when an office closes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What an office stands on, and what outlives it."""
+
+    state: StateDirectory
+    clock: Clock
+    audit: Audit
+    records: Records
+    assertions: Assertions
+    node: node_api.Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """What one configuration comes to."""
+
+    settings: Settings
+    policies: PolicySet
+    sessions: Sessions
+    voucher: Voucher
+    open: Callable[[socket, socket], Awaitable[None]]  # accept on the sockets of portal and administrator
+    close: Callable[[], Awaitable[None]]  # accept no more, finish what is under way
+
+
+async def furnish(settings: Settings, policies: PolicySet, ground: Ground) -> Office:
+    """Build an office. It serves nobody before it is opened. Raises OSError, KeyFileError."""
+    stack = AsyncExitStack()
+    try:
+        return await _furnish(settings, policies, ground, stack)
+    except BaseException:
+        await stack.aclose()
+        raise
+
+
+async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stack: AsyncExitStack) -> Office:
+    clock, records, audit = ground.clock, ground.records, ground.audit
+    authority = load_device_authority(
+        ground.state.root,
+        trust_domain=settings.trust_domain,
+        lifetime=settings.devices.certificate_lifetime,
+        clock=clock,
+        entropy=entropy,
+    )
+    limits = Limits(idle=settings.sessions.idle, absolute=settings.sessions.absolute)
+    sessions = Sessions(records, clock, entropy, audit.session, limits)
+    devices = Devices(records, clock, entropy, authority, audit.session, origin=settings.portal_origin)
+    clients = await _providers(settings, clock, stack)  # left last: requests under way may still need them
+    people = await _runner(
+        portal.make(
+            site=_site(settings),
+            sessions=sessions,
+            clients=clients,
+            devices=devices,
+            apps=Apps(lambda: policies, settings.routes(), records, clock.now),
+            records=records,
+            clock=clock,
+            entropy=entropy,
+            routes=[*devices_api.routes(devices, clock), *keys_api.routes(ground.assertions)],
+        ),
+        stack,
+    )
+    administrator = await _runner(admin.make(sessions, devices, node_api.routes(ground.node)), stack)
+
+    async def serve(portal_socket: socket, admin_socket: socket) -> None:
+        await web.SockSite(people, portal_socket.dup()).start()
+        await web.SockSite(administrator, admin_socket.dup()).start()
+
+    return Office(
+        settings=settings,
+        policies=policies,
+        sessions=sessions,
+        voucher=Voucher(ground.assertions, sessions, issuer=settings.portal_origin, now=clock.now),
+        open=serve,
+        close=stack.aclose,
+    )
+
+
+def _site(settings: Settings) -> Site:
+    return Site(
+        host=settings.portal.host,
+        port=settings.public_port,
+        title=settings.portal.title,
+        hosts=settings.hosts(),
+        agent_ports=settings.devices.agent_ports,
+        posture_max_age=settings.devices.posture_max_age,
+    )
+
+
+async def _providers(settings: Settings, clock: Clock, stack: AsyncExitStack) -> dict[str, OpenIdClient]:
+    clients: dict[str, OpenIdClient] = {}
+    with settings.files.laid_out() as at:
+        for provider in settings.providers():
+            tls = client_context(str(at(provider.ca))) if provider.ca else True
+            http = await stack.enter_async_context(http_session(tls))
+            clients[provider.name] = OpenIdClient(provider, http, clock)
+    return clients
+
+
+async def _runner(application: web.Application, stack: AsyncExitStack) -> web.AppRunner:
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=FINISH)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    return runner

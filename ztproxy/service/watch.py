@@ -1,0 +1,59 @@
+"""Whether files have changed, told by looks at them: names, times, sizes, modes and inodes, never contents.
+
+Used by `service.supervisor` every second or so. A change counts when it has come to rest: two looks in a row
+see the same. Renaming over a file and swapping a symbolic link (Kubernetes) change the inode.
+"""
+
+import os
+from collections.abc import Sequence
+
+from ztproxy.config.files import matching
+
+Sight = tuple[int, ...] | tuple[str, ...] | None
+
+
+def look(read: Sequence[str]) -> dict[str, Sight]:
+    """Return what paths, and patterns of paths, look like now."""
+    seen: dict[str, Sight] = {}
+    for one in read:
+        if set(one) & set("*?["):
+            seen[f"{one} matches"] = tuple(map(str, matching(one)))
+        try:
+            status = os.stat(one)  # noqa: PTH116 - as cheap as it gets
+        except (OSError, ValueError):
+            seen[one] = None
+        else:
+            times = status.st_mtime_ns, status.st_ctime_ns
+            seen[one] = (*times, status.st_size, status.st_ino, status.st_dev, status.st_mode)
+    return seen
+
+
+class Watch:
+    """Files and patterns under watch."""
+
+    def __init__(self, read: Sequence[str]) -> None:
+        self._read = tuple(read)
+        self._known = look(read)
+        self._moving: dict[str, Sight] | None = None
+
+    def changed(self) -> bool:
+        """Look; True once for every change that has come to rest."""
+        now = look(self._read)
+        if now == self._known:
+            self._moving = None
+            return False
+        if now != self._moving:
+            self._moving = now
+            return False
+        self._known, self._moving = now, None
+        return True
+
+    def begin(self) -> None:
+        """Files are read from now on: what changes later is news."""
+        self._known, self._moving = look(self._read), None
+
+    def follow(self, read: Sequence[str]) -> None:
+        """These are the files that were read since `begin`."""
+        before = self._known
+        self._read = tuple(dict.fromkeys(map(str, read)))
+        self._known = {key: before.get(key, sight) for key, sight in look(self._read).items()}
