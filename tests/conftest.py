@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes depends on what else the machine does.
+settings.register_profile("ztproxy", deadline=None)
+settings.load_profile("ztproxy")
 
 #: Rooms that have no business with the network: their tests may not touch it either.
 OFFLINE = frozenset({"administrator", "architecture", "crypto", "policy", "trust", "trust_posture", "wire"})
