@@ -28,6 +28,8 @@ from ztproxy.net.wheel import SPOKES, Wheel
 from ztproxy.upstream.upstreams import Upstreams
 
 HOST = "app.example"
+#: What is added to answers that have no date, by the stage's clock.
+DATE = b"Date: Fri, 15 Jan 2027 08:00:00 GMT\r\n"
 APP = Upstream(scheme="http", host="127.0.0.1", port=9001)
 ROUTE = Route(name="app", app="app", host=HOST, prefix="/", upstream=APP, max_body=1 << 20)
 PORTAL = Route(

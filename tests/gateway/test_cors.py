@@ -45,6 +45,7 @@ async def test_a_preflight_is_answered_here_and_recorded() -> None:
         b"access-control-allow-credentials": [b"true"],
         b"access-control-max-age": [b"600"],
         b"vary": [b"Origin"],
+        b"date": [b"Fri, 15 Jan 2027 08:00:00 GMT"],
     }
     assert one.counters.preflights == 1
     await one.says(asking())  # the connection is still good

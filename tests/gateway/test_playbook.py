@@ -8,7 +8,7 @@ import json
 
 import msgspec
 import pytest
-from gateway_fakes import CERTIFICATE, HANDLE, HOST, ROUTE, Stage, head_of, permit_of, refusal, soon
+from gateway_fakes import CERTIFICATE, DATE, HANDLE, HOST, ROUTE, Stage, head_of, permit_of, refusal, soon
 
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: app.example\r\nAccept: */*\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: x\r\n\r\nhi"
@@ -35,7 +35,7 @@ async def test_a_request_is_authorized_dialled_relayed_and_recorded_in_that_orde
     await stage.answers(OK)
     assert stage.happened() == [
         ("outcome", 200, "complete"),
-        ("client", b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\nhi"),
+        ("client", b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n" + DATE + b"\r\nhi"),
     ]
     record = stage.ledger.records[0]
     assert (record.id, record.session, record.sent, record.received) == ("0" * 31 + "1", "ses_a", 2, 0)
@@ -297,7 +297,7 @@ async def test_response_framing(stage: Stage, answer: bytes, framing: bytes | No
 async def test_head_has_no_body_whatever_the_length_says(stage: Stage) -> None:
     await stage.says(GET.replace(b"GET", b"HEAD"))
     await stage.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
-    assert stage.client.take().endswith(b"Content-Length: 500\r\n\r\n")
+    assert stage.client.take().endswith(b"Content-Length: 500\r\n" + DATE + b"\r\n")
     assert len(stage.upstreams) == 1
 
 
@@ -306,7 +306,7 @@ async def test_a_response_until_close_becomes_chunked(stage: Stage) -> None:
     await stage.answers(b"HTTP/1.1 200 OK\r\n\r\nab")
     await stage.answers(b"cd")
     stage.upstream.lose()
-    assert stage.client.take().endswith(b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n")
+    assert stage.client.take().endswith(b"chunked\r\n" + DATE + b"\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n")
     assert stage.ledger.records[0].sent == 4
     assert stage.client.ended == ""
 
@@ -322,8 +322,23 @@ async def test_a_reset_is_no_end_of_a_response_until_close(stage: Stage) -> None
 async def test_http_1_0_gets_bare_bytes_and_a_close(stage: Stage) -> None:
     await stage.says(b"GET / HTTP/1.0\r\nHost: app.example\r\nConnection: keep-alive\r\n\r\n")
     await stage.answers(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
-    assert stage.client.take() == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhi"
+    assert stage.client.take() == b"HTTP/1.1 200 OK\r\n" + DATE + b"Connection: close\r\n\r\nhi"
     assert stage.client.ended == "close"
+
+
+async def test_a_date_is_added_where_none_is_and_kept_where_one_is(stage: Stage) -> None:
+    await stage.says(GET)
+    await stage.answers(OK)
+    assert head_of(stage.client.take())[1][b"date"] == [b"Fri, 15 Jan 2027 08:00:00 GMT"]
+    await stage.later(1)
+    await stage.says(GET)
+    await stage.answers(OK)
+    assert head_of(stage.client.take())[1][b"date"] == [b"Fri, 15 Jan 2027 08:00:01 GMT"]
+    await stage.says(GET)
+    await stage.answers(OK.replace(b"Server: x", b"date: yesterday"))
+    assert head_of(stage.client.take())[1][b"date"] == [b"yesterday"]
+    await stage.says(b"nonsense\r\n")
+    assert head_of(stage.client.take())[1][b"date"] == [b"Fri, 15 Jan 2027 08:00:01 GMT"]
 
 
 async def test_early_hints_pass_and_100_does_not(stage: Stage) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, cast
 
-from ztproxy.gateway import cors, forward, http, refusals
+from ztproxy.gateway import cors, dates, forward, http, refusals
 from ztproxy.gateway.client import Pipe, Running
 from ztproxy.gateway.ports import Answer
 from ztproxy.gateway.refuse import refusal_of
@@ -319,6 +319,8 @@ class Connection(asyncio.Protocol):
         whole = self._body is None or self._body.done
         self._keep = keep = whole and request.keep_alive and not (last or self._retiring)
         framing = forward.framing_of(head, request)
+        if fields.DATE not in head.notes:
+            framing += dates.line(self.world.clock.now())
         self.transport.write(forward.response_bytes(head, framing, close=not keep) + body)
 
     def write(self, body: bytes) -> None:
@@ -360,6 +362,7 @@ class Connection(asyncio.Protocol):
                 target=head.target if head is not None else "",
                 head_only=head is not None and head.method == "HEAD",
                 keep_alive=keep,
+                date=dates.date(self.world.clock.now()),
                 extra=self._cors_lines(head),
             )
         )

@@ -34,10 +34,11 @@ WEBSOCKET_VERSION: Final = 26
 WEBSOCKET_ACCEPT: Final = 27
 AUTHENTICATE: Final = 28
 CORS_METHOD: Final = 29
+DATE: Final = 30
 
 #: Noted fields that may come on several lines; the values are joined as RFC 9110 section 5.3 says.
 REPEATABLE: Final = frozenset(
-    {CONNECTION, TRANSFER_ENCODING, UPGRADE, TE, TRAILER, ACCEPT, AUTHENTICATE, CORS_METHOD}
+    {CONNECTION, TRANSFER_ENCODING, UPGRADE, TE, TRAILER, ACCEPT, AUTHENTICATE, CORS_METHOD, DATE}
 )
 
 # RFC 9110 section 7.6.1, and what older senders treat the same way.
@@ -146,6 +147,7 @@ _RESPONSE: Final[dict[bytes, int]] = {
     b"trailer": TRAILER,
     b"set-cookie": COOKIE,
     b"www-authenticate": AUTHENTICATE,
+    b"date": DATE,
     b"sec-websocket-accept": WEBSOCKET_ACCEPT,
     # It would lead browsers, with our cookie, around us (RFC 7838).
     b"alt-svc": DROP,
