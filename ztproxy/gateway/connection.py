@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, cast
 
-from ztproxy.gateway import cors, dates, forward, http, refusals
+from ztproxy.gateway import cors, dates, forward, http
 from ztproxy.gateway.client import Pipe, Running
 from ztproxy.gateway.ports import Answer
-from ztproxy.gateway.refuse import refusal_of
+from ztproxy.gateway.refuse import refusal_of, refused_bytes
 from ztproxy.gateway.relay import Relay
 from ztproxy.gateway.world import World
 from ztproxy.model.decision import Refusal
@@ -353,19 +353,8 @@ class Connection(asyncio.Protocol):
             and self._can_skip_body(head)
         )
         self.world.counters.refused(refusal.code)
-        self.transport.write(
-            refusals.render(
-                refusal,
-                navigation=head is not None and head.navigation,
-                method=head.method if head is not None else "",
-                host=head.authority if head is not None else "",
-                target=head.target if head is not None else "",
-                head_only=head is not None and head.method == "HEAD",
-                keep_alive=keep,
-                date=dates.date(self.world.clock.now()),
-                extra=self._cors_lines(head),
-            )
-        )
+        date = dates.date(self.world.clock.now())
+        self.transport.write(refused_bytes(refusal, head, keep, date, self._cors_lines(head)))
         if refusal.code == "head-too-large":
             self._drain(keep=False)
         else:
