@@ -183,6 +183,26 @@ async def test_questions_are_answered_and_end_when_control_is_gone(
         assert await link.assertion(AssertionWanted(ask=0, audience="https://a")) is None
 
 
+async def test_a_question_outlives_the_control_process_it_was_put_to(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    """In an upgrade control changes hands: who asks meanwhile waits a moment, and is not refused."""
+    control = Control(store, tmp_path / "c.sock", "boot")
+    await control.start()
+    memory = Memory(SystemClock().monotonic)
+    async with linked(tmp_path / "c.sock", memory, lambda _: None) as link:
+        await asyncio.wait_for(link.ready.wait(), 5)
+        await control.stop()
+        asked = asyncio.gather(link.sync(), link.assertion(AssertionWanted(ask=0, audience="https://a")))
+        await asyncio.sleep(0.2)
+        following = Control(store, tmp_path / "c.sock", "boot")
+        await following.start()
+        synced, signed = await asyncio.wait_for(asked, 5)
+        assert synced
+        assert signed is not None and signed.token == "for https://a"
+        await following.stop()
+
+
 async def test_many_callers_share_a_sync(store: SqliteStore, tmp_path: Path) -> None:
     control = Control(store, tmp_path / "c.sock", "boot")
     await control.start()

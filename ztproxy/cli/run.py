@@ -17,7 +17,7 @@ def run(
         typer.Option(min=1, max=256, help="Number of worker processes; overrides the configuration."),
     ] = None,
 ) -> None:
-    """Serve until told to stop (SIGTERM, SIGINT)."""
+    """Serve until told to stop (SIGTERM, SIGINT); SIGHUP reloads, SIGUSR2 upgrades."""
     from ztproxy.cli.check import report
     from ztproxy.config.problems import ConfigProblems
     from ztproxy.service.run import AlreadyRunning, main

@@ -100,7 +100,12 @@ def _check(config: Path, into: int, in_force: int) -> Captured:
         settings, policies = load_all(config)
     except ConfigProblems as error:
         return Captured(problems=error.problems, read=error.read)
-    if problems := unchangeable(settings, unseal(in_force, config)[0]):
+    try:
+        before, _ = unseal(in_force, config)
+    except (ConfigProblems, ValueError):
+        message = "the program that is installed does not read the configuration in force"
+        return Captured(problems=(Problem(str(config), 1, 1, "", message, "restart ztproxy"),))
+    if problems := unchangeable(settings, before):
         return Captured(problems=tuple(sorted(problems)))
     fill(into, settings)
     return Captured(summary=summary_of(settings, policies))

@@ -133,6 +133,9 @@ class Control:
                 await self._do(order, descriptor)
             except _BROKEN as broken:
                 why = f"control: {type(broken).__name__}: {broken}"
+            except Exception as bug:  # as in a worker: those who are served go on
+                log.exception("an order can not be followed")
+                why = f"control: {type(bug).__name__}; see the log"
             self._orders.send(Done(order.ask, why[:8000]))
 
     async def _do(self, order: Go | Hold | Prepare | Commit | Note, descriptor: int | None) -> None:

@@ -80,9 +80,13 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def stop_event() -> asyncio.Event:
-    """Return an event that SIGTERM or SIGINT sets. Call inside the running loop."""
+    """Return an event that SIGTERM sets. Call inside the running loop.
+
+    What a terminal, or somebody who names every process of ours, sends to all is for the supervisor alone: it
+    says who ends when.
+    """
     event = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, event.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, event.set)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     return event

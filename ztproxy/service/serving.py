@@ -75,6 +75,9 @@ class Serving:
                 if certificate is not None and certificate.bundle in gone:
                     connection.cut("certificate-untrusted")
         after.start(self._lasting)
+        for connection in connections(self._lasting):
+            if connection.idle:  # it would keep what is no longer in force until its next request
+                connection.world = after.world
 
     async def _decide_again(self) -> None:
         paths = self._lasting.paths

@@ -119,9 +119,16 @@ class Supervisor:
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for stopping in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(stopping, self._stop.set)
+            loop.add_signal_handler(stopping, self._end)
         loop.add_signal_handler(signal.SIGHUP, self.want, "reload", "SIGHUP")
         loop.add_signal_handler(signal.SIGUSR2, self.want, "upgrade", "SIGUSR2")
+
+    def _end(self) -> None:
+        """Stop; who asks a second time has no patience with what is under way."""
+        if self._stop.is_set():
+            for crew in (*self.leaving, self.crew):
+                crew.order(Drain(seconds=0.0))
+        self._stop.set()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -188,6 +188,9 @@ class Worker:
                     await self._serving.commit(self._listener)
             except (ConfigProblems, OSError, ValueError) as broken:
                 why = f"worker {self._index}: {broken}"
+            except Exception as bug:  # one of a configuration nobody serves yet: those who are served go on
+                log.exception("a configuration can not be prepared")
+                why = f"worker {self._index}: {type(bug).__name__}; see the log"
             self._orders.send(Done(order.ask, why[:8000]))
 
     # ------------------------------------------------------------------ the end
