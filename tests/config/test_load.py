@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ztproxy.config.load import load, load_all
-from ztproxy.config.policies import load_policies
+from ztproxy.config.policies import load_policies, shorthands
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
 from ztproxy.model.changes import Changes, Cors, RequestFields, ResponseFields, Rewrite, Stamp
@@ -260,6 +260,17 @@ def test_policies_come_with_their_shorthands(config: Path) -> None:
     assert policies.digest == load_policies(settings).digest
     bare = load_all(edit(config, "    allow: {groups: [contractors], methods: [GET]}\n", ""), {})[1]
     assert bare.digest != policies.digest
+
+
+def test_public_paths_are_a_policy_like_others(config: Path) -> None:
+    config.write_text(config.read_text() + "    public: [/assets/, /health]\n    public_methods: [GET]\n")
+    settings, policies = load_all(config, {})
+    assert [policy.id for policy in policies.policies] == ["app-staff", "app-public", "ztproxy-portal"]
+    ((place, text),) = shorthands(settings)
+    assert place.endswith("#routes[0].public")
+    assert 'context.path like "/assets/*"' in text and 'context.path == "/health"' in text
+    edit(config, "  - name: app", "  - name: app-public")
+    assert "policy app-staff" in told(config)
 
 
 def test_a_policy_problem_is_told_where_the_policy_stands(config: Path, base: Path) -> None:

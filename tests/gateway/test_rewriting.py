@@ -14,7 +14,7 @@ from ztproxy.wire.target import is_plain
 
 OURS = b"app.example:8443"
 OWN = frozenset({"inside.example:8080", "inside.example", "10.0.0.7:8080"})
-HOSTS = frozenset({"inside.example", "10.0.0.7"})
+HOSTS = frozenset({"inside.example", "app.internal", "10.0.0.7"})
 
 
 def rewrite(outer: str = "/", inner: str = "/") -> Rewrite:
@@ -128,7 +128,8 @@ def test_no_swap_makes_a_redirect_to_somebody_else(value: bytes) -> None:
         (APP, b"__Host-a=b; Path=/; Secure", b"__Host-a=b; Path=/; Secure"),
         (APP, b"a=b; Domain=inside.example; Secure", b"a=b; Secure"),
         (APP, b"a=b; DOMAIN=.Inside.Example", b"a=b"),
-        (APP, b"a=b; domain=example", b"a=b"),
+        (APP, b"a=b; domain=example", b"a=b; domain=example"),  # our host belongs to it, too
+        (APP, b"a=b; domain=internal", b"a=b"),
         (APP, b"a=b; Domain=10.0.0.7", b"a=b"),
         (APP, b"a=b; Domain=app.example", b"a=b; Domain=app.example"),
         (APP, b"a=b; Domain=side.example", b"a=b; Domain=side.example"),

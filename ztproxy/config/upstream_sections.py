@@ -98,7 +98,7 @@ class Health(Section):
     counts, redirects are not followed, and nobody's identity is in it."""
 
     path: PlainPath
-    """Path to ask for, by GET."""
+    """Path to ask for, by GET, as the upstream knows it."""
     interval: Milliseconds = 10_000
     """Time between two questions, give or take a tenth."""
     timeout: Milliseconds = 2_000

@@ -6,7 +6,7 @@ a path that can be read in one way only stays such a path.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from msgspec.structs import replace
@@ -113,7 +113,7 @@ def set_cookie(rewrite: Rewrite, value: bytes, authority: bytes) -> bytes:
     for attribute in attributes:
         name, _, text = attribute.partition(b"=")
         name, text = name.strip(b" \t").lower(), text.strip(b" \t")
-        if name == b"domain" and _is_inside(rewrite, text.lstrip(b".").lower().decode("latin-1")):
+        if name == b"domain" and _is_theirs(rewrite, text.lstrip(b".").lower(), authority):
             continue
         if name == b"path" and not pinned:
             attribute = b" Path=" + _cookie_path(rewrite, text)
@@ -121,9 +121,14 @@ def set_cookie(rewrite: Rewrite, value: bytes, authority: bytes) -> bytes:
     return b";".join(kept)
 
 
-def _is_inside(rewrite: Rewrite, domain: str) -> bool:
-    """Tell whether a domain is the upstream's, or one that it belongs to."""
-    return any(host == domain or host.endswith(f".{domain}") for host in rewrite.hosts)
+def _is_theirs(rewrite: Rewrite, domain: bytes, authority: bytes) -> bool:
+    """Tell whether a domain is the upstream's, or one that it belongs to, and our host does not."""
+    names = [host.encode("ascii") for host in rewrite.hosts]
+    return _is_inside(names, domain) and not _is_inside([authority.partition(b":")[0]], domain)
+
+
+def _is_inside(hosts: Iterable[bytes], domain: bytes) -> bool:
+    return any(host == domain or host.endswith(b"." + domain) for host in hosts)
 
 
 def _cookie_path(rewrite: Rewrite, path: bytes) -> bytes:
