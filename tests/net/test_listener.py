@@ -324,6 +324,21 @@ async def test_a_source_in_a_hurry_is_turned_away(site: Open, authority: Authori
     await here.empty()
 
 
+async def test_a_source_above_its_rate_waits_for_its_turn(site: Open, authority: Authority) -> None:
+    here = await site(handshakes_per_source=Rate(5.0, 1))
+    begin = asyncio.get_running_loop().time()
+    for _ in range(3):
+        assert await here.connect(authority.trust()) == "open.example -"
+    assert asyncio.get_running_loop().time() - begin > 0.35
+    reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+    await asyncio.sleep(0.05)
+    here.listener.stop()  # whoever waits is dropped, too
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+    await here.empty()
+    assert here.counters.handshakes == ["stopping"]
+
+
 async def test_handshakes_under_way_are_bounded_by_source(site: Open, authority: Authority) -> None:
     here = await site(handshaking_per_source=2)
     assert await here.connect(authority.trust()) == "open.example -"  # what is over does not count

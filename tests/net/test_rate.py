@@ -43,6 +43,20 @@ def test_who_waits_as_long_as_told_is_served(rate: Rate, steps: list[float]) -> 
             assert not bucket.take(now)
 
 
+@given(RATES, STEPS)
+def test_reserved_tokens_come_no_faster_than_the_rate(rate: Rate, steps: list[float]) -> None:
+    bucket, now, due = Bucket(rate, 0.0), 0.0, []
+    for step in steps:
+        now += step
+        wait = bucket.reserve(now, 2.0)
+        if wait <= 2.0:
+            due.append(now + wait)
+    assert due == sorted(due)
+    for first, start in enumerate(due):
+        for last in range(first, len(due)):
+            assert last - first + 1 <= rate.burst + rate.per_second * (due[last] - start) + 1e-6
+
+
 @given(RATES)
 def test_a_clock_that_goes_back_gives_nothing(rate: Rate) -> None:
     bucket = Bucket(rate, 1000.0)

@@ -23,12 +23,14 @@ def visit(sources: Sources, ip: str, now: float = 0.0) -> None:
 
 
 def test_a_source_that_leaves_and_returns_gets_no_new_tokens() -> None:
-    sources = Sources(Bounds(handshakes_per_source=Rate(1.0, 2)), 0.0)
+    sources = Sources(Bounds(handshakes_per_source=Rate(0.25, 2)), 0.0)
     visit(sources, ONE)
     visit(sources, ONE)
-    assert sources.admit(ONE, 0.5) == "too-fast"
-    visit(sources, OTHER, 0.5)
-    visit(sources, ONE, 1.0)
+    assert sources.admit(ONE, 1.0) == "too-fast"
+    visit(sources, OTHER, 1.0)
+    source = come(sources, ONE, 2.5)
+    assert source.delay == 1.5
+    assert sources.admit(ONE, 2.5) == "too-fast"
 
 
 def test_addresses_of_one_network_are_one_source() -> None:

@@ -249,8 +249,8 @@ class Limits(Section):
     """Connections of one worker from one source: an address, or an IPv6 network (/64)."""
     handshakes: Pace = rate("500/s burst 1000")
     """TLS handshakes of one worker. Who comes above it waits, unless its source is above its own rate."""
-    handshakes_per_source: Pace = rate("50/s burst 200")
-    """TLS handshakes from one source. What is above it is closed unanswered."""
+    handshakes_per_source: Pace = rate("50/s burst 50")
+    """TLS handshakes from one source. What is above it waits up to two seconds or is closed unanswered."""
     handshaking: Count = 1000
     """TLS handshakes of one worker under way at once."""
     handshaking_per_source: Count = 64

@@ -26,7 +26,7 @@ BATCH: Final = 64  # accepted per turn of the loop
 BACK_OFF: Final = 0.5  # seconds without accepting when the process or machine is out of something
 #: Bytes the kernel may hold besides what is on the way. It would take megabytes for a client that reads
 #: nothing, and we would encrypt them: a few hundred such clients cost all others seconds (tcp(7)).
-UNSENT: Final = 512 << 10
+UNSENT: Final = 128 << 10
 _TLS_READ: Final = 256 << 10  # bytes of the buffer that asyncio and uvloop read TLS into
 _OUT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -192,7 +192,11 @@ class Listener:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._tally.connections_opened()
-        _Hello(self, sock, source, ip, port).look()
+        hello = _Hello(self, sock, source, ip, port)
+        if source.delay:
+            hello.look_in(source.delay)
+        else:
+            hello.look()
 
     def _gone(self, source: Source) -> None:
         self.sources.gone(source)
@@ -255,7 +259,17 @@ class Listener:
 class _Hello:
     """A connection that has not said yet which server it wants."""
 
-    __slots__ = ("_ip", "_listener", "_port", "_seen", "_sock", "_source", "_waiting", "deadline")
+    __slots__ = (
+        "_delayed",
+        "_ip",
+        "_listener",
+        "_port",
+        "_seen",
+        "_sock",
+        "_source",
+        "_waiting",
+        "deadline",
+    )
 
     def __init__(self, listener: Listener, sock: socket.socket, source: Source, ip: str, port: int) -> None:
         self._listener = listener
@@ -263,9 +277,21 @@ class _Hello:
         self._source = source
         self._ip = ip
         self._port = port
+        self._delayed: asyncio.TimerHandle | None = None
         self._waiting = False
         self._seen = 0
         self.deadline = 0.0
+
+    def look_in(self, seconds: float) -> None:
+        """Look when it is the turn of this source."""
+        self._listener.watch(self)
+        self.deadline += seconds
+        self._delayed = asyncio.get_running_loop().call_later(seconds, self._look_now)
+
+    def _look_now(self) -> None:
+        self._delayed = None
+        self._listener.forget(self)
+        self.look()
 
     def look(self) -> None:
         """Peek at what has arrived; go on when the server name is known."""
@@ -323,6 +349,10 @@ class _Hello:
             self._listener.watch(self)
 
     def _release(self) -> None:
+        if self._delayed is not None:
+            self._delayed.cancel()
+            self._delayed = None
+            self._listener.forget(self)
         if self._waiting:
             self._waiting = False
             asyncio.get_running_loop().remove_reader(self._sock)

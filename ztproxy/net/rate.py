@@ -33,6 +33,13 @@ class Bucket:
             return 0.0
         return self._missing()
 
+    def reserve(self, now: float, patience: float) -> float:
+        """Take a token that may come later; return in how many seconds, more than `patience` for never."""
+        wait = self.wait(now)
+        if wait <= patience:
+            self._left -= 1.0
+        return wait
+
     def wait(self, now: float) -> float:
         """Return the seconds until there is a token, 0.0 when there is one."""
         if now > self._at:

@@ -1,8 +1,9 @@
 """Who is connected, or was lately: the bounds that hold before TLS, per source and for all together.
 
 Kept by `net.listener`, which asks for every connection it could accept. A source is an address or IPv6 /64.
-A source that asks too much is turned away; when all sources together ask too much nobody is, the kernel's
-backlog lets them wait. O(1) for each call, and never more sources than connections and `REMEMBERED`.
+A source that asks too much has to wait a little, then is turned away; when all sources together ask too much
+nobody is, the kernel's backlog lets them wait. O(1) for each call; never more sources than connections and
+`REMEMBERED`.
 """
 
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from ztproxy.model.quota import Rate
 from ztproxy.net.rate import Bucket, source_of
 
 REMEMBERED: Final = 10_000  # sources without a connection
+PATIENCE: Final = 2.0  # seconds that a source may have to wait for a handshake
 CROWDED: Final = 0.05  # seconds until somebody's handshake may be over
 
 
@@ -32,7 +34,7 @@ class Bounds(Struct, frozen=True):
 class Source:
     """One source, shared by its connections."""
 
-    __slots__ = ("connections", "greetings", "handshaking", "name", "requests")
+    __slots__ = ("connections", "delay", "greetings", "handshaking", "name", "requests")
 
     greetings: Bucket | None  # tokens for its handshakes; None without a bound
     requests: Bucket | None  # and for its requests
@@ -41,6 +43,7 @@ class Source:
         self.name = name
         self.connections = 0
         self.handshaking = 0
+        self.delay = 0.0  # seconds that the connection admitted last has to wait for its handshake
         self.bind(bounds, now)
 
     def bind(self, bounds: Bounds, now: float) -> None:
@@ -91,6 +94,7 @@ class Sources:
             self._greetings.take(now)
         self._lately.pop(source.name, None)
         self._here[source.name] = source
+        source.delay = source.greetings.reserve(now, PATIENCE) if source.greetings is not None else 0.0
         source.connections += 1
         source.handshaking += 1
         self.connections += 1
@@ -115,7 +119,7 @@ class Sources:
             return "too-many-from-source"
         if source.handshaking >= self.bounds.handshaking_per_source:
             return "too-many-handshakes"
-        if source.greetings is not None and source.greetings.take(now):
+        if source.greetings is not None and source.greetings.wait(now) > PATIENCE:
             return "too-fast"
         return ""
 
