@@ -41,6 +41,7 @@ state: state
 drain: 5s
 tls: {{certificates: [{{cert: server.pem, key: "file:server.key"}}]}}
 portal: {{host: portal.localhost}}
+limits: {{handshakes_per_source: 5000/s burst 5000, requests_per_source: 50000/s burst 50000}}
 telemetry: {{listen: "127.0.0.1:{metrics}"}}
 policy: {{files: [policies/*.cedar], tests: [policies/*.tests.yaml]}}
 routes:

@@ -233,6 +233,18 @@ async def test_an_upgrade_under_load_refuses_and_fails_nobody(node: Node) -> Non
     assert (await cli(node, "reload")).returncode == 0
 
 
+async def test_an_upgrade_to_other_policies_leaves_nothing_open_that_they_did_not_permit(node: Node) -> None:
+    async with websocket(node) as opened:
+        assert await echoes(opened, "before")
+        node.policy.write_text(without_websockets())
+        assert (await cli(node, "upgrade")).returncode == 0
+        closed = await opened.receive(timeout=3)  # long before `drain`
+        assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, GOING_AWAY)
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        async with websocket(node):
+            pass
+
+
 async def test_an_upgrade_that_fails_leaves_everything_as_it_was(node: Node) -> None:
     """The new program's workers never get ready: here, because something is in the way of their journals."""
     workers = node.children("service.worker")
@@ -265,5 +277,17 @@ async def test_stopping_lets_requests_under_way_finish(node: Node) -> None:
             node.process.send_signal(signal.SIGTERM)
             assert (await slow.text()).count("part") == 25
         closed = await opened.receive(timeout=20)
+        assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, GOING_AWAY)
+    assert await asyncio.to_thread(node.process.wait, 20) == 0
+
+
+async def test_who_asks_twice_does_not_wait_for_others(node: Node) -> None:
+    node.config.write_text(node.config.read_text().replace("drain: 5s", "drain: 1h"))
+    assert (await cli(node, "reload")).returncode == 0
+    async with websocket(node) as opened:
+        node.process.send_signal(signal.SIGTERM)
+        assert await echoes(opened, "still here")
+        node.process.send_signal(signal.SIGTERM)
+        closed = await opened.receive(timeout=10)
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, GOING_AWAY)
     assert await asyncio.to_thread(node.process.wait, 20) == 0

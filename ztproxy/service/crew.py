@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,9 @@ log = logging.getLogger("ztproxy.supervisor")
 STOP_TIMEOUT: Final = 15.0  # seconds for a child to end by itself, besides the time to drain
 STEADY: Final = 10.0  # seconds of life after which a death is no longer "right after the start"
 LONGEST_PAUSE: Final = 5.0  # seconds between restarts at the most
+
+FAILURES: Final = 3  # children in a row that end at once: the next one would, too
+LOOK: Final = 0.2  # seconds
 
 _numbers: Final = count(1)
 
@@ -82,6 +86,7 @@ class Post:
         self.program = program
         self.child: Child | None = None
         self.ready = asyncio.Event()  # as soon as the child has said so, until it ends
+        self.failures = 0  # children in a row that ended without having been ready
         self._configuration = configuration
         self._hear = hear
         self._stop = asyncio.Event()
@@ -154,6 +159,7 @@ class Post:
         listening.cancel()
         await asyncio.wait({listening})
         child.orders.close()
+        self.failures = 0 if self.ready.is_set() else self.failures + 1
         self.child = None
         self.ready.clear()
         for answer in self._asked.values():
@@ -209,7 +215,10 @@ class Crew:
         try:
             async with asyncio.timeout(patience):
                 for post in posts:
-                    await post.ready.wait()
+                    while not post.ready.is_set():
+                        if post.failures >= FAILURES:
+                            return f"{post.program.name} ended {post.failures} times; see the log"
+                        await _within(post.ready, LOOK)
         except TimeoutError:
             return f"{post.program.name} was not ready within {patience:.0f} seconds; see the log"
         return ""
@@ -250,3 +259,8 @@ class Crew:
         """End a child at once; another one takes its place."""
         if post.child is not None:
             post.child.send(signal.SIGKILL)
+
+
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
