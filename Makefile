@@ -8,13 +8,17 @@ SHELL := /bin/bash
 DIR = demo
 PORT = 8443
 
+# Parts of `make bench`, separated by commas; empty is all of them.
+ONLY =
+
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test test-quick test-scenarios lint format install clean
+.PHONY: help demo test test-quick test-scenarios bench bench-quick lint format install clean
 
 help:
 	@echo "make demo [DIR=demo] [PORT=8443]   everything at once on loopback; Ctrl-C stops it"
 	@echo "make test                          all tests (test-quick and test-scenarios one by one)"
+	@echo "make bench [ONLY=part,part]        what it costs, beside nginx, Envoy and others (bench-quick: 50 s)"
 	@echo "make lint                          formatting, rules, types, floors"
 	@echo "make format                        put the formatting right"
 	@echo "make install                       a virtual environment in .venv with everything for development"
@@ -43,6 +47,18 @@ test-scenarios:
 	@scripts/venv apps
 	@scripts/test scenarios
 
+bench:
+	@scripts/packages bench
+	@scripts/venv demo
+	@scripts/venv bench
+	@$(PYTHON) -m bench.run --only "$(ONLY)"
+
+bench-quick:
+	@scripts/packages bench
+	@scripts/venv demo
+	@scripts/venv bench
+	@$(PYTHON) -m bench.quick
+
 lint:
 	@scripts/packages lint
 	@scripts/venv dev
@@ -59,6 +75,6 @@ install:
 	@scripts/venv dev
 
 clean:
-	@rm -rf .venv .venv-apps .cache build dist demo
+	@rm -rf .venv .venv-apps .venv-bench .venv-autobahn .cache build dist demo
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -69,6 +69,9 @@ class Contest:
         """Give each proxy a turn."""
         for runner in turns(self.runners, number):
             self._try(runner, lambda runner=runner: self._turn(runner))
+        told = ((runner.name, self.results[runner.name][-1]) for runner in self.runners)
+        line = ", ".join(f"{name} {turn.rate:.0f}/s {turn.cpu_us:.0f} µs" for name, turn in told)
+        print(f"  round {number + 1}: {line}", flush=True)
 
     def finished(self) -> "Contest":
         """Return it without those that failed on the way: rounds must match."""

@@ -49,6 +49,7 @@ ROUTE = """
   from: "https://localhost/app{number}/"
   to: "http://127.0.0.1:{app}"
   client_certificate: off
+  {more}
 """
 MTLS_ROUTE = """
 - name: machines
@@ -82,6 +83,8 @@ class Variant:
     upstream: int = 0  # another application than the one of 1 KiB
     limits: str = LIMITS  # "": as ztproxy comes
     pinned: bool = True  # False: the workers may use both cores
+    route: str = ""  # one more line in each route
+    probe: bool = True  # False: the application answers no GET
 
 
 def cookies(count: int) -> list[str]:
@@ -159,7 +162,9 @@ class Ztproxy:
     def _configure(self) -> None:
         ground, variant = self.ground, self.variant
         app = variant.upstream or ground.app
-        routes = "".join(ROUTE.format(number=number, app=app) for number in range(variant.routes))
+        routes = "".join(
+            ROUTE.format(number=number, app=app, more=variant.route) for number in range(variant.routes)
+        )
         routes += MTLS_ROUTE.format(app=app)
         (self.folder / "bench.cedar").write_text(policies.text(variant.routes) + MTLS_POLICY)
         (self.folder / "ztproxy.yaml").write_text(
@@ -187,6 +192,8 @@ class Ztproxy:
                 time.sleep(0.1)
             if not Path(f"/proc/{self.pid}/task").exists():
                 break
+        if not self.variant.probe:
+            return
         try:
             self.ground.wait_for(self.port, tls=True, seconds=10)
         except TimeoutError as error:
