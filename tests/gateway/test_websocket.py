@@ -98,7 +98,16 @@ async def test_an_upstream_that_vanishes_is_a_failure(open_stage: Stage) -> None
     stage.upstream.lose(ConnectionResetError())
     await stage.turn()
     assert stage.ledger.records[0].end == "upstream-failed"
-    assert stage.client.take().startswith(b"\x88\x02\x03\xe9")
+    assert (stage.client.take(), stage.client.ended) == (b"", "close")  # a close frame would be our invention
+
+
+async def test_an_upstream_that_closes_without_a_word_is_passed_on_as_such(open_stage: Stage) -> None:
+    stage = open_stage
+    await stage.answers(HELLO)
+    stage.upstream.lose()
+    await stage.turn()
+    assert stage.ledger.records[0].end == "upstream-failed"
+    assert (stage.client.take(), stage.client.ended) == (HELLO, "close")
 
 
 async def test_a_client_that_vanishes(open_stage: Stage) -> None:

@@ -78,7 +78,11 @@ class Tunnel:
         raise AssertionError("a response after an upgrade")
 
     def received(self, body: bytes, ended: bool) -> None:
-        """Bytes for the client; with `ended`, the upstream has closed in good order."""
+        """Bytes for the client; with `ended`, the upstream has closed its connection.
+
+        Of a WebSocket without a close frame the client sees just that, as it would without us: we put no word
+        into an application's mouth.
+        """
         self._to_client += len(body)
         if self._frames is not None:
             self._frames.feed(body)
@@ -87,16 +91,21 @@ class Tunnel:
         if not ended:
             self._client.wait_until(self._idle)
         elif self._frames is None or self._frames.closing:
-            self._end()
+            self._end("complete")
         else:
-            self._finish("upstream-failed", GOING_AWAY, "")
+            self._end("upstream-failed")
 
     def failed(self, code: str, flaw: str = "") -> None:
-        """The upstream's connection is gone; a WebSocket that was closing has ended well all the same."""
-        if self._frames is not None and self._frames.closing:
-            self._end()
+        """The upstream's connection is gone.
+
+        A WebSocket that was closing has ended well all the same. Of another one the client still gets what
+        came before: its frames say whether that is whole. Other protocols may not, so a reset is passed on.
+        """
+        if self._frames is None:
+            self._settle("upstream-failed")
+            self._client.abort()
         else:
-            self._finish("upstream-failed", GOING_AWAY, "")
+            self._end("complete" if self._frames.closing else "upstream-failed")
 
     def flow(self, full: bool) -> None:
         """The upstream takes no more bytes for now, or takes bytes again."""
@@ -104,9 +113,9 @@ class Tunnel:
 
     # ------------------------------------------------------------------ ending
 
-    def _end(self) -> None:
+    def _end(self, end: str) -> None:
         """All is said."""
-        if self._settle("complete"):
+        if self._settle(end):
             self._client.close()
         else:
             self._client.abort()
