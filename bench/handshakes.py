@@ -72,9 +72,13 @@ def measure(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
         contest.warm_up(2)
         for number in range(rounds):
             contest.round(number)
-        result[mode] = table(contest.finished(), "ztproxy")
+        rows = table(contest.finished(), "ztproxy")
+        for row in rows:
+            if isinstance(cpu := row.get("CPU µs"), float) and cpu:
+                row["per core"] = round(1e6 / cpu)
+        result[mode] = rows
     result["notes"] = [
-        "A connection is a handshake and one request; CPU µs are the server's for both.",
+        "A connection is a handshake and one request: so is CPU µs. `per core`: as many as fill a core.",
         "ztproxy resumes no session: one that is resumed carries a certificate that was checked earlier. "
         "Under `resumed` it does a full handshake, nginx a resumed one.",
     ]

@@ -57,7 +57,7 @@ def main() -> None:
         if contest.failed:
             sys.exit(f"failed: {contest.failed}")
         ground.stop(product.pid)
-        print(product.demand_records(contest.asked["ztproxy"]))
+        print(product.demand_records(contest.answered["ztproxy"]))
         print(report.render("requests", {"64 connections": table(contest, "ztproxy")}))
     print(f"{time.monotonic() - begin:.1f} s in all")
     sys.stdout.flush()

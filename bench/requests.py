@@ -57,7 +57,7 @@ class Contest:
     ramp: float = RAMP
     loads: dict[str, Load] = field(default_factory=dict)
     results: dict[str, list[Turn]] = field(default_factory=dict)
-    asked: dict[str, int] = field(default_factory=dict)  # all requests so far, warming up included
+    answered: dict[str, int] = field(default_factory=dict)  # all answers so far, warming up included
     failed: dict[str, str] = field(default_factory=dict)
 
     def warm_up(self, seconds: int = 1) -> None:
@@ -89,20 +89,23 @@ class Contest:
 
     def _try(self, runner: Running, act: Callable[[], None]) -> None:
         """A proxy that fails is out; the others go on."""
-        before = self.arrived()
         try:
             act()
         except Exception as error:  # noqa: BLE001 - whatever it was, it is told in the table
             self.failed[runner.name] = str(error).strip()[-300:] or type(error).__name__
             self.runners.remove(runner)
-        self.asked[runner.name] = self.asked.get(runner.name, 0) + self.arrived() - before
 
     def _start(self, runner: Running, seconds: int) -> subprocess.Popen[str]:
         load = self.loads.get(runner.name, self.load)
         return load.start(runner.port, self.connections, seconds)
 
+    def _finish(self, runner: Running, load: subprocess.Popen[str]) -> Answered:
+        seen = finish(load)
+        self.answered[runner.name] = self.answered.get(runner.name, 0) + seen.requests
+        return seen
+
     def _warm(self, runner: Running, seconds: int) -> None:
-        finish(self._start(runner, seconds))
+        self._finish(runner, self._start(runner, seconds))
         runner.settle()
 
     def _turn(self, runner: Running) -> None:
@@ -116,7 +119,9 @@ class Contest:
         took, count = time.monotonic() - begin, self.arrived() - first
         used = {part: cpu_seconds(found) - cpu[part] for part, found in pids.items()}
         busy = [busy_seconds(PROXY_CORE) - cores[0], busy_seconds(LOAD_CORE) - cores[1]]
-        seen = _answers(load, count)
+        seen = self._finish(runner, load)
+        if not count:
+            raise RuntimeError("nothing arrived within the window")
         self.results.setdefault(runner.name, []).append(
             Turn(
                 rate=count / took,
@@ -128,13 +133,6 @@ class Contest:
             )
         )
         runner.settle()
-
-
-def _answers(load: subprocess.Popen[str], count: int) -> Answered:
-    seen = finish(load)
-    if not count:
-        raise RuntimeError("nothing arrived within the window")
-    return seen
 
 
 def table(contest: Contest, ours: str) -> list[dict[str, object]]:

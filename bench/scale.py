@@ -53,7 +53,7 @@ def _contest(
         ground.stop(product.pid)
     rows = table(contest.finished(), first)
     for product in products:
-        product.demand_records(contest.asked[product.variant.name])
+        product.demand_records(contest.answered[product.variant.name])
     return rows
 
 

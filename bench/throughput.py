@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from bench.ground import Ground
 from bench.load import Load, app_paths
 from bench.products import Running, bare, caddy, envoy, haproxy, nginx, traefik
-from bench.products.ztproxy import Variant, Ztproxy
+from bench.products.ztproxy import RecordsMissing, Variant, Ztproxy
 from bench.requests import Contest, table
 
 Starter = Callable[[Ground], Running]
@@ -44,8 +44,7 @@ def few(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
     """Return the table with 64 connections, and what decision and record cost."""
     products = [Ztproxy(ground, Variant())]
     products.append(Ztproxy(ground, Variant("ztproxy-control-apart", control_apart=True)))
-    contest, failed = _contest(ground, products, FEW, 64, rounds, seconds)
-    result: dict[str, object] = {"64 connections": [*table(contest, "ztproxy"), *failed], "notes": NOTES}
+    contest, result = _contest(ground, products, FEW, 64, rounds, seconds)
     if "ztproxy-bare" in contest.results:
         apart = contest.middle("ztproxy-control-apart", lambda turn: turn.cpu["workers"])
         alone = contest.middle("ztproxy-bare", lambda turn: turn.cpu_us)
@@ -58,8 +57,7 @@ def few(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
 def many(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
     """Return the table with 1,000 connections."""
     products = [Ztproxy(ground, Variant())]
-    contest, failed = _contest(ground, products, MANY, 1000, rounds, seconds + 1)
-    return {"1000 connections": [*table(contest, "ztproxy"), *failed], "notes": NOTES}
+    return _contest(ground, products, MANY, 1000, rounds, seconds + 1)[1]
 
 
 def _contest(
@@ -69,8 +67,9 @@ def _contest(
     connections: int,
     rounds: int,
     seconds: int,
-) -> tuple[Contest, list[dict[str, object]]]:
-    runners, failed = [product.running() for product in products], []
+) -> tuple[Contest, dict[str, object]]:
+    runners = [product.running() for product in products]
+    failed: list[dict[str, object]] = []
     for number, starter in enumerate(starters):
         try:
             runners.insert(number // 2, starter(ground))  # ours stands in the middle of the round
@@ -83,8 +82,13 @@ def _contest(
     contest.warm_up(1 if connections < 100 else 3)
     for number in range(rounds):
         contest.round(number)
+    result: dict[str, object] = {}
     for product in products:
         ground.stop(product.pid)
-        said = product.demand_records(contest.asked[product.variant.name])
-        print(f"{product.variant.name}: {said}", flush=True)
-    return contest.finished(), failed
+        name = product.variant.name
+        try:
+            result[f"records of {name}"] = product.demand_records(contest.answered.get(name, 0))
+        except RecordsMissing as error:
+            result["failed"] = str(error)
+    rows = [*table(contest.finished(), "ztproxy"), *failed]
+    return contest, {f"{connections} connections": rows, **result, "notes": NOTES}
