@@ -86,7 +86,6 @@ def _quoted(words: Sequence[str]) -> str:
     return ", ".join(f'"{word}"' for word in words)
 
 
-def app_paths(routes: int, most: int = 50) -> list[str]:
-    """Return a path on each of at most `most` routes, spread over all of them."""
-    step = max(1, routes // most)
-    return [f"/app{number}/tickets/42" for number in range(0, routes, step)][:most]
+def app_paths(routes: int, count: int = 50) -> list[str]:
+    """Return that many paths, all different, spread over all routes."""
+    return [f"/app{number * routes // count}/tickets/{number}" for number in range(count)]

@@ -2,7 +2,6 @@
 
 import json
 import time
-from statistics import median
 
 from bench.ground import HOST, Ground
 from bench.handshakes import client
@@ -24,23 +23,21 @@ def measure(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
         caddy.plain(ground),
     ]
     seen: dict[str, list[float]] = {runner.name: [] for runner in runners}
+    before = {}
     for runner in runners:
         _hold(ground, runner, WARM)
+        before[runner.name] = memory_kib(_pids(runner))
     for number in range(rounds):
         for runner in turns(runners, number):
-            seen[runner.name].append(_hold(ground, runner, CONNECTIONS))
-    rows = [
-        {"proxy": name, "KiB each": round(grown[0], 1), "again": [round(one, 1) for one in grown[1:]]}
-        for name, grown in seen.items()
-    ]
-    note = f"{CONNECTIONS} connections; the first time, and what is added when as many come again later."
-    return {"idle": rows, "KiB ztproxy": round(median(seen["ztproxy"][:1]), 1), "notes": [note]}
+            held = _hold(ground, runner, CONNECTIONS) - before[runner.name]
+            seen[runner.name].append(round(held / CONNECTIONS, 1))
+    rows = [{"proxy": name, "KiB each": held[0], "again": held[1:]} for name, held in seen.items()]
+    note = f"{CONNECTIONS} connections, over what was resident before the first; then as many anew."
+    return {"idle": rows, "notes": [note]}
 
 
-def _hold(ground: Ground, runner: Running, count: int) -> float:
-    """Return KiB of growth per connection."""
-    pids = [pid for found in runner.pids().values() for pid in found]
-    before = memory_kib(pids)
+def _hold(ground: Ground, runner: Running, count: int) -> int:
+    """Return KiB resident while so many connections are open."""
     holding = client(ground, "idle", "full", HOST, runner.port, count, 0)
     assert holding.stdout is not None and holding.stdin is not None
     line = holding.stdout.readline()
@@ -48,8 +45,12 @@ def _hold(ground: Ground, runner: Running, count: int) -> float:
         if json.loads(line or "{}").get("requests") != count:
             raise RuntimeError(f"{runner.name}: {line}{holding.stdout.read()}")
         time.sleep(1.5)
-        return (memory_kib(pids) - before) / count
+        return memory_kib(_pids(runner))
     finally:
         holding.stdin.close()
         holding.wait(30)
         time.sleep(0.5)
+
+
+def _pids(runner: Running) -> list[int]:
+    return [pid for found in runner.pids().values() for pid in found]

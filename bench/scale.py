@@ -28,7 +28,8 @@ def measure(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
         "notes": [
             "`ratio` is the first line's requests/s over this line's: above 1 means slower than the first.",
             "Two workers share core 0 with control; `two-workers-two-cores` may use both, beside the load.",
-            f"Of many sessions {USED} ask in turn. Each route has {RULES_EACH} rules; 50 are asked for.",
+            f"Of many sessions {USED} ask. Each route has {RULES_EACH} rules; 50 at most are asked for.",
+            "Each line of a table asks as many different requests as the others.",
         ],
     }
 
@@ -62,6 +63,6 @@ def _load(ground: Ground, variant: Variant) -> Load:
     return Load(
         ground,
         f"load-{variant.name}",
-        paths=app_paths(variant.routes),
+        paths=app_paths(variant.routes, 50 if variant.sessions == 1 else USED),
         cookies=known[:: max(1, len(known) // USED)][:USED],
     )

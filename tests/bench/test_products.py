@@ -22,10 +22,11 @@ def test_fifty_routes_have_two_hundred_rules_that_load():
 
 
 def test_paths_are_spread_over_all_routes():
-    assert app_paths(1) == ["/app0/tickets/42"]
-    assert len(set(app_paths(50))) == 50
-    many = app_paths(2000)
-    assert len(many) == 50 and many[-1] == "/app1960/tickets/42"
+    for routes in (1, 50, 2000):
+        paths = app_paths(routes)
+        assert len(set(paths)) == 50
+        assert len({path.split("/")[1] for path in paths}) == min(routes, 50)
+    assert app_paths(2000)[-1] == "/app1960/tickets/49"
 
 
 async def test_the_store_holds_who_signed_in(tmp_path: Path):
