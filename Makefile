@@ -13,12 +13,13 @@ ONLY =
 
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test test-quick test-scenarios bench bench-quick lint format install clean
+.PHONY: help demo test test-quick test-scenarios bench bench-quick wheel lint format install clean
 
 help:
 	@echo "make demo [DIR=demo] [PORT=8443]   everything at once on loopback; Ctrl-C stops it"
 	@echo "make test                          all tests (test-quick and test-scenarios one by one)"
 	@echo "make bench [ONLY=part,part]        what it costs, beside nginx, Envoy and others (bench-quick: 50 s)"
+	@echo "make wheel                         a wheel with the hot path compiled, in dist"
 	@echo "make lint                          formatting, rules, types, floors"
 	@echo "make format                        put the formatting right"
 	@echo "make install                       a virtual environment in .venv with everything for development"
@@ -49,14 +50,22 @@ test-scenarios:
 
 bench:
 	@scripts/packages bench
-	@scripts/venv demo
+	@scripts/venv dev
 	@scripts/venv bench
+	@scripts/compile || echo "ztproxy is measured as plain Python."
 	@$(PYTHON) -m bench.run --only "$(ONLY)"
+
+wheel:
+	@scripts/packages compile
+	@scripts/venv dev
+	@scripts/compile
+	@ls dist/*.whl
 
 bench-quick:
 	@scripts/packages bench
-	@scripts/venv demo
+	@scripts/venv dev
 	@scripts/venv bench
+	@scripts/compile || echo "ztproxy is measured as plain Python."
 	@$(PYTHON) -m bench.quick
 
 lint:

@@ -19,6 +19,11 @@ from typing import Self
 
 from bench.machine import LOAD_CORE, PROXY_CORE, family, free_port
 
+SOURCE = Path(__file__).resolve().parent.parent
+COMPILED = SOURCE / "build" / "compiled"
+#: Where programs under test find ztproxy: compiled where it is, else as it stands here.
+PATH = os.pathsep.join(map(str, (COMPILED, SOURCE) if COMPILED.is_dir() else (SOURCE,)))
+
 HOST = "localhost"  # wrk sends the host of its address as server name
 MTLS_HOST = "mtls.localhost"
 COOKIE = "b" * 43
@@ -122,7 +127,8 @@ class Ground:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **env},
+                cwd=self.root,  # not where the source lies: Python would prefer it
+                env={**os.environ, "PYTHONPATH": PATH, **env},
             )
         self._running[process.pid] = process
         return process.pid
@@ -233,3 +239,8 @@ class Counter:
 def python() -> str:
     """Return the interpreter that runs ztproxy here."""
     return sys.executable
+
+
+def is_compiled() -> bool:
+    """Tell whether the product under test is the wheel that `scripts/compile` laid out, or plain source."""
+    return COMPILED.is_dir()

@@ -17,6 +17,7 @@ from ztproxy.policy.operators import BINARY, READING, UNARY
 from ztproxy.policy.values import (
     LONG_MAX,
     LONG_MIN,
+    STEP,
     CedarSet,
     Datetime,
     Duration,
@@ -109,7 +110,8 @@ def _attributes_of(node: pst.Expr) -> int | None:
 def _attribute(node: pst.GetAttr) -> Code:
     place, names = _path(node)
     if place is not None:
-        return Code(_read_along(place, names))
+        read_along = _read_along(place, names)
+        return Code(_of_principal(names, read_along) if _has_paths(place, names) else read_along)
     base, name, read = compiled(node.base).run, node.attr, ops.attribute
     return Code(lambda e: read(base(e), name, e))
 
@@ -128,7 +130,7 @@ def _read_along(place: int, names: tuple[str, ...]) -> Evaluate:
     first, rest = names[0], names[1:]
 
     def of_variable(e: Env) -> Value:
-        value = e[place][first]  # type: ignore[call-overload, index]
+        value = e[place][first]
         return value if value is not UNKNOWN else known(value, first)
 
     def along(e: Env) -> Value:
@@ -140,6 +142,22 @@ def _read_along(place: int, names: tuple[str, ...]) -> Evaluate:
         return value
 
     return along if rest else of_variable
+
+
+def _has_paths(place: int, names: tuple[str, ...]) -> bool:
+    return place == _ATTRIBUTES["principal"] and not any(STEP in name for name in names)
+
+
+def _of_principal(names: tuple[str, ...], slowly: Evaluate) -> Evaluate:
+    """`principal.a.b` by one look-up; what is not there, or not known, the long way."""
+    path, unknown = STEP.join(names), UNKNOWN
+
+    def read(e: Env) -> Value:
+        paths: dict[str, Value] = e[9]
+        value = paths.get(path, unknown)
+        return value if value is not unknown else slowly(e)
+
+    return read
 
 
 def _has(node: pst.HasAttr) -> Code:
@@ -161,6 +179,8 @@ def _has(node: pst.HasAttr) -> Code:
 def _has_along(place: int, before: tuple[str, ...], names: tuple[str, ...], anything: Test) -> Test:
     """`principal.a has b` while all of it is there, the usual case; `anything` for everything else."""
     names = (*before, *names)
+    if _has_paths(place, names):
+        return _has_of_principal(names, anything)
 
     def has(e: Env) -> bool:
         value: Value = e[place]
@@ -169,6 +189,16 @@ def _has_along(place: int, before: tuple[str, ...], names: tuple[str, ...], anyt
                 return anything(e)
             value = value[name]
         return value is not UNKNOWN or anything(e)
+
+    return has
+
+
+def _has_of_principal(names: tuple[str, ...], anything: Test) -> Test:
+    path, unknown = STEP.join(names), UNKNOWN
+
+    def has(e: Env) -> bool:
+        paths: dict[str, Value] = e[9]
+        return paths.get(path, unknown) is not unknown or anything(e)
 
     return has
 

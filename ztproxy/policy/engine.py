@@ -31,7 +31,7 @@ ENGINES: Final[tuple[Engine, ...]] = ("compiled", "reference", "verify")
 
 #: Up to here the second opinion is asked about all policies, so that it checks the slicing too;
 #: in larger sets only about the slice, so that its cost does not grow with the set.
-WHOLE: Final = 256
+WHOLE: Final = 32
 
 #: One of 256 requests gets a second opinion: those whose id ends like this.
 SAMPLED: Final = "00"
@@ -191,6 +191,7 @@ class PolicySet:
             who.lineage,
             what.attributes,
             who,
+            who.paths,
         )
 
     def _second(self, part: Slice, env: Env, subject: Subject) -> Decision:

@@ -4,8 +4,7 @@ Called by the closures that `compile` makes. An operation returns a value or rai
 guesses, never converts, and never lets an unknown fact through.
 """
 
-from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ztproxy.model.subject import UNKNOWN
 from ztproxy.policy.literals import long
@@ -25,17 +24,18 @@ from ztproxy.policy.values import (
 )
 
 #: What a policy is evaluated in: principal, action, resource, context, known entities, attributes of the
-#: principal, the principal with its ancestors, attributes of the resource, the principal as an entity.
-Env: TypeAlias = tuple[
-    Uid, Uid, Uid, Record, Mapping[Uid, Entity], Record, frozenset[Uid], Record, Entity | None
-]
+#: principal, the principal with its ancestors, attributes of the resource, the principal as an entity, and
+#: its attributes by path (`values.Entity.paths`). Not typed one by one: compiled closures would unpack all
+#: of it at every step.
+Env: TypeAlias = tuple[Any, ...]
 
 _DAY: Final = 86_400_000
 
 
 def entity(uid: Uid, env: Env) -> Entity | None:
     """Return what is known of an entity; the principal comes first, it is different in each request."""
-    return env[8] if uid == env[0] else env[4].get(uid)
+    found: Entity | None = env[8] if uid == env[0] else env[4].get(uid)
+    return found
 
 
 def boolean(value: Value) -> bool:

@@ -182,6 +182,7 @@ def environment(
         lineage,
         what.attributes if what else _ABSENT,
         who,
+        who.paths if who else {},
     )
 
 

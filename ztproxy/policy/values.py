@@ -4,7 +4,7 @@ Used by every module of this room. Semantics are Cedar's, checked against its ow
 Two things are ours: `EvalError` for whatever Cedar calls an error, and UNKNOWN, which no operation accepts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
@@ -95,9 +95,23 @@ class Entity:
     ancestors: frozenset[Uid] = frozenset()
     tags: Record = field(default_factory=dict)
     lineage: frozenset[Uid] = field(init=False)  # itself and its ancestors
+    paths: dict[str, Value] = field(init=False, repr=False, compare=False)  # attributes within records, too
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lineage", self.ancestors | {self.uid})
+        object.__setattr__(self, "paths", dict(_paths(self.attributes, "")))
+
+
+#: Between the names of a path; no name of a path holds it.
+STEP: Final = "\0"
+
+
+def _paths(record: Record, before: str) -> Iterator[tuple[str, Value]]:
+    for name, value in record.items():
+        if STEP not in name:
+            yield before + name, value
+            if type(value) is dict:
+                yield from _paths(value, before + name + STEP)
 
 
 def key(value: Value) -> Any:
