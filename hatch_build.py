@@ -6,6 +6,7 @@ the product imports. Without the variable, and for editable installs, the wheel 
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ HOT = (
     *("policy/circumstances.py", "policy/compile.py", "policy/engine.py", "policy/operations.py"),
     *("policy/operators.py", "policy/program.py", "policy/routes.py", "policy/values.py"),
     *("trust/gather.py", "trust/memory.py"),
-    *("recording/journal.py", "telemetry/metrics.py", "crypto/ids.py"),
+    "recording/*.py",
+    *("telemetry/metrics.py", "crypto/ids.py"),
     *("net/clock.py", "net/rate.py", "net/sources.py", "net/wheel.py"),
 )
 
-#: Left as they are: their objects are referred to weakly, which compiled classes do not allow.
-PLAIN = ("gateway/quotas.py",)
+#: What compiled classes can not be: values of msgspec, and objects that others refer to weakly. Modules that
+#: define such stay as they are.
+_PLAIN = re.compile(r"^class \w+\(Struct\b|__weakref__", re.MULTILINE)
 
 
 class CompiledHotPath(BuildHookInterface):  # type: ignore[misc]  # hatchling is not there when mypy runs
@@ -51,8 +54,11 @@ def _compiled(root: Path, out: Path) -> list[Path]:
 
     package = root / "ztproxy"
     found = [path for pattern in HOT for path in sorted(package.glob(pattern))]
-    plain = {package / name for name in PLAIN}
-    sources = [str(path.relative_to(root)) for path in found if path.name != "__init__.py" and path not in plain]
+    sources = [
+        str(path.relative_to(root))
+        for path in found
+        if path.name != "__init__.py" and not _PLAIN.search(path.read_text())
+    ]
     before = Path.cwd()
     os.chdir(root)
     try:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from ztproxy.administrator.audit import MAX_TEXT, Audit, AuditUnavailable
 from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
-from ztproxy.recording.journal import JournalFull, JournalWriter, Position, read
+from ztproxy.recording.journal import JournalFull, JournalWriter, read
 from ztproxy.recording.line import parse_record
+from ztproxy.recording.position import Position
 
 
 class Kept:

@@ -7,7 +7,7 @@ from ztproxy.model.decision import Decision, Explanation, NearMiss, Refusal
 from ztproxy.model.request import AccessRequest, ClientCertificate, Context, Evidence
 from ztproxy.model.resource import Resource
 from ztproxy.model.subject import UNKNOWN, Device, Facts, Posture, Principal, Session
-from ztproxy.trust.gather import Caller
+from ztproxy.trust.caller import Caller
 
 NOW = 1_800_000_000_000
 PRINCIPAL = Principal(kind="User", id="t:carol", name="Carol", groups=("contractors",))

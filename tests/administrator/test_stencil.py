@@ -13,7 +13,7 @@ from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import AccessRequest, ClientCertificate, Context, Evidence
 from ztproxy.model.resource import Resource
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Device, Facts, Posture, Principal, Session
-from ztproxy.trust.gather import Caller
+from ztproxy.trust.caller import Caller
 
 NOW = 1_800_000_000_000
 PERSON = Principal(kind="User", id="t:carol", name='Cärol "C" \u2028', groups=("contractors", "stäff"))

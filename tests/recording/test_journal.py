@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ztproxy.recording import journal
-from ztproxy.recording.journal import JournalFull, JournalWriter, Position, locate, names, read
+from ztproxy.recording.journal import JournalFull, JournalWriter, locate, names, read
+from ztproxy.recording.position import Position
 
 NAME = "w0-123-1800000000000"
 

@@ -7,7 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ztproxy.telemetry.exposition import exposition
-from ztproxy.telemetry.metrics import BUCKETS, NUMBERS, Counters, Snapshot, TargetState, pack, unpack
+from ztproxy.telemetry.metrics import BUCKETS, NUMBERS, Counters, pack, unpack
+from ztproxy.telemetry.snapshot import Snapshot, TargetState
 
 
 def busy(worker: str = "0") -> Counters:

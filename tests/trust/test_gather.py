@@ -11,7 +11,8 @@ from ztproxy.model.messages import Changed
 from ztproxy.model.request import ClientCertificate, Evidence
 from ztproxy.model.subject import Device, Handle, Posture, Principal, Session
 from ztproxy.net.clock import FixedClock
-from ztproxy.trust.gather import COLD, NOBODY, TOUCH_EVERY, Caller, Gatherer
+from ztproxy.trust.caller import NOBODY, Caller
+from ztproxy.trust.gather import COLD, TOUCH_EVERY, Gatherer
 from ztproxy.trust.memory import Memory
 
 NOW = 1_800_000_000_000

@@ -16,7 +16,7 @@ from ztproxy.net.clock import SystemClock
 from ztproxy.net.dial import Dialler
 from ztproxy.net.tls import client_contexts
 from ztproxy.net.wheel import Wheel
-from ztproxy.upstream.exchange import Request
+from ztproxy.upstream.request import Request
 from ztproxy.upstream.upstreams import Upstreams
 from ztproxy.wire.http1 import ResponseHead
 

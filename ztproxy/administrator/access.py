@@ -27,7 +27,8 @@ from ztproxy.model.request import AccessRequest, Peer
 from ztproxy.model.resource import Resource, Route
 from ztproxy.model.subject import ANONYMOUS, Device, Facts
 from ztproxy.policy.engine import PolicySet, Subject
-from ztproxy.trust.gather import NOBODY, Caller, Cold, Gatherer
+from ztproxy.trust.caller import NOBODY, Caller
+from ztproxy.trust.gather import Cold, Gatherer
 
 log = logging.getLogger("ztproxy.access")
 

@@ -7,7 +7,7 @@ from ztproxy.model.decision import Decision, Explanation, Refusal
 from ztproxy.model.record import PREFLIGHT, DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer
 from ztproxy.model.subject import Device, Facts, Posture
-from ztproxy.trust.gather import Caller
+from ztproxy.trust.caller import Caller
 
 
 def decision_record(

@@ -27,9 +27,9 @@ from ztproxy.model.record import (
     SessionRecord,
 )
 from ztproxy.recording import note
-from ztproxy.recording.catalog import Summary
 from ztproxy.recording.note import NoteError
 from ztproxy.recording.read import Event, Exchange, NoSuchSession, Reader, as_json
+from ztproxy.recording.summary import Summary
 from ztproxy.recording.verify import Verdict, verify
 from ztproxy.store.interface import StoreUnavailable
 

@@ -14,7 +14,8 @@ from ztproxy.gateway.client import Client
 from ztproxy.gateway.refuse import refusal_of
 from ztproxy.gateway.upgrade import Tunnel
 from ztproxy.model.permit import Permit
-from ztproxy.upstream.exchange import Exchange, Request
+from ztproxy.upstream.exchange import Exchange
+from ztproxy.upstream.request import Request
 from ztproxy.wire import fields, websocket
 from ztproxy.wire.body import BadBody
 from ztproxy.wire.http1 import RequestHead, ResponseHead

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Final, Self
 
 import msgspec
-from msgspec import Struct
 
 from ztproxy.model.record import PREFLIGHT, DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
 from ztproxy.model.subject import ANONYMOUS
 from ztproxy.recording.files import INDEX, line_before, lines_from
 from ztproxy.recording.line import Entry, GapRecord, Malformed, parse, parse_record
-from ztproxy.recording.log import Place
+from ztproxy.recording.summary import Place, Reached, Summary
 from ztproxy.store.index import Index
 
 GAPS: Final = "gaps"  # owner of gap records
@@ -27,35 +26,6 @@ STRANGERS: Final = f"{ANONYMOUS.kind}::{ANONYMOUS.id}"  # and of floods
 CONFIGURATION: Final = "configuration"  # owner of what happened to the configuration
 BATCH: Final = 4096
 _PLACE: Final = struct.Struct("<QI")  # offset, length
-
-
-class Summary(Struct):
-    """What is known of one session without reading its records. Times in ms since the epoch."""
-
-    id: str
-    principal: str = ""
-    name: str = ""
-    device: str = ""
-    ip: str = ""
-    first: int = 0
-    last: int = 0
-    started_at: int = 0  # 0: not seen to start (or no session at all)
-    ended_at: int = 0  # 0: not seen to end
-    ended: str = ""  # how
-    permitted: int = 0
-    refused: int = 0
-    open: int = 0  # permitted and not finished
-    received: int = 0  # bytes
-    sent: int = 0
-    records: int = 0
-
-
-class Reached(Struct, frozen=True):
-    """How far the catalogue goes."""
-
-    file: int = 1
-    offset: int = 0
-    count: int = 0
 
 
 class Catalog:

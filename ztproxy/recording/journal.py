@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
-from msgspec import Struct
+from ztproxy.recording.position import HEADER, Batch, Position
 
 SEGMENT_SIZE: Final = 8 << 20
 MAX_SEGMENTS: Final = 16
 
-_HEADER: Final = struct.Struct("=8sQII")  # magic, number of the first entry, byte order, crc32 of these
 _ENTRY: Final = struct.Struct("=II")  # length, crc32
 _pack: Final = _ENTRY.pack
 _MAGIC: Final = b"ZTJRNL1\n"
@@ -35,23 +34,6 @@ _SEGMENT: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,63})\.(\d{6,10})\.journal")
 
 class JournalFull(Exception):
     """The record can not be kept: too much is waiting to be sealed, or the disk is full."""
-
-
-class Position(Struct, frozen=True):
-    """The next place to read: a segment, a byte offset in it, and the number of the entry there."""
-
-    segment: int = 1
-    offset: int = _HEADER.size
-    entry: int = 1
-
-
-class Batch(Struct, frozen=True):
-    """What `read` found. Entries are numbered from 1 within their journal, without holes."""
-
-    entries: list[bytes]  # the first has the number of the position asked for
-    position: Position
-    more: bool = False  # the limit was reached
-    torn: bool = False  # an entry is there but can not be read (yet)
 
 
 class JournalWriter:
@@ -72,7 +54,7 @@ class JournalWriter:
         """Raise FileExistsError when the name was used before, JournalFull when there is no room."""
         if not _NAME.fullmatch(name):
             raise ValueError("a journal's name is made of lower-case letters, digits and hyphens")
-        if segment_size % 4 or not _HEADER.size + 64 <= segment_size <= 1 << 30:
+        if segment_size % 4 or not HEADER.size + 64 <= segment_size <= 1 << 30:
             raise ValueError("the segment size is a multiple of 4 up to 1 GiB")
         if names(directory).get(name):
             raise FileExistsError(f"journal {name} exists")
@@ -112,7 +94,7 @@ class JournalWriter:
         self._map.close()
 
     def _roll(self, size: int) -> None:
-        if not 0 < size <= self._size - _HEADER.size - 8:
+        if not 0 < size <= self._size - HEADER.size - 8:
             raise ValueError("a record is neither empty nor larger than a segment")
         while self._unsealed and not self._unsealed[0].exists():
             del self._unsealed[0]  # the sealer removes segments in order
@@ -131,7 +113,7 @@ class JournalWriter:
         self._segment += 1
         self._unsealed.append(path)
         self._map = mapped
-        self._end = _HEADER.size
+        self._end = HEADER.size
 
 
 def segment_path(directory: Path, name: str, segment: int) -> Path:
@@ -168,7 +150,7 @@ def read(directory: Path, name: str, position: Position, *, limit: int = 4096) -
             return Batch(entries, position, more=not torn, torn=torn)
         if not following:
             return Batch(entries, position)
-        position = Position(position.segment + 1, _HEADER.size, position.entry)
+        position = Position(position.segment + 1, HEADER.size, position.entry)
 
 
 def locate(directory: Path, name: str, entry: int) -> Position:
@@ -176,7 +158,7 @@ def locate(directory: Path, name: str, entry: int) -> Position:
     for segment in reversed(names(directory).get(name, [])):
         first = first_entry(directory, name, segment)
         if first is not None and first <= entry:
-            position = Position(segment, _HEADER.size, first)
+            position = Position(segment, HEADER.size, first)
             while position.entry < entry:
                 batch = read(directory, name, position, limit=min(4096, entry - position.entry))
                 if not batch.entries:
@@ -188,10 +170,10 @@ def locate(directory: Path, name: str, entry: int) -> Position:
 
 def first_entry(directory: Path, name: str, segment: int) -> int | None:
     """Return the number of a segment's first entry, None when its header is not readable."""
-    head = _pread(segment_path(directory, name, segment), 0, _HEADER.size)
-    if len(head) < _HEADER.size:
+    head = _pread(segment_path(directory, name, segment), 0, HEADER.size)
+    if len(head) < HEADER.size:
         return None
-    magic, first, order, check = _HEADER.unpack(head)
+    magic, first, order, check = HEADER.unpack(head)
     if (magic, order) != (_MAGIC, _ORDER) or check != crc32(head[:-4]):
         return None
     return int(first)
@@ -249,7 +231,7 @@ def _allocate(path: Path, size: int, first: int) -> mmap.mmap:
     descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, size)
-        head = _HEADER.pack(_MAGIC, first, _ORDER, 0)[:-4]
+        head = HEADER.pack(_MAGIC, first, _ORDER, 0)[:-4]
         os.pwrite(descriptor, head + struct.pack("=I", crc32(head)), 0)
         mapped = mmap.mmap(descriptor, size, mmap.MAP_SHARED)
         unfinished.rename(path)

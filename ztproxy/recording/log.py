@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from msgspec import Struct, structs
+from msgspec import structs
 
 from ztproxy.recording import note
 from ztproxy.recording.files import (
@@ -28,6 +28,7 @@ from ztproxy.recording.files import (
 from ztproxy.recording.keys import LogKeyError, load_key
 from ztproxy.recording.line import Malformed, digest, parse, parse_source, render
 from ztproxy.recording.note import Checkpoint, NoteError
+from ztproxy.recording.summary import Place
 
 FILE_SIZE: Final = 64 << 20
 _LOCK: Final = "lock"
@@ -39,15 +40,6 @@ class LogUnavailable(Exception):
 
 class LogDamaged(LogUnavailable):
     """The log is not what its checkpoint says. It is evidence: nothing is repaired, nothing appended."""
-
-
-class Place(Struct, frozen=True):
-    """Where a record lies in the log."""
-
-    n: int
-    file: int
-    offset: int
-    length: int
 
 
 class Log:

@@ -20,9 +20,10 @@ from ztproxy.model.record import (
     OutcomeRecord,
     SessionRecord,
 )
-from ztproxy.recording.catalog import Catalog, Summary
+from ztproxy.recording.catalog import Catalog
 from ztproxy.recording.files import line_at, lines_from, log_files
 from ztproxy.recording.line import GapRecord, Malformed, parse, parse_record
+from ztproxy.recording.summary import Summary
 
 MAX_EVENTS: Final = 100_000
 

@@ -13,9 +13,10 @@ from typing import Final
 
 from ztproxy.recording import journal as journals
 from ztproxy.recording.catalog import Catalog
-from ztproxy.recording.journal import Position
 from ztproxy.recording.line import Entry, GapRecord, Malformed, encode_record, parse_record
-from ztproxy.recording.log import FILE_SIZE, Log, LogUnavailable, Place, sync_directory
+from ztproxy.recording.log import FILE_SIZE, Log, LogUnavailable, sync_directory
+from ztproxy.recording.position import Position
+from ztproxy.recording.summary import Place
 from ztproxy.store.interface import StoreUnavailable
 
 BATCH: Final = 4096  # entries read at once

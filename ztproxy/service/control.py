@@ -48,7 +48,8 @@ from ztproxy.service.state import StateDirectory
 from ztproxy.service.tenure import Sockets, Tenure
 from ztproxy.store.interface import StoreUnavailable
 from ztproxy.telemetry.log import configure
-from ztproxy.telemetry.metrics import Configuration, Counters
+from ztproxy.telemetry.metrics import Counters
+from ztproxy.telemetry.snapshot import Configuration
 
 log = logging.getLogger("ztproxy.control")
 

@@ -33,7 +33,8 @@ from ztproxy.store.interface import Conflict, Records
 from ztproxy.store.sqlite import SqliteStore
 from ztproxy.telemetry import http as telemetry
 from ztproxy.telemetry.health import Readiness
-from ztproxy.telemetry.metrics import Counters, Snapshot, unpack
+from ztproxy.telemetry.metrics import Counters, unpack
+from ztproxy.telemetry.snapshot import Snapshot
 
 SEAL_EVERY: Final = 0.1  # seconds
 EXPIRE_EVERY: Final = 15.0

@@ -24,8 +24,8 @@ from ztproxy.telemetry.metrics import (
     RETRIES,
     TARGET_EJECTIONS,
     TARGET_UP,
-    Snapshot,
 )
+from ztproxy.telemetry.snapshot import Snapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from ztproxy.telemetry.exposition import CONTENT_TYPE, exposition
 from ztproxy.telemetry.health import Health
-from ztproxy.telemetry.metrics import Snapshot
+from ztproxy.telemetry.snapshot import Snapshot
 
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 

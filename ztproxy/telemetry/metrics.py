@@ -10,7 +10,8 @@ from bisect import bisect_left
 from typing import Final, Literal, NamedTuple
 
 import msgspec
-from msgspec import Struct
+
+from ztproxy.telemetry.snapshot import Configuration, Durations, Snapshot, TargetState
 
 #: Upper bounds of the buckets of request durations, in seconds.
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -78,46 +79,6 @@ NUMBERS: Final[dict[str, Metric]] = {
     "preflights": Metric("ztproxy_preflights", "counter", "Preflights of cross-origin requests answered."),
     "sealed_records": Metric("ztproxy_sealed_records", "counter", "Records in the sealed log since start."),
 }
-
-
-class Durations(Struct, frozen=True):
-    """A histogram: counts of each bucket (the last is above all bounds) and the sum of seconds."""
-
-    counts: tuple[int, ...]
-    total: float
-
-
-class TargetState(Struct, frozen=True):
-    """How a worker sees one target of a route."""
-
-    route: str
-    target: str  # its address, as configured
-    up: bool
-    ejections: int = 0
-
-
-class Configuration(Struct, frozen=True):
-    """What is in force: digests in hex, and since when in seconds."""
-
-    digest: str
-    policies: str
-    since: float
-
-
-class Snapshot(Struct, frozen=True):
-    """All numbers of one process at one moment."""
-
-    worker: str
-    requests: dict[str, dict[str, int]] = {}  # route -> "2xx" -> count
-    durations: dict[str, Durations] = {}
-    refusals: dict[str, int] = {}
-    handshakes: dict[str, int] = {}
-    limited: dict[str, int] = {}
-    numbers: dict[str, float] = {}
-    retries: dict[str, int] = {}
-    targets: tuple[TargetState, ...] = ()
-    reloads: dict[str, int] = {}
-    configuration: Configuration | None = None
 
 
 class _Row:

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
-from msgspec import Struct
-
 from ztproxy.model.request import ClientCertificate, Evidence
-from ztproxy.model.subject import ANONYMOUS, Device, Facts, Posture, Principal, Session
+from ztproxy.model.subject import Device, Facts, Posture, Principal, Session
+from ztproxy.trust.caller import NOBODY, Caller
 from ztproxy.trust.memory import Memory
 
 
@@ -29,18 +28,6 @@ TOUCH_EVERY: Final = 30_000
 QUIET: Final = 2_500
 #: Callers kept between requests; beyond it all are gathered anew.
 KEPT: Final = 100_000
-
-
-class Caller(Struct, frozen=True, gc=False):
-    """Facts and what they came by: `handle` is the cookie's digest, `key` that or the certificate's
-    fingerprint; "" without one."""
-
-    facts: Facts
-    handle: str = ""
-    key: str = ""
-
-
-NOBODY: Final = Caller(facts=Facts(principal=ANONYMOUS))
 
 
 class Gatherer:

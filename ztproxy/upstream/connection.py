@@ -15,7 +15,8 @@ from ztproxy.wire.body import BadBody, Body, ChunkedBody, LengthBody, OpenBody
 from ztproxy.wire.http1 import CHUNKED, UNTIL_CLOSE, BadHead, ResponseHead, ResponseReader
 
 if TYPE_CHECKING:
-    from ztproxy.upstream.exchange import Exchange, Request
+    from ztproxy.upstream.exchange import Exchange
+    from ztproxy.upstream.request import Request
     from ztproxy.upstream.upstreams import Upstreams
 
 HEAD_LIMIT: Final = 65536  # bytes of a response head

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from ztproxy.model.resource import Targets
 from ztproxy.net.dial import Unreachable
 from ztproxy.upstream.balance import Balancer
-from ztproxy.upstream.exchange import Exchange, Request
+from ztproxy.upstream.exchange import Exchange
 from ztproxy.upstream.receiver import Receiver
+from ztproxy.upstream.request import Request
 from ztproxy.wire.http1 import ResponseHead
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from ztproxy.model.resource import Route, Targets, Upstream
 from ztproxy.net.clock import Clock
 from ztproxy.net.dial import Dialler
 from ztproxy.net.wheel import Wheel
-from ztproxy.telemetry.metrics import TargetState
+from ztproxy.telemetry.snapshot import TargetState
 from ztproxy.upstream.connection import UpstreamConnection
-from ztproxy.upstream.exchange import Exchange, Request
+from ztproxy.upstream.exchange import Exchange
 from ztproxy.upstream.health import watch
 from ztproxy.upstream.pool import Pool
 from ztproxy.upstream.receiver import Receiver
+from ztproxy.upstream.request import Request
 from ztproxy.upstream.spread import Group, Spread
 
 #: Seconds an idle connection is kept.

@@ -1,0 +1,43 @@
+"""The numbers of one process at one moment, as they travel to the control process."""
+
+from msgspec import Struct
+
+
+class Durations(Struct, frozen=True):
+    """A histogram: counts of each bucket (the last is above all bounds) and the sum of seconds."""
+
+    counts: tuple[int, ...]
+    total: float
+
+
+class TargetState(Struct, frozen=True):
+    """How a worker sees one target of a route."""
+
+    route: str
+    target: str  # its address, as configured
+    up: bool
+    ejections: int = 0
+
+
+class Configuration(Struct, frozen=True):
+    """What is in force: digests in hex, and since when in seconds."""
+
+    digest: str
+    policies: str
+    since: float
+
+
+class Snapshot(Struct, frozen=True):
+    """All numbers of one process at one moment."""
+
+    worker: str
+    requests: dict[str, dict[str, int]] = {}  # route -> "2xx" -> count
+    durations: dict[str, Durations] = {}
+    refusals: dict[str, int] = {}
+    handshakes: dict[str, int] = {}
+    limited: dict[str, int] = {}
+    numbers: dict[str, float] = {}
+    retries: dict[str, int] = {}
+    targets: tuple[TargetState, ...] = ()
+    reloads: dict[str, int] = {}
+    configuration: Configuration | None = None
