@@ -22,7 +22,7 @@ HOT = (
     *("policy/circumstances.py", "policy/compile.py", "policy/engine.py", "policy/operations.py"),
     *("policy/operators.py", "policy/program.py", "policy/routes.py", "policy/values.py"),
     *("trust/gather.py", "trust/memory.py"),
-    "recording/*.py",
+    *("recording/journal.py", "recording/position.py"),
     *("telemetry/metrics.py", "crypto/ids.py"),
     *("net/clock.py", "net/rate.py", "net/sources.py", "net/wheel.py"),
 )

@@ -27,7 +27,10 @@ BACK_OFF: Final = 0.5  # seconds without accepting when the process or machine i
 #: Bytes the kernel may hold besides what is on the way. It would take megabytes for a client that reads
 #: nothing, and we would encrypt them: a few hundred such clients cost all others seconds (tcp(7)).
 UNSENT: Final = 128 << 10
-_TLS_READ: Final = 256 << 10  # bytes of the buffer that asyncio and uvloop read TLS into
+_READ: Final = 256 << 10  # bytes of the buffer that every read of plain TCP takes and gives back
+#: Bytes that each connection keeps for TLS in either direction: a record of the largest size
+#: (RFC 8446 section 5.2). More makes large bodies no faster than they are to be, and idle connections dear.
+_TLS_BUFFER: Final = 16 * 1024 + 64
 _OUT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -239,6 +242,8 @@ class Listener:
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=self._timeout,
+                ssl_incoming_bio_size=_TLS_BUFFER,
+                ssl_outgoing_bio_size=_TLS_BUFFER,
             )
         except asyncio.CancelledError:
             arrival.gone()
@@ -370,13 +375,14 @@ def _ip_of(address: tuple[str, int]) -> str:
 
 
 def _keep_read_buffers_off_mmap() -> None:
-    """Let malloc keep the 256 KiB that every TLS read takes and gives back.
+    """Let malloc keep the 256 KiB that every read of an upstream takes and gives back.
 
     The buffer is shrunk before it is freed, so glibc never learns from it and maps, remaps and unmaps pages
     for each read: a third of the CPU of a small request. Freeing one larger block teaches it (mallopt(3),
     M_MMAP_THRESHOLD).
     """
-    bytes(_TLS_READ * 4)
+    bytes(_READ * 4)
+
 
 
 def _say(sock: socket.socket, alert: bytes) -> None:

@@ -198,7 +198,7 @@ class Sealer:
 
     def _miss(self, log: Log, found: Collection[str], alive: frozenset[str]) -> None:
         """Say so when a journal disappeared that was not finished: what was in it is lost."""
-        known = log.journals.keys() & (alive | self._positions.keys())
+        known = log.journals.keys() & (alive.union(self._positions))
         for name in sorted(known - set(found) - self._given_up):
             entry = log.journals[name] + 1
             self._gap(log, name, entry, entry, "the journal was removed")
