@@ -384,7 +384,6 @@ def _keep_read_buffers_off_mmap() -> None:
     bytes(_READ * 4)
 
 
-
 def _say(sock: socket.socket, alert: bytes) -> None:
     """Send an alert so that it arrives: closing with unread bytes would reset the connection instead."""
     try:
