@@ -18,10 +18,10 @@ def test_shares_are_exact_and_the_order_is_even(weights: list[int]) -> None:
     picks = [balancer.pick(0.0) for _ in range(3 * total)]
     for start in (0, total, 2 * total):
         assert Counter(picks[start : start + total]) == dict(enumerate(weights))
-    for length in range(1, total):  # at no moment is anybody far from their share
+    for length in range(1, total):  # at no moment is anybody ahead of their share by a whole request
         counts = Counter(picks[:length])
         for index, weight in enumerate(weights):
-            assert abs(counts[index] - length * weight / total) < 2
+            assert counts[index] * total < length * weight + total
 
 
 @given(weights, st.data())

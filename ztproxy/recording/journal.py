@@ -7,7 +7,7 @@ survives the process being killed. Never grows without bound: a full journal ref
 
 A segment is a header followed by entries, each aligned to four bytes:
 
-    length u32 | crc32 u32 | payload        length 0 means "not there yet"; a checksum that does not fit, too
+    length u32 | crc32 u32 | payload        length is stored last and 0 means "not there yet"
 """
 
 import mmap
@@ -24,7 +24,7 @@ SEGMENT_SIZE: Final = 8 << 20
 MAX_SEGMENTS: Final = 16
 
 _ENTRY: Final = struct.Struct("=II")  # length, crc32
-_pack: Final = _ENTRY.pack
+_word: Final = struct.Struct("=I").pack
 _MAGIC: Final = b"ZTJRNL1\n"
 _ORDER: Final = 0x01020304  # journals are read on the machine that wrote them
 _CHUNK: Final = 1 << 20
@@ -83,7 +83,9 @@ class JournalWriter:
             self._roll(size)
             start = self._end
             end = start + 8 + size
-        self._map[start:end] = _pack(size, crc32(payload)) + payload
+        journal = self._map
+        journal[start + 4 : end] = _word(crc32(payload)) + payload
+        journal[start : start + 4] = _word(size)  # last: from here on the entry exists
         self._end = (end + 3) & ~3
         self._next += 1
 
