@@ -6,6 +6,7 @@ behind it; the rest of the chain is never looked into. Validity times are checke
 
 import ssl
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, Protocol, cast
 
@@ -40,11 +41,15 @@ def classify(chain: Sequence[bytes], bundles: Iterable[Bundle]) -> ClientCertifi
     if not chain:
         return None
     behind = [bundle for bundle in bundles if chain[-1] in bundle.anchors]
-    if len(behind) != 1:
-        return None
+    return _read(chain[0], behind[0]) if len(behind) == 1 else None
+
+
+@lru_cache(4096)
+def _read(der: bytes, bundle: Bundle) -> ClientCertificate | None:
+    """Read a leaf. Pure, and asked for chains that TLS has verified only: programs come back with the same
+    certificate for every connection."""
     try:
-        leaf = leaf_facts(chain[0])
-        return _certificate(leaf, behind[0])
+        return _certificate(leaf_facts(der), bundle)
     except CertificateError:
         return None
 
