@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -289,6 +290,24 @@ async def test_a_handshake_that_stops_halfway(site: Open, authority: Authority) 
     assert len(await here.raw(out.read())) > 100  # our flight, then nothing
     await here.empty()
     assert here.counters.handshakes in (["timeout"], ["closed"])
+
+
+async def test_a_fault_in_a_handshake_keeps_no_place(
+    site: Open, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+    place = await site()
+
+    async def broken(*_: object, **__: object) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("aiofastnet.connect_accepted_socket", broken)
+    with pytest.raises(OSError):
+        await place.connect(authority.trust())
+    await place.empty()
+    gc.collect()
+    assert [str(fault["exception"]) for fault in faults] == ["a fault of ours"]
 
 
 async def test_ipv4_is_known_as_such_on_a_socket_for_both_families(site: Open, authority: Authority) -> None:

@@ -245,15 +245,16 @@ class Listener:
                 ssl_incoming_bio_size=_RECORD,
                 ssl_outgoing_bio_size=2 * _RECORD,
             )
-        except asyncio.CancelledError:
-            arrival.gone()
-            raise
         except ssl.SSLError as refused:
             reason = "certificate" if "CERTIFICATE" in (refused.reason or "") else "protocol"
         except TimeoutError:
             reason = "timeout"
         except (OSError, EOFError):
             reason = "closed"
+        except BaseException:  # we stop, or a fault of ours: either way the place is free again
+            sock.close()
+            arrival.gone()
+            raise
         finally:
             self.sources.greeted(arrival.source)
         if reason:
