@@ -13,7 +13,9 @@ settings.register_profile("ztproxy", deadline=None)
 settings.load_profile("ztproxy")
 
 #: Rooms that have no business with the network: their tests may not touch it either.
-OFFLINE = frozenset({"administrator", "architecture", "crypto", "policy", "trust", "trust_posture", "wire"})
+OFFLINE = frozenset(
+    {"administrator", "architecture", "crypto", "policy", "trust", "trust_posture", "trust_signals", "wire"}
+)
 
 
 @pytest.fixture(autouse=True)

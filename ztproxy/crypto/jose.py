@@ -37,6 +37,10 @@ class JoseError(ValueError):
     """A token that is not believed; the message says why."""
 
 
+class SignatureRefused(JoseError):
+    """Not signed with a key of ours: another algorithm, another key, or a wrong signature."""
+
+
 class Expected(Struct, frozen=True):
     """What a token has to say before its claims are believed. Times in seconds."""
 
@@ -137,23 +141,23 @@ def _check_type(header: dict[str, Any], types: Collection[str]) -> None:
 def _check_signature(parts: _Parts, keys: Sequence[VerifyKey]) -> None:
     name = parts.header.get("alg")
     if not isinstance(name, str) or name not in ALGORITHMS:
-        raise JoseError("is signed with an algorithm that is not allowed")
+        raise SignatureRefused("is signed with an algorithm that is not allowed")
     key = _choose(_kid(parts.header), name, keys)
     algorithm = _algorithm(name)
     try:
         algorithm.check_key(key.key)
         genuine = algorithm.verify(parts.signed, parts.signature, key.key)
     except (LibraryError, ValueError) as error:
-        raise JoseError("signature can not be checked") from error
+        raise SignatureRefused("signature can not be checked") from error
     if not genuine:
-        raise JoseError("signature is wrong")
+        raise SignatureRefused("signature is wrong")
 
 
 def _choose(kid: str, algorithm: str, keys: Sequence[VerifyKey]) -> VerifyKey:
     """The key by its name; without a name only when there is no choice."""
     found = [key for key in keys if algorithm in key.algorithms and (not kid or key.kid == kid)]
     if len(found) != 1:
-        raise JoseError("names no key of ours that is meant for its algorithm")
+        raise SignatureRefused("names no key of ours that is meant for its algorithm")
     return found[0]
 
 

@@ -20,6 +20,7 @@ from ztproxy.trust.identity.provider import SignInRefused, TemporaryProviderErro
 
 _LONGEST_URL: Final = 2048
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10, connect=5)
+_JSON: Final = ("application/json", "application/jwk-set+json")
 _URL: Final = re.compile(r"https?://[!-~]+")
 #: Metadata services that are not in a link-local range (AWS over IPv6, Alibaba, Azure's wire server).
 _METADATA: Final = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")))
@@ -118,12 +119,22 @@ async def ask(
     limit: int,
     data: str | None = None,
     headers: Mapping[str, str] | None = None,
+    bare: bool = False,
+    patience: float = 0.0,
 ) -> Answer:
-    """Ask and read at most `limit` bytes of JSON. Raises TemporaryProviderError, SignInRefused."""
+    """Ask and read at most `limit` bytes of JSON. Raises TemporaryProviderError, SignInRefused.
+
+    `bare`: an answer without JSON is its status alone. `patience`: seconds for one that is held back on
+    purpose.
+    """
+    timeout = aiohttp.ClientTimeout(total=patience, connect=5) if patience else _TIMEOUT
     try:
         async with http.request(
-            method, url, data=data, headers=headers, allow_redirects=False, timeout=_TIMEOUT
+            method, url, data=data, headers=headers, allow_redirects=False, timeout=timeout
         ) as response:
+            if bare and response.content_type not in _JSON and not 300 <= response.status < 400:
+                _check_order(response)
+                return Answer(status=response.status, content=b"", body={})
             _check_response(response)
             body = await response.content.read(limit + 1)
             while len(body) <= limit and not response.content.at_eof():
@@ -139,13 +150,17 @@ async def ask(
         raise SignInRefused("provider-invalid", f"an answer: {error}") from error
 
 
+def _check_order(response: aiohttp.ClientResponse) -> None:
+    if response.status >= 500 or response.status in (408, 425, 429):
+        raise TemporaryProviderError(f"{response.url.host} answered {response.status}")
+
+
 def _check_response(response: aiohttp.ClientResponse) -> None:
+    _check_order(response)
     status = response.status
-    if status >= 500 or status in (408, 425, 429):
-        raise TemporaryProviderError(f"{response.url.host} answered {status}")
     if 300 <= status < 400:
         raise SignInRefused("provider-invalid", "an answer is a redirect")
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise SignInRefused("provider-invalid", "an answer is compressed")
-    if response.content_type not in ("application/json", "application/jwk-set+json"):
+    if response.content_type not in _JSON:
         raise SignInRefused("provider-invalid", f"an answer is not JSON (status {status})")
