@@ -133,9 +133,9 @@ class Link:
         if self._snapshot is not None:
             self._snapshot.append(change)
             return
-        concern = self._memory.apply(change)
-        if concern is not None:
-            self._changed((concern,))
+        concerns = self._memory.apply(change)
+        if concerns:
+            self._changed(concerns)
 
     def _take_beat(self, beat: Beat) -> None:
         """A snapshot replaces memory in one step: no request ever sees half of it."""

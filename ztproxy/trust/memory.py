@@ -10,18 +10,29 @@ from typing import Any, Literal
 import msgspec
 
 from ztproxy.model.messages import Changed
+from ztproxy.model.standing import Lock, Source, Standing
 from ztproxy.model.subject import Device, Handle, Posture, Session
 
 #: What a change concerns: live paths are found by these.
-Concern = tuple[Literal["session", "device", "handle"], str]
+Concern = tuple[Literal["session", "device", "handle", "principal", "route", "issuer", "credential"], str]
 
-KINDS: dict[str, type[Any]] = {"session": Session, "handle": Handle, "device": Device, "posture": Posture}
+KINDS: dict[str, type[Any]] = {
+    "lock": Lock,
+    "standing": Standing,
+    "source": Source,
+    "session": Session,
+    "handle": Handle,
+    "device": Device,
+    "posture": Posture,
+}
 
 
 class Memory:
-    """Sessions, handles, devices and postures by key, and how far the feed has come.
+    """Everything that is stored about callers, by key, and how far the feed has come.
 
-    `monotonic` gives seconds; `feed_age` is what policies see of the control process being silent.
+    `monotonic` gives seconds; `feed_age` is what policies see of the control process being silent. `locked`
+    holds the locks by what they are on. `spoken` counts the changes of locks and standings: whoever keeps
+    what follows from them asks anew when it is another.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -31,6 +42,11 @@ class Memory:
         self.handles: dict[str, Handle] = {}
         self.devices: dict[str, Device] = {}
         self.postures: dict[str, Posture] = {}
+        self.locks: dict[str, Lock] = {}
+        self.locked: dict[tuple[str, str], tuple[Lock, ...]] = {}
+        self.standings: dict[str, Standing] = {}
+        self.sources: dict[str, Source] = {}
+        self.spoken = 0
         self.touched: dict[str, int] = {}  # session id -> ms of its last use here
         self.version = 0
         self._heard_at = -1e9  # never: so long ago that every limit is over
@@ -39,27 +55,58 @@ class Memory:
             "handle": self.handles,
             "device": self.devices,
             "posture": self.postures,
+            "lock": self.locks,
+            "standing": self.standings,
+            "source": self.sources,
         }
 
     def forget(self) -> None:
         """Drop everything: a snapshot follows."""
         for table in self._tables.values():
             table.clear()
+        self.locked.clear()
+        self.spoken += 1
         self.version = 0
 
-    def apply(self, change: Changed) -> Concern | None:
+    def apply(self, change: Changed) -> tuple[Concern, ...]:
         """Take one change; return whom it concerns. Kinds that workers do not hold are passed over."""
         self.version = max(self.version, change.version)
         table = self._tables.get(change.kind)
         if table is None:
-            return None
+            return ()
         value = None if change.value is None else self._decoders[change.kind].decode(change.value)
+        before = table.get(change.key)
         if value is None or (isinstance(value, Session) and value.ended_at):
             table.pop(change.key, None)  # ended sessions are kept for the review, not here
             self.touched.pop(change.key, None)
         else:
             table[change.key] = value
+        if isinstance(before, Lock | Standing) or isinstance(value, Lock | Standing):
+            return self._speaks(before, value)
         return _CONCERNS[change.kind](change.key)
+
+    def _speaks(self, before: Lock | Standing | None, after: Lock | Standing | None) -> tuple[Concern, ...]:
+        """Enter what is said of somebody or something; a lock may have been on another before."""
+        self.spoken += 1
+        if isinstance(before, Lock):
+            place = before.target, before.value
+            left = tuple(lock for lock in self.locked.get(place, ()) if lock.id != before.id)
+            if left:
+                self.locked[place] = left
+            else:
+                self.locked.pop(place, None)
+        if isinstance(after, Lock):
+            place = after.target, after.value
+            self.locked[place] = (*self.locked.get(place, ()), after)
+        concerns = [_concern(one.target, one.value) for one in (before, after) if one is not None]
+        return tuple(dict.fromkeys(concerns))
+
+    def lock_on(self, target: str, value: str, now: int) -> Lock | None:
+        """Return a lock that is on it at `now` (ms), if any. Its own expiry ends a lock, heard or not."""
+        for lock in self.locked.get((target, value), ()):
+            if not lock.expires_at or now < lock.expires_at:
+                return lock
+        return None
 
     def heard(self, version: int) -> None:
         """Note that everything up to `version` is here, as of now."""
@@ -71,9 +118,28 @@ class Memory:
         return int((self._monotonic() - self._heard_at) * 1000)
 
 
-_CONCERNS: dict[str, Callable[[str], Concern]] = {
-    "session": lambda key: ("session", key),
-    "handle": lambda key: ("handle", key),
-    "device": lambda key: ("device", key),
-    "posture": lambda key: ("device", key),
+_CONCERNS: dict[str, Callable[[str], tuple[Concern, ...]]] = {
+    "session": lambda key: (("session", key),),
+    "handle": lambda key: (("handle", key),),
+    "device": lambda key: (("device", key),),
+    "posture": lambda key: (("device", key),),
+    "lock": lambda _: (),  # gone before it came
+    "standing": lambda _: (),
+    "source": lambda _: (),  # its age is decided by in time, not by this
 }
+
+_CONCERNED: dict[str, Callable[[str], Concern]] = {
+    "user": lambda value: ("principal", value),
+    "workload": lambda value: ("principal", value),
+    "device": lambda value: ("device", value),
+    "session": lambda value: ("session", value),
+    "route": lambda value: ("route", value),
+    "issuer": lambda value: ("issuer", value),
+    "credential": lambda value: ("credential", value),
+}
+
+
+def _concern(target: str, value: str) -> Concern:
+    """Return what a word about `target` concerns. A target of later versions is nobody's here."""
+    known = _CONCERNED.get(target)
+    return ("principal", value) if known is None else known(value)
