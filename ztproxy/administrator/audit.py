@@ -11,7 +11,14 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ztproxy.administrator.floods import Floods
-from ztproxy.model.record import ConfigurationRecord, DecisionRecord, OutcomeRecord, Record, SessionRecord
+from ztproxy.model.record import (
+    ConfigurationRecord,
+    DecisionRecord,
+    OutcomeRecord,
+    Record,
+    SessionRecord,
+    StandingRecord,
+)
 from ztproxy.model.subject import ANONYMOUS
 from ztproxy.recording.journal import JournalFull
 
@@ -94,6 +101,10 @@ class Audit:
 
     def configuration(self, record: ConfigurationRecord) -> None:
         """Write down what happened to the configuration. Raises AuditUnavailable."""
+        self._write(record)
+
+    def standing(self, record: StandingRecord) -> None:
+        """Write down what was said of somebody or something. Raises AuditUnavailable."""
         self._write(record)
 
     def _write(self, record: Record) -> None:

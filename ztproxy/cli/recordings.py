@@ -25,6 +25,7 @@ from ztproxy.model.record import (
     FloodRecord,
     OutcomeRecord,
     SessionRecord,
+    StandingRecord,
 )
 from ztproxy.recording import note
 from ztproxy.recording.note import NoteError
@@ -258,6 +259,10 @@ def _row(event: Event, known: str = "") -> tuple[str, ...]:
     if isinstance(event, ConfigurationRecord):
         after = event.detail or f"configuration {event.after[:16]}, policies {event.policy_set[:16]}"
         return _time(event.at), f"by {event.by}", f"{event.event} {event.outcome}", after, ""
+    if isinstance(event, StandingRecord):
+        until = f"until {moment(event.expires_at)}" if event.expires_at else ""
+        what = f"{event.event} {event.target} {event.value}"
+        return _time(event.at), f"by {event.by}", what, event.detail, until
     if not isinstance(event, Exchange):
         return _time(event.at), "", "(records are missing)", event.reason, ""
     decision, outcome = event.decision, event.outcome

@@ -16,6 +16,7 @@ Entropy = Callable[[int], bytes]
 
 SESSION_PREFIX: Final = "ses_"
 DEVICE_PREFIX: Final = "dev_"
+LOCK_PREFIX: Final = "lck_"
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CODE_CHARACTERS: Final = 12  # of five bits: 60 bits
@@ -32,6 +33,11 @@ def new_session_id(entropy: Entropy) -> str:
 def new_device_id(entropy: Entropy) -> str:
     """Return "dev_" and 26 base32 characters (128 bits); public."""
     return DEVICE_PREFIX + _base32(entropy(16))
+
+
+def new_lock_id(entropy: Entropy) -> str:
+    """Return "lck_" and 26 base32 characters (128 bits); public."""
+    return LOCK_PREFIX + _base32(entropy(16))
 
 
 class RequestIds:

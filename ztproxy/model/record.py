@@ -100,4 +100,18 @@ class ConfigurationRecord(Struct, frozen=True, tag="configuration", tag_field="k
     detail: str = ""
 
 
-Record = DecisionRecord | OutcomeRecord | SessionRecord | FloodRecord | ConfigurationRecord
+class StandingRecord(Struct, frozen=True, tag="standing", tag_field="kind", omit_defaults=True, gc=False):
+    """Something was said that outranks policy, or that policy reads: a lock, the end of sessions, a risk."""
+
+    id: str  # of the lock, or the key of the standing
+    at: int
+    event: str  # "locked", "unlocked", "noted"
+    target: str  # one of model.standing.LOCKABLE
+    value: str
+    by: str = ""
+    session: str = ""  # where it is on one session, so that it is listed there
+    expires_at: int = 0
+    detail: str = ""  # the reason given, or what was noted
+
+
+Record = DecisionRecord | OutcomeRecord | SessionRecord | FloodRecord | ConfigurationRecord | StandingRecord

@@ -43,8 +43,9 @@ class Standing(Struct, frozen=True):
     compliance: Compliance = ""  # devices: what a management system says of it
     compliance_at: int = 0
     ended_before: int = 0  # sessions that began before are over
+    ended_by: str = ""  # who or what ended them, for the review
     recheck_after: int = 0  # what the identity provider told before has to be asked for anew
-    source: str = ""  # configured name of the source that spoke last
+    source: str = ""  # who spoke last: configured name of a source of signals, or an administrator
 
 
 class Source(Struct, frozen=True):

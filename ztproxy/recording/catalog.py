@@ -4,7 +4,7 @@ Kept up by the sealer, read by `recording.read`. Derived from the log and never 
 says where to look, `recording.verify` says whether what lies there is genuine.
 
 Callers without a session (workloads, strangers) are listed under their principal; what happened to the
-configuration is listed under `configuration`.
+configuration is listed under `configuration`, locks and what signals said under `standing`.
 """
 
 import struct
@@ -14,7 +14,14 @@ from typing import Final, Self
 
 import msgspec
 
-from ztproxy.model.record import PREFLIGHT, DecisionRecord, FloodRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.record import (
+    PREFLIGHT,
+    DecisionRecord,
+    FloodRecord,
+    OutcomeRecord,
+    SessionRecord,
+    StandingRecord,
+)
 from ztproxy.model.subject import ANONYMOUS
 from ztproxy.recording.files import INDEX, line_before, lines_from
 from ztproxy.recording.line import Entry, GapRecord, Malformed, parse, parse_record
@@ -24,6 +31,7 @@ from ztproxy.store.index import Index
 GAPS: Final = "gaps"  # owner of gap records
 STRANGERS: Final = f"{ANONYMOUS.kind}::{ANONYMOUS.id}"  # and of floods
 CONFIGURATION: Final = "configuration"  # owner of what happened to the configuration
+STANDING: Final = "standing"  # owner of locks and of what signals said, but for those of one session
 BATCH: Final = 4096
 _PLACE: Final = struct.Struct("<QI")  # offset, length
 
@@ -156,6 +164,8 @@ class _Addition:
             return STRANGERS
         if isinstance(entry, SessionRecord):
             return entry.session or entry.id
+        if isinstance(entry, StandingRecord):
+            return entry.session or STANDING
         return GAPS if isinstance(entry, GapRecord) else CONFIGURATION
 
     def _finished(self, outcome: OutcomeRecord) -> str:

@@ -19,6 +19,7 @@ from ztproxy.model.record import (
     FloodRecord,
     OutcomeRecord,
     SessionRecord,
+    StandingRecord,
 )
 from ztproxy.recording.catalog import Catalog
 from ztproxy.recording.files import line_at, lines_from, log_files
@@ -45,7 +46,7 @@ class Exchange(Struct, frozen=True, tag="exchange", tag_field="kind"):
         return self.outcome is not None or (self.decision is not None and not self.decision.allow)
 
 
-Event = Exchange | SessionRecord | FloodRecord | ConfigurationRecord | GapRecord
+Event = Exchange | SessionRecord | FloodRecord | ConfigurationRecord | StandingRecord | GapRecord
 
 
 class Reader:

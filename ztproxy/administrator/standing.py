@@ -1,0 +1,170 @@
+"""Standing: what is said of people, workloads, devices and sessions, one record each, for policy to read.
+
+Written by the administrator's API and by signals; workers read what this writes, through the feed. Times only
+move forward, so news that arrives late or twice changes nothing. What speaks against somebody is in force
+before it is witnessed, what speaks for somebody only after. It must never revive a session that is over.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from ztproxy.model.record import StandingRecord
+from ztproxy.model.standing import Compliance, Risk, Standing, key_of
+from ztproxy.net.clock import Clock
+from ztproxy.store.interface import Conflict, Records, StoreUnavailable
+
+#: Clocks of nodes and sources may differ by this much (ms): sessions that began so little after "now"
+#: are ended too, and nobody can end those of the future.
+SKEW: Final = 2_000
+LONGEST: Final = 512  # characters of a value, a reason or a name
+
+_ATTEMPTS: Final = 16
+_PAGE: Final = 1000
+_TARGETS: Final = frozenset({"user", "workload", "device", "session"})
+_WORSE: Final = {"": 0, "low": 0, "medium": 1, "high": 2, "compliant": 0, "not-compliant": 1}
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Standing).decode
+
+
+class Standings:
+    """All standings, in `records`.
+
+    `keep` (ms) is how long the end of sessions is kept, longer than any session lives. `witness` writes the
+    audit record and raises when it can not.
+    """
+
+    def __init__(
+        self, records: Records, clock: Clock, witness: Callable[[StandingRecord], None], keep: int
+    ) -> None:
+        self._records = records
+        self._clock = clock
+        self._witness = witness
+        self._keep = keep
+
+    async def note(
+        self,
+        target: str,
+        value: str,
+        *,
+        by: str,
+        risk: Risk | None = None,
+        risk_at: int = 0,
+        risk_reason: str = "",
+        compliance: Compliance | None = None,
+        compliance_at: int = 0,
+        ended_before: int = 0,
+        recheck_after: int = 0,
+    ) -> Standing:
+        """Take in what was said; return how things stand. What is not given stays as it was.
+
+        Times in ms; of a risk or compliance without one it is now. Raises ValueError for what nobody is.
+        """
+        if target not in _TARGETS or not value or len(value) > LONGEST:
+            raise ValueError(f"nothing can be said of this {target[:20]!r}")
+        latest = self._clock.now() + SKEW
+        by = by[:LONGEST]
+
+        def change(before: Standing) -> Standing:
+            after = before
+            if risk is not None:
+                after = _risk(after, risk, min(risk_at or self._clock.now(), latest), risk_reason)
+            if compliance is not None:
+                after = _compliance(after, compliance, min(compliance_at or self._clock.now(), latest))
+            if min(ended_before, latest) > after.ended_before:
+                after = replace(after, ended_before=min(ended_before, latest), ended_by=by)
+            after = replace(after, recheck_after=max(after.recheck_after, min(recheck_after, latest)))
+            return after if after == before else replace(after, source=by)
+
+        return await self._change(target, value, change)
+
+    async def end_sessions(self, target: str, value: str, by: str) -> Standing:
+        """End every session of somebody, or on a device, that began up to now."""
+        return await self.note(target, value, by=by, ended_before=self._clock.now() + SKEW)
+
+    async def get(self, target: str, value: str) -> Standing | None:
+        """Return what is said of somebody, if anything."""
+        stored = await self._records.get("standing", key_of(target, value))
+        return None if stored is None else _decode(stored.value)
+
+    async def each(self) -> AsyncIterator[Standing]:
+        """Yield all."""
+        after = ""
+        while page := await self._records.scan("standing", after=after, limit=_PAGE):
+            for stored in page:
+                yield _decode(stored.value)
+            after = page[-1].key
+
+    async def _change(self, target: str, value: str, change: Callable[[Standing], Standing]) -> Standing:
+        """Apply a change to the newest state, again when somebody else was faster."""
+        key = key_of(target, value)
+        for _ in range(_ATTEMPTS):
+            stored = await self._records.get("standing", key)
+            before = Standing(target=target, value=value) if stored is None else _decode(stored.value)
+            after = change(before)
+            if after == before:
+                return before
+            opens = _opens(before, after)
+            if opens:
+                self._tell(before, after)
+            try:
+                await self._records.put(
+                    "standing",
+                    key,
+                    _encode(after),
+                    if_version=0 if stored is None else stored.version,
+                    expires_at=self._kept_until(after),
+                )
+            except Conflict:
+                continue
+            if not opens:
+                self._tell(before, after)
+            return after
+        raise StoreUnavailable("a standing is changed too often at once")
+
+    def _kept_until(self, standing: Standing) -> int:
+        """Return when nobody can be concerned any more. What policy reads of somebody who lives on stays."""
+        lasting = standing.target != "session" and (standing.risk or standing.compliance)
+        return 0 if lasting else self._clock.now() + self._keep
+
+    def _tell(self, before: Standing, after: Standing) -> None:
+        said = [
+            f"{name} {getattr(after, name)}"
+            for name in ("risk", "risk_reason", "compliance", "ended_before", "recheck_after")
+            if getattr(after, name) != getattr(before, name)
+        ]
+        self._witness(
+            StandingRecord(
+                id=key_of(after.target, after.value),
+                at=self._clock.now(),
+                event="noted",
+                target=after.target,
+                value=after.value,
+                by=after.source,
+                session=after.value if after.target == "session" else "",
+                detail=", ".join(said) or "as before",
+            )
+        )
+
+
+def _risk(before: Standing, risk: Risk, at: int, reason: str) -> Standing:
+    """Of two reports the later one counts; of two of the same moment the worse."""
+    if at < before.risk_at or (at == before.risk_at and _WORSE[risk] <= _WORSE[before.risk]):
+        return before
+    return replace(before, risk=risk, risk_at=at, risk_reason=reason[:LONGEST])
+
+
+def _compliance(before: Standing, compliance: Compliance, at: int) -> Standing:
+    same = at == before.compliance_at and _WORSE[compliance] <= _WORSE[before.compliance]
+    if at < before.compliance_at or same:
+        return before
+    return replace(before, compliance=compliance, compliance_at=at)
+
+
+def _opens(before: Standing, after: Standing) -> bool:
+    """Tell whether a change may let somebody in who was out: any other word that is no worse."""
+    words = ((before.risk, after.risk), (before.compliance, after.compliance))
+    return any(was != now and _WORSE[now] <= _WORSE[was] for was, now in words)
