@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 from msgspec.structs import replace
 
+from ztproxy.model.standing import Compliance, Risk, Said
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Check, Device, Facts, Principal, Session
 from ztproxy.policy.engine import PolicySet
 from ztproxy.policy.entities import Subject
@@ -32,11 +33,16 @@ OF_DEVICE = [
     'principal has device.posture.checks.edr && principal.device.posture.checks.edr.result == "pass"',
     'principal has device.posture.checks.edr && principal.device.posture.checks.edr.result != "fail"',
     'principal has device && principal.device.owner == "corp:carol"',
+    'principal has device && principal.device.compliance != "not-compliant" && principal.device.risk != "high"',
+    'principal has device.compliance_at && context.now.durationSince(principal.device.compliance_at) <= duration("1h")',
+    'principal.risk != "high"',
 ]
 OF_USER = [
     'principal.session.amr.contains("otp")',
     'context.now.durationSince(principal.session.auth_time) <= duration("1h")',
     "principal has email",
+    'principal.session.risk == "" || principal.risk == "low"',
+    'principal has risk_at && context.now.durationSince(principal.risk_at) <= duration("1h")',
     'principal in [Group::"contractors", Group::"administrators"]',
     'principal in Group::"administrators" || principal.name like "C*"',
 ]
@@ -100,7 +106,16 @@ def caller(rng: random.Random, the: ModuleType) -> Facts:
         posture if has_device and has_posture else None,
         the.NOW + 1000,
         rng.choice([0, 5, 9]),
+        said(rng, at),
     )
+
+
+def said(rng: random.Random, at: int) -> Said:
+    risks: tuple[Risk, ...] = ("", "low", "medium", "high")
+    if rng.random() < 0.3:
+        return Said()
+    compliance: Compliance = rng.choice(["", "compliant", "not-compliant"])  # type: ignore[assignment]
+    return Said(rng.choice(risks), at, rng.choice(risks), rng.choice(risks), compliance, at)
 
 
 def sets(the: ModuleType, rng: random.Random, count: int, **options: object) -> Iterator[PolicySet]:

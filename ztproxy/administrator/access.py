@@ -1,8 +1,8 @@
 """The one door: every action of every protocol passes `Access.authorize`, and only here permits are minted.
 
 Called by the gateway for each request, and by `administrator.paths` to decide a live path again. Order of
-the steps: who (trust.gather) -> policy -> identity for the upstream -> audit -> permit. What can not be
-recorded is refused. Synchronous while facts are warm; otherwise an awaitable of the same answer.
+the steps: who (trust.gather) -> locks -> policy -> identity for the upstream -> audit -> permit. What can not
+be recorded is refused. Synchronous while facts are warm; otherwise an awaitable of the same answer.
 """
 
 import logging
@@ -25,9 +25,10 @@ from ztproxy.model.permit import Permit
 from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer
 from ztproxy.model.resource import Resource, Route
+from ztproxy.model.standing import Lock
 from ztproxy.model.subject import ANONYMOUS, Device, Facts
 from ztproxy.policy.engine import PolicySet, Subject
-from ztproxy.trust.caller import NOBODY, Caller
+from ztproxy.trust.caller import NOBODY, Caller, Locked
 from ztproxy.trust.gather import Cold, Gatherer
 
 log = logging.getLogger("ztproxy.access")
@@ -45,9 +46,12 @@ REMEDIES_OF: Final = {
     "certificate-expired": ("renew-certificate",),
     "facts-unavailable": ("retry-later",),
     "audit-unavailable": ("retry-later",),
+    "locked": ("contact-administrator",),
 }
 #: The "decision" of requests that never reach the policies.
 NOT_ASKED: Final = Decision(allow=False, kind="default-deny")
+#: That of requests that a lock refuses: policies are not asked.
+LOCKED: Final = Decision(allow=False, kind="forbid")
 
 
 class Recorder(Protocol):
@@ -116,6 +120,7 @@ class Access:
         self._routes = routes
         self._successor: Access | None = None
         self._gatherer = gatherer
+        self._memory = gatherer.memory
         self._recorder = recorder
         self._identities = identities
         self._sync = sync
@@ -142,8 +147,12 @@ class Access:
         if not _leads_on(permit.route, request.resource.route):
             return "access-denied"
         now = self._now()
+        if self._memory.locked and self._lock_on(request, now) is not None:
+            return "locked"
         caller = self._gatherer.gather(request.subject, request.context.host, now)
         if not isinstance(caller, Caller):
+            if isinstance(caller, Locked) and (caller.everywhere or not _is_portal(request)):
+                return "locked"
             if _is_portal(request) or (_is_anonymous(permit) and self._of_anybody(request, now).allow):
                 return ""
             return caller if isinstance(caller, str) else "session-ended"
@@ -192,16 +201,21 @@ class Access:
         caller = self._gatherer.gather(request.subject, request.context.host, now)
         if isinstance(caller, Cold):
             return self._unidentified(request, "session-ended" if heard else "facts-unavailable", now)
-        if isinstance(caller, str):
+        if not isinstance(caller, Caller):
             return self._unidentified(request, caller, now)
         answer = self._decide(request, caller, now)
         return answer if isinstance(answer, Permit | Refusal) else await answer
 
-    def _unidentified(self, request: AccessRequest, code: str, now: int) -> Answer:
+    def _unidentified(self, request: AccessRequest, code: str | Locked, now: int) -> Answer:
         """Without a believable caller there is what anybody may have: our sign-in pages, and public paths.
 
-        A cookie that has ended takes nothing away that its owner would have without it.
+        A cookie that has ended takes nothing away that its owner would have without it. Who is locked has
+        nothing but the pages on which somebody else may sign in.
         """
+        if isinstance(code, Locked):
+            if code.everywhere or not _is_portal(request):
+                return self._locked(request, code.caller, code.lock, now)
+            code = "locked"
         forgiven = code not in ("certificate-expired", "credentials-conflict")
         if forgiven and (_is_portal(request) or self._of_anybody(request, now).allow):
             answer = self._decide(request, NOBODY, now)
@@ -209,12 +223,25 @@ class Access:
                 return answer
         return self._refused(request, NOBODY, NOT_ASKED, now, _simple(code, request))
 
+    def _lock_on(self, request: AccessRequest, now: int) -> Lock | None:
+        """Return the lock that is on what is asked for, whoever asks."""
+        return self._memory.lock_on("route", request.resource.id, now)
+
+    def _locked(self, request: AccessRequest, caller: Caller, lock: Lock, now: int) -> Refusal:
+        """Refuse because of a lock. Why it is there is for the record only."""
+        refusal = replace(_simple("locked", request), detail=f"{lock.id}: {lock.reason}")
+        return self._refused(request, caller, LOCKED, now, refusal)
+
     def _of_anybody(self, request: AccessRequest, now: int) -> Decision:
         """Decide as for somebody of whom nothing is known."""
         subject = self._known(NOBODY).subject
         return self.policies.decide(subject, request.resource, request.action, request.context, now)
 
     def _decide(self, request: AccessRequest, caller: Caller, now: int) -> Answer | Awaitable[Answer]:
+        if self._memory.locked:
+            lock = self._lock_on(request, now)
+            if lock is not None:
+                return self._locked(request, caller, lock, now)
         known = self._known(caller)
         decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
         if not decision.allow:
@@ -245,8 +272,9 @@ class Access:
             return self._refused(request, caller, decision, now, _simple("facts-unavailable", request))
         newest = self._gatherer.gather(request.subject, request.context.host, now)
         if not isinstance(newest, Caller):
-            code = newest if isinstance(newest, str) else "session-ended"
-            return self._unidentified(request, code, now)
+            return self._unidentified(request, "session-ended" if isinstance(newest, Cold) else newest, now)
+        if self._memory.locked and (lock := self._lock_on(request, now)) is not None:
+            return self._locked(request, newest, lock, now)
         known = self._known(newest)
         decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
         if not decision.allow:

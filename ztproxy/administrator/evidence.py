@@ -6,6 +6,7 @@ Pure; called by `administrator.access` only.
 from ztproxy.model.decision import Decision, Explanation, Refusal
 from ztproxy.model.record import PREFLIGHT, DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer
+from ztproxy.model.standing import UNSAID
 from ztproxy.model.subject import Device, Facts, Posture
 from ztproxy.trust.caller import Caller
 
@@ -53,6 +54,8 @@ def decision_record(
         refusal.code if refusal is not None else "",
         refusal.remedies if refusal is not None else (),
         _near_misses(explanation) if explanation is not None else (),
+        refusal.detail if refusal is not None else "",
+        standing_of(facts) if facts.said is not UNSAID else (),
     )
 
 
@@ -104,6 +107,18 @@ def posture_of(facts: Facts, now: int) -> tuple[str, int]:
     if not isinstance(facts.device, Device):
         return "", -1
     return "missing" if posture is None else "unknown", -1
+
+
+def standing_of(facts: Facts) -> tuple[str, ...]:
+    """Return what signals said that policy could weigh, as "name=word"."""
+    said = facts.said
+    words = {
+        "risk": said.risk,
+        "session.risk": said.session_risk,
+        "device.risk": said.device_risk,
+        "device.compliance": said.compliance,
+    }
+    return tuple(f"{name}={word}" for name, word in words.items() if word)
 
 
 def _near_misses(explanation: Explanation) -> tuple[str, ...]:

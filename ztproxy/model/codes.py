@@ -13,6 +13,8 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "certificate-expired": (403, "The client certificate is not valid at this time."),
     "credentials-conflict": (400, "The request carries two different credentials."),
     "device-mismatch": (403, "This session belongs to another device."),
+    # what outranks policy
+    "locked": (403, "Access is locked."),
     # what policy said
     "access-denied": (403, "Policy does not allow this."),
     "device-required": (403, "This needs a known device."),

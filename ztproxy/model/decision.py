@@ -46,4 +46,4 @@ class Refusal(Struct, frozen=True):
     reason: str = ""  # a sentence for the caller; reveals no policy, host or version
     close: bool = False  # the connection can not be used any further
     retry_after: int = 0  # seconds
-    detail: str = ""  # for the record, never for the caller: a word of wire.flaws
+    detail: str = ""  # for the record, never for the caller: a word of wire.flaws, or a lock

@@ -41,7 +41,8 @@ class DecisionRecord(Struct, frozen=True, tag="decision", tag_field="kind", omit
     code: str = ""  # refusal code
     remedies: tuple[str, ...] = ()
     near_misses: tuple[str, ...] = ()
-    detail: str = ""  # what exactly is wrong with the request, a word of wire.flaws
+    detail: str = ""  # what exactly is wrong with the request, a word of wire.flaws; the lock that is on it
+    standing: tuple[str, ...] = ()  # what signals said: "risk=high", "device.compliance=not-compliant"
 
 
 class OutcomeRecord(Struct, frozen=True, tag="outcome", tag_field="kind", omit_defaults=True, gc=False):

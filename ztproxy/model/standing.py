@@ -48,6 +48,20 @@ class Standing(Struct, frozen=True):
     source: str = ""  # who spoke last: configured name of a source of signals, or an administrator
 
 
+class Said(Struct, frozen=True):
+    """What policy may weigh of the standings of one caller. "" = nobody said anything; times 0 likewise."""
+
+    risk: Risk = ""  # of the person or workload
+    risk_at: int = 0
+    session_risk: Risk = ""
+    device_risk: Risk = ""
+    compliance: Compliance = ""  # of the device
+    compliance_at: int = 0
+
+
+UNSAID: Final = Said()
+
+
 class Source(Struct, frozen=True):
     """How fresh a source of facts is. Record kind "source", key `name`."""
 

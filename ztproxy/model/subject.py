@@ -8,6 +8,8 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from ztproxy.model.standing import UNSAID, Said
+
 CheckResult = Literal["pass", "fail", "unknown"]
 
 
@@ -115,3 +117,4 @@ class Facts(Struct, frozen=True):
     posture: Posture | None | Unknown = None
     certificate_expires_at: int = 0  # workloads: end of the credential's life
     feed_age: int = 0  # ms since the control process was last heard
+    said: Said = UNSAID  # by signals

@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from ztproxy.model.decision import Decision
 from ztproxy.model.request import Context, Protocol
 from ztproxy.model.resource import Resource
+from ztproxy.model.standing import Compliance, Risk, Said
 from ztproxy.model.subject import UNKNOWN, Check, CheckResult, Device, Facts, Posture, Principal, Session
 from ztproxy.policy.engine import PolicySet
 from ztproxy.policy.literals import datetime, duration
@@ -41,6 +42,9 @@ class DeviceFixture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     owner: str = ""
     proof: Literal["", "mtls", "agent"] = "mtls"
     proof_age: str = "0s"
+    risk: Risk = ""
+    compliance: Compliance = ""
+    compliance_age: str = "0s"
     posture: PostureFixture | Literal["unknown"] | None = None
 
 
@@ -52,6 +56,7 @@ class SessionFixture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     amr: tuple[str, ...] = ()
     acr: str = ""
     provider: str = "test"
+    risk: Risk = ""
 
 
 class Fixture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,6 +68,8 @@ class Fixture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str = ""
     email: str = ""
     groups: tuple[str, ...] = ()
+    risk: Risk = ""
+    risk_age: str = "0s"
     session: SessionFixture = SessionFixture()
     credential_life: str = "1h"  # what is left of a workload's credential
     device: DeviceFixture | Literal["unknown"] | None = None
@@ -189,6 +196,19 @@ def _facts(fixture: Fixture, now: int, feed_age: int) -> Facts:
         posture=posture,
         certificate_expires_at=now + duration(fixture.credential_life).ms if fixture.workload else 0,
         feed_age=feed_age,
+        said=_said(fixture, now),
+    )
+
+
+def _said(fixture: Fixture, now: int) -> Said:
+    device = fixture.device if isinstance(fixture.device, DeviceFixture) else DeviceFixture()
+    return Said(
+        risk=fixture.risk,
+        risk_at=now - duration(fixture.risk_age).ms if fixture.risk else 0,
+        session_risk=fixture.session.risk,
+        device_risk=device.risk,
+        compliance=device.compliance,
+        compliance_at=now - duration(device.compliance_age).ms if device.compliance else 0,
     )
 
 

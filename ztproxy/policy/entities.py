@@ -59,7 +59,8 @@ def _user(facts: Facts) -> Record:
     if principal.email:
         attributes["email"] = text(principal.email)
     if facts.session is not None:
-        attributes["session"] = _session(facts.session)
+        attributes["session"] = _session(facts.session, facts)
+    _add_risk(attributes, facts)
     return _with_device(attributes, facts)
 
 
@@ -69,6 +70,7 @@ def _workload(facts: Facts) -> Record:
     if principal.id.startswith("spiffe://"):
         attributes["spiffe_id"] = principal.id
     attributes["credential_expires"] = instant(facts.certificate_expires_at)
+    _add_risk(attributes, facts)
     return _with_device(attributes, facts)
 
 
@@ -83,7 +85,13 @@ def _named(principal: Principal) -> dict[str, Value]:
     return {"issuer": text(principal.issuer), "name": text(principal.name)}
 
 
-def _session(session: Session) -> Record:
+def _add_risk(attributes: dict[str, Value], facts: Facts) -> None:
+    attributes["risk"] = text(facts.said.risk)
+    if facts.said.risk_at:
+        attributes["risk_at"] = instant(facts.said.risk_at)
+
+
+def _session(session: Session, facts: Facts) -> Record:
     return {
         "id": text(session.id),
         "created_at": instant(session.created_at),
@@ -91,6 +99,7 @@ def _session(session: Session) -> Record:
         "amr": texts(session.amr),
         "acr": text(session.acr),
         "provider": text(session.provider),
+        "risk": text(facts.said.session_risk),
     }
 
 
@@ -108,7 +117,11 @@ def _device(device: Device, facts: Facts) -> Record:
         "name": text(device.name),
         "owner": text(device.owner),
         "proof": text(facts.device_proof),
+        "risk": text(facts.said.device_risk),
+        "compliance": text(facts.said.compliance),
     }
+    if facts.said.compliance_at:
+        record["compliance_at"] = instant(facts.said.compliance_at)
     if facts.device_proof:
         record["proved_at"] = instant(facts.device_proved_at)
     if facts.posture is UNKNOWN:

@@ -5,8 +5,9 @@ grows: a name that policies use is never taken away. `docs/reference/policy.md` 
 """
 
 from types import MappingProxyType
-from typing import Final
+from typing import Final, get_args
 
+from ztproxy.model.standing import Compliance, Risk
 from ztproxy.policy.values import Entity, Uid
 
 SCHEMA: Final = """\
@@ -15,20 +16,24 @@ entity Group;
 entity Anonymous;
 entity User in [Group] = {
   issuer: String, name: String, email?: String,
-  session: Session, device?: Device
+  session: Session, device?: Device,
+  risk: String, risk_at?: datetime
 };
 entity Workload in [Group] = {
   issuer: String, name: String, spiffe_id?: String,
-  credential_expires: datetime, device?: Device
+  credential_expires: datetime, device?: Device,
+  risk: String, risk_at?: datetime
 };
 
 type Session = {
   id: String, created_at: datetime, auth_time: datetime,
-  amr: Set<String>, acr: String, provider: String
+  amr: Set<String>, acr: String, provider: String,
+  risk: String
 };
 type Device = {
   id: String, name: String, owner: String,
-  proof: String, proved_at?: datetime, posture?: Posture
+  proof: String, proved_at?: datetime, posture?: Posture,
+  risk: String, compliance: String, compliance_at?: datetime
 };
 type Posture = {
   reported_at: datetime, healthy: Bool, level: String,
@@ -68,11 +73,17 @@ _PARENTS: Final = {"http": "any", "read": "http", "write": "http"}
 #: Device checks that policies can read by name.
 CHECKS: Final = frozenset({"disk_encrypted", "firewall", "screen_lock", "secure_boot", "os_current", "edr"})
 
+_RISKS: Final = frozenset(get_args(Risk))
+
 #: Strings with a closed list of values: the last steps of an attribute path -> what it can be.
 WORDS: Final[dict[tuple[str, ...], frozenset[str]]] = {
     ("context", "protocol"): frozenset({"http", "websocket"}),  # and what routes may upgrade to
     ("context", "method"): frozenset(METHODS),
     ("device", "proof"): frozenset({"", "mtls", "agent"}),
+    ("device", "compliance"): frozenset(get_args(Compliance)),
+    ("principal", "risk"): _RISKS,
+    ("session", "risk"): _RISKS,
+    ("device", "risk"): _RISKS,
     ("posture", "level"): frozenset({"self", "attested"}),
     **{(check, "result"): frozenset({"pass", "fail", "unknown"}) for check in sorted(CHECKS)},
 }

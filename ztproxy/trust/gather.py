@@ -1,17 +1,27 @@
 """Everything known about one caller, gathered from memory for one request.
 
-Called by `administrator.access` only. Answers Facts, the code of a refusal, or COLD when the feed may hold
-something newer that settles it. Never asks anybody and never decides what is allowed.
+Called by `administrator.access` only. Answers Facts, the code of a refusal, the lock that is on the caller,
+or COLD when the feed may hold something newer that settles it. Never asks anybody and never decides what is
+allowed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final
 
 from ztproxy.model.request import ClientCertificate, Evidence
+from ztproxy.model.standing import UNSAID, Lock, Said
 from ztproxy.model.subject import Device, Facts, Posture, Principal, Session
-from ztproxy.trust.caller import NOBODY, Caller
+from ztproxy.trust.caller import NOBODY, Caller, Locked
 from ztproxy.trust.memory import Memory
+from ztproxy.trust.standing import (
+    Place,
+    ended_by,
+    places_of_certificate,
+    places_of_session,
+    said_of_person,
+    said_of_workload,
+)
 
 
 class Cold(Enum):
@@ -34,7 +44,8 @@ class Gatherer:
     """Gathers callers from a worker's memory.
 
     `groups` maps workload ids to their configured groups; `feed_limit` is in ms. Facts of a session are
-    kept as long as its session, device and posture are the very same values, so nothing is ever stale.
+    kept as long as its session, device and posture are the very same values and no lock or standing of
+    anybody has changed, so nothing is ever stale: time alone only ends locks.
     """
 
     def __init__(self, memory: Memory, *, groups: Mapping[str, tuple[str, ...]], feed_limit: int) -> None:
@@ -43,12 +54,16 @@ class Gatherer:
         self._feed_limit = feed_limit
         self._known: dict[str, Caller] = {}
 
-    def gather(self, evidence: Evidence, host: str, now: int) -> Caller | str | Cold:
-        """Return who asks, a refusal code, or COLD. `now` in ms, `host` as requested."""
+    def gather(self, evidence: Evidence, host: str, now: int) -> Caller | Locked | str | Cold:
+        """Return who asks, a lock on them, a refusal code, or COLD. `now` in ms, `host` as requested."""
         certificate = evidence.certificate
         if certificate is not None:
             if not certificate.not_before <= now < certificate.not_after:
                 return "certificate-expired"
+            if self.memory.locked:
+                lock = self._lock_on(places_of_certificate(certificate), now)
+                if lock is not None:
+                    return Locked(NOBODY if evidence.handle else self._shown(certificate), lock, True)
             if certificate.kind == "workload":
                 if evidence.handle is not None:
                     return "credentials-conflict"
@@ -59,7 +74,7 @@ class Gatherer:
 
     def _person(
         self, digest: str, certificate: ClientCertificate | None, host: str, now: int
-    ) -> Caller | str | Cold:
+    ) -> Caller | Locked | str | Cold:
         memory = self.memory
         handle = memory.handles.get(digest)
         if handle is None:
@@ -86,7 +101,7 @@ class Gatherer:
 
     def _facts_of(
         self, session: Session, digest: str, certificate: ClientCertificate | None, now: int, age: int
-    ) -> Caller | str:
+    ) -> Caller | Locked | str:
         memory = self.memory
         device = memory.devices.get(session.device_id)
         proof, proved_at = "agent", session.device_proved_at
@@ -110,18 +125,42 @@ class Gatherer:
                 and old.device is device
                 and old.posture is posture
                 and old.device_proved_at == (proved_at if device is not None else 0)
+                and known.spoken == memory.spoken
             ):
                 return known
-        fresh = Caller(
-            handle=digest, key=digest, facts=facts_of(session, device, posture, proof, proved_at, age)
-        )
+        device_id = device.id if device is not None else ""
+        if memory.standings and ended_by(session, device_id, memory.standings) is not None:
+            return "session-ended"
+        said = said_of_person(session, device_id, memory.standings) if memory.standings else UNSAID
+        facts = facts_of(session, device, posture, proof, proved_at, age, said)
+        if known is not None and known.facts == facts:
+            facts = known.facts  # what was made of them serves on
+        fresh = Caller(facts=facts, handle=digest, key=digest, spoken=memory.spoken)
+        if memory.locked:
+            lock = self._lock_on(places_of_session(session), now)
+            if lock is not None:
+                return Locked(fresh, lock)
         return self._keep(fresh)
 
-    def _workload(self, certificate: ClientCertificate) -> Caller:
-        age = self.memory.feed_age()
+    def _lock_on(self, places: Iterable[Place], now: int) -> Lock | None:
+        for target, value in places:
+            lock = self.memory.lock_on(target, value, now)
+            if lock is not None:
+                return lock
+        return None
+
+    def _shown(self, certificate: ClientCertificate) -> Caller:
+        """Return whom a certificate stands for, for the record of a refusal."""
+        found = self._workload(certificate) if certificate.kind == "workload" else NOBODY
+        return found if isinstance(found, Caller) else NOBODY
+
+    def _workload(self, certificate: ClientCertificate) -> Caller | str:
+        memory, age = self.memory, self.memory.feed_age()
         known = self._known.get(certificate.fingerprint)
-        if known is not None and age < QUIET:
+        if known is not None and age < QUIET and known.spoken == memory.spoken:
             return known
+        if age > self._feed_limit:
+            return "facts-unavailable"  # it might have been locked and we would not know
         principal = Principal(
             kind="Workload",
             id=certificate.subject,
@@ -133,8 +172,9 @@ class Gatherer:
             principal=principal,
             certificate_expires_at=certificate.not_after,
             feed_age=0 if age < QUIET else age,
+            said=said_of_workload(certificate.subject, memory.standings),
         )
-        return self._keep(Caller(facts=facts, key=certificate.fingerprint))
+        return self._keep(Caller(facts=facts, key=certificate.fingerprint, spoken=memory.spoken))
 
     def _keep(self, caller: Caller) -> Caller:
         """Keep facts for the caller's next request, unless they tell of a silent feed."""
@@ -156,7 +196,13 @@ class Gatherer:
 
 
 def facts_of(
-    session: Session, device: Device | None, posture: Posture | None, proof: str, proved_at: int, age: int
+    session: Session,
+    device: Device | None,
+    posture: Posture | None,
+    proof: str,
+    proved_at: int,
+    age: int,
+    said: Said = UNSAID,
 ) -> Facts:
     """Return the facts of a signed-in person. `proof` and `proved_at` count only with a device."""
     there = device is not None
@@ -168,4 +214,5 @@ def facts_of(
         device_proved_at=proved_at if there else 0,
         posture=posture,
         feed_age=age,
+        said=said,
     )

@@ -7,7 +7,7 @@ what is allowed: a lock and an end are not for policy to weigh.
 from collections.abc import Mapping
 
 from ztproxy.model.request import ClientCertificate
-from ztproxy.model.standing import Standing, key_of
+from ztproxy.model.standing import UNSAID, Said, Standing, key_of
 from ztproxy.model.subject import Session
 
 #: Target and value of a lock.
@@ -32,16 +32,37 @@ def places_of_certificate(certificate: ClientCertificate) -> tuple[Place, ...]:
     return (*places, ("device", certificate.subject.rpartition("/")[2]))
 
 
-def keys_of(session: Session) -> tuple[str, ...]:
-    """Return the keys of what is said of a session, its person and its device."""
-    keys = (key_of("user", session.principal.id), key_of("session", session.id))
-    return (*keys, key_of("device", session.device_id)) if session.device_id else keys
-
-
-def ended_by(session: Session, standings: Mapping[str, Standing]) -> Standing | None:
-    """Return what ended a session that began before, if anything did."""
-    for key in keys_of(session):
+def ended_by(session: Session, device_id: str, standings: Mapping[str, Standing]) -> Standing | None:
+    """Return what ended a session that began before, if anything. `device_id`: what it is used on now."""
+    keys = [key_of("user", session.principal.id), key_of("session", session.id)]
+    keys += [key_of("device", name) for name in {session.device_id, device_id} if name]
+    for key in keys:
         standing = standings.get(key)
         if standing is not None and session.created_at < standing.ended_before:
             return standing
     return None
+
+
+def said_of_person(session: Session, device_id: str, standings: Mapping[str, Standing]) -> Said:
+    """Return what policy may weigh of a person, their session and the device they are on ("" = none)."""
+    person = standings.get(key_of("user", session.principal.id), _NOTHING)
+    itself = standings.get(key_of("session", session.id), _NOTHING)
+    device = standings.get(key_of("device", device_id), _NOTHING) if device_id else _NOTHING
+    said = Said(
+        risk=person.risk,
+        risk_at=person.risk_at,
+        session_risk=itself.risk,
+        device_risk=device.risk,
+        compliance=device.compliance,
+        compliance_at=device.compliance_at,
+    )
+    return UNSAID if said == UNSAID else said
+
+
+def said_of_workload(name: str, standings: Mapping[str, Standing]) -> Said:
+    """Return what policy may weigh of a workload."""
+    standing = standings.get(key_of("workload", name))
+    return UNSAID if standing is None else Said(risk=standing.risk, risk_at=standing.risk_at)
+
+
+_NOTHING = Standing(target="", value="")
