@@ -1,5 +1,6 @@
 """A directory with everything a configuration can name: certificates, keys, secrets, policies."""
 
+import base64
 import shutil
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put(base / "tls/junk.pem", "not a certificate\n")
     put(base / "secrets/client", "s3cr3t-in-a-file\n", 0o600)
     put(base / "secrets/open", "s3cr3t-for-all\n", 0o644)
+    put(base / "secrets/store", base64.b64encode(bytes(range(32))).decode() + "\n", 0o600)
     put(base / "policies/good.cedar", POLICY)
     put(base / "policies/bad.cedar", BAD_POLICY)
     put(base / "policies/failing.yaml", FAILING_TESTS)

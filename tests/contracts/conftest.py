@@ -12,6 +12,7 @@ import pytest
 
 from ztproxy.store.interface import Store
 from ztproxy.store.redis import RedisStore
+from ztproxy.store.redis_client import RedisOptions
 from ztproxy.store.sqlite import SqliteStore
 
 START = 1_800_000_000_000
@@ -33,6 +34,7 @@ class RedisServer:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.url = f"unix://{directory}/redis.sock"
+        self.options = RedisOptions(url=self.url)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
@@ -97,7 +99,7 @@ async def opener(request: pytest.FixtureRequest, tmp_path: Path, wall: Wall) -> 
             store: Store = await SqliteStore.open(tmp_path / "zt.db", wall, **options)
         else:
             server: RedisServer = request.getfixturevalue("redis_server")
-            store = await RedisStore.open(server.url, wall, name=name, **options)
+            store = await RedisStore.open(server.options, wall, name=name, **options)
         opened.append(store)
         return store
 

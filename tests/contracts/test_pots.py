@@ -11,6 +11,7 @@ from ztproxy.gateway.leases import Leases, Pot
 from ztproxy.model.quota import Grant, Quota, Rate, Wish
 from ztproxy.net.rate import Bucket
 from ztproxy.store.interface import StoreUnavailable
+from ztproxy.store.redis_client import RedisOptions
 from ztproxy.store.redis_pot import RedisPot
 
 SLOW = Rate(0.001, 10)  # nothing comes back while a test runs
@@ -41,7 +42,7 @@ async def pot(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[P
         yield LocalPot()
         return
     server = request.getfixturevalue("redis_server")
-    redis = RedisPot.open(server.url, name=str(tmp_path))
+    redis = RedisPot.open(server.options, name=str(tmp_path))
     yield redis
     await redis.close()
 
@@ -73,7 +74,7 @@ async def test_many_who_draw_at_once_get_no_more_than_there_is(pot: Pot) -> None
 
 @pytest.mark.redis
 async def test_redis_fills_on_its_own_clock(redis_server: Any, tmp_path: Path) -> None:
-    pot = RedisPot.open(redis_server.url, name=str(tmp_path))
+    pot = RedisPot.open(redis_server.options, name=str(tmp_path))
     rate = Rate(20.0, 2)
     assert [one.tokens for one in await draw(pot, Wish("a", rate, 9))] == [2]
     await asyncio.sleep(0.12)
@@ -85,7 +86,7 @@ async def test_redis_fills_on_its_own_clock(redis_server: Any, tmp_path: Path) -
 async def test_a_server_that_is_gone_is_told_by_none(redis_server: Any, tmp_path: Path) -> None:
     server = type(redis_server)(tmp_path)
     await asyncio.to_thread(server.start)
-    pot = RedisPot.open(server.url)
+    pot = RedisPot.open(server.options)
     assert await pot.draw([Wish("a", SLOW, 1)]) == [Grant(1, 0.0)]
     await asyncio.to_thread(server.kill)
     assert await pot.draw([Wish("a", SLOW, 1)]) is None
@@ -99,7 +100,7 @@ async def test_a_server_that_is_gone_is_told_by_none(redis_server: Any, tmp_path
 
 def test_an_address_with_a_password_is_not_repeated() -> None:
     with pytest.raises(StoreUnavailable) as caught:
-        RedisPot.open("http://:s3cr3t@127.0.0.1/")
+        RedisPot.open(RedisOptions(url="http://:s3cr3t@127.0.0.1/"))
     assert "s3cr3t" not in str(caught.value)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from ztproxy.store.interface import StoreUnavailable
 from ztproxy.store.redis import RedisStore
+from ztproxy.store.redis_client import RedisOptions
 
 pytestmark = pytest.mark.redis
 RedisServer = Any
@@ -28,7 +29,7 @@ def own_server(redis_server: RedisServer, tmp_path: Path) -> Any:
 
 
 async def test_what_was_acknowledged_survives_kill_9_of_the_server(own_server: RedisServer) -> None:
-    async with await RedisStore.open(own_server.url, now) as store:
+    async with await RedisStore.open(own_server.options, now) as store:
         acknowledged: list[str] = []
 
         async def write(writer: int) -> None:
@@ -51,7 +52,7 @@ async def test_what_was_acknowledged_survives_kill_9_of_the_server(own_server: R
 
 
 async def test_a_server_that_is_gone_is_told_at_once(own_server: RedisServer) -> None:
-    store = await RedisStore.open(own_server.url, now)
+    store = await RedisStore.open(own_server.options, now)
     await asyncio.to_thread(own_server.kill)
     start = time.monotonic()
     for call in (
@@ -85,9 +86,9 @@ async def test_a_forgetful_server_is_refused(
     await asyncio.to_thread(server.start, *options)
     try:
         with pytest.raises(StoreUnavailable, match=message):
-            await RedisStore.open(server.url, now)
+            await RedisStore.open(server.options, now)
         if "maxmemory" not in options[0]:
-            await (await RedisStore.open(server.url, now, durable=False)).close()
+            await (await RedisStore.open(server.options, now, durable=False)).close()
     finally:
         server.kill()
 
@@ -97,7 +98,7 @@ async def test_a_forgetful_server_is_refused(
 )
 async def test_an_address_that_does_not_work_is_told_without_its_secret(url: str) -> None:
     with pytest.raises(StoreUnavailable) as told:
-        await RedisStore.open(url, now)
+        await RedisStore.open(RedisOptions(url=url), now)
     assert "secret" not in str(told.value)
 
 
@@ -105,18 +106,18 @@ async def test_a_wrong_password_is_told(redis_server: RedisServer, tmp_path: Pat
     server = type(redis_server)(tmp_path)
     await asyncio.to_thread(server.start, "--requirepass", "right")
     try:
-        for password in ("?password=secret", ""):
+        for password in ("secret", None):
             with pytest.raises(StoreUnavailable) as told:
-                await RedisStore.open(server.url + password, now)
+                await RedisStore.open(RedisOptions(url=server.url, password=password), now)
             assert "secret" not in str(told.value)
-        await (await RedisStore.open(f"{server.url}?password=right", now)).close()
+        await (await RedisStore.open(RedisOptions(url=server.url, password="right"), now)).close()
     finally:
         server.kill()
 
 
 async def test_installations_do_not_see_each_other(redis_server: RedisServer) -> None:
-    one = await RedisStore.open(redis_server.url, now, name="one")
-    two = await RedisStore.open(redis_server.url, now, name="two")
+    one = await RedisStore.open(redis_server.options, now, name="one")
+    two = await RedisStore.open(redis_server.options, now, name="two")
     await one.put("session", "k", b"v")
     assert await two.get("session", "k") is None and await two.head() == 0
     await one.close()
@@ -124,7 +125,7 @@ async def test_installations_do_not_see_each_other(redis_server: RedisServer) ->
 
 
 async def test_all_keys_share_one_slot(redis_server: RedisServer) -> None:
-    store = await RedisStore.open(redis_server.url, now, name="slots")
+    store = await RedisStore.open(redis_server.options, now, name="slots")
     await store.put("session", "k", b"v", expires_at=now() + 5)
     keys = [key async for key in store._client.scan_iter("*slots*")]
     assert len(keys) == 5 and all(key.startswith(b"{ztproxy:slots}:") for key in keys)
@@ -158,11 +159,14 @@ async def test_it_runs_on_a_cluster(redis_server: RedisServer, tmp_path: Path, f
 async def opened_when_ready(url: str) -> RedisStore:
     deadline = time.monotonic() + 10
     while True:
+        store = None
         try:
-            store = await RedisStore.open(url, now, cluster=True)
+            store = await RedisStore.open(RedisOptions(url=url, cluster=True), now)
             await store.head()
             return store
         except StoreUnavailable:
+            if store is not None:
+                await store.close()
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.2)

@@ -28,6 +28,7 @@ from ztproxy.config.sections import (
     Tls,
     Workload,
 )
+from ztproxy.config.store_sections import Store
 from ztproxy.config.values import DrainTime, FilePath, Listen, TrustDomain
 from ztproxy.model import resource
 from ztproxy.trust.identity.provider import Provider
@@ -54,6 +55,8 @@ class Settings(Section):
     """Time that exchanges and WebSockets under way get to end when a node stops or is upgraded."""
     state_dir: FilePath = Field(default=Path("/var/lib/ztproxy"), alias="state")
     """Directory of everything that is kept: database, keys, recordings, sockets. Private to ztproxy."""
+    store: Store = Store()
+    """Where sessions, devices and locks are kept."""
     tls: Tls
     """Server certificates."""
     portal: Portal

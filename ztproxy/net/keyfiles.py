@@ -58,6 +58,13 @@ def load_or_create_key(path: Path) -> EllipticCurvePrivateKey:
     return load_key(path)
 
 
+def load_or_create(path: Path, data: bytes) -> bytes:
+    """Return the content of a private file, which is `data` if there was none. Raises KeyFileError."""
+    if not path.exists():
+        _create(path, data)
+    return read(path, private=True)
+
+
 def load_key(path: Path) -> EllipticCurvePrivateKey:
     """Return the P-256 key in a file. Raises KeyFileError, also when others may read the file."""
     data = read(path, private=True)

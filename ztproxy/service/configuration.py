@@ -17,6 +17,7 @@ from ztproxy.config.load import restore
 from ztproxy.config.places import Places
 from ztproxy.config.policies import places_of
 from ztproxy.config.problems import Problem
+from ztproxy.config.section import Section
 from ztproxy.config.settings import Settings
 from ztproxy.policy.engine import PolicySet
 
@@ -29,6 +30,7 @@ NEEDS_RESTART: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("external_port",): ("external_port",),
     ("workers",): ("workers",),
     ("state",): ("state_dir",),
+    ("store",): ("store",),
     ("trust_domain",): ("trust_domain",),
     ("portal", "host"): ("portal", "host"),
     ("telemetry", "listen"): ("telemetry", "listen"),
@@ -129,4 +131,6 @@ def _value(settings: Settings, attributes: tuple[str, ...]) -> Any:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, Section):
+        return "the section it was started with"
     return "the port of `listen`" if value is None else str(value)

@@ -29,8 +29,8 @@ from ztproxy.service.office import Ground, Office, furnish
 from ztproxy.service.process import journal_alive
 from ztproxy.service.repeat import Repeat
 from ztproxy.service.state import StateDirectory
+from ztproxy.service.storage import open_store
 from ztproxy.store.interface import Conflict, Records
-from ztproxy.store.sqlite import SqliteStore
 from ztproxy.telemetry import http as telemetry
 from ztproxy.telemetry.health import Readiness
 from ztproxy.telemetry.metrics import Counters, unpack
@@ -82,7 +82,7 @@ class Tenure:
         """Open everything and serve. Raises OSError, StoreUnavailable, KeyFileError, LogUnavailable."""
         stack, state, clock = self._stack, self._state, self._clock
         stack.callback(os.close, await _lock(state))
-        store = await SqliteStore.open(state.database, clock.now)
+        store = await open_store(settings, state, clock)
         stack.push_async_callback(store.close)
         self.hub = Hub(
             store,

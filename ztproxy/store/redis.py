@@ -1,26 +1,24 @@
 """Records and Feed on Redis: for several nodes that share their state.
 
-Keeps the contract that `store.sqlite` keeps; no configuration chooses it yet. Every write is one Lua script,
+Keeps the contract that `store.sqlite` keeps. Every write is one Lua script,
 so record, order, expiry and change are written together or not at all. All keys carry one hash tag and so
 live in one slot of a cluster. Never believes Redis to be durable without having looked.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Self, cast
 
-from redis.asyncio import Redis
-from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisError
 
 from ztproxy.store.interface import Change, Conflict, StoreUnavailable, Versioned
+from ztproxy.store.redis_client import Client, Reached, RedisOptions, reach, told
 
 KEEP: Final = 100_000  # changes kept for readers that fell behind
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 256
 BLOCK_SECONDS: Final = 2.0  # longest single blocking read
-ANSWER_SECONDS: Final = 10.0  # longest wait for any answer
 
 # KEYS: 1 head  2 changes (stream)  3 expiries (zset)  4 records (hash)  5 members in key order (zset)
 # A member is "KIND\0KEY"; a record is "VERSION EXPIRES_AT VALUE".
@@ -110,16 +108,16 @@ if #changes == 0 or changes[1][1] ~= string.format('%d-0', version + 1) then ret
 return changes
 """
 
-Client = Redis | RedisCluster
-
 
 class RedisStore:
     """`Records` and `Feed` on a Redis server or cluster. `await RedisStore.open(...)`, later `close()`."""
 
-    __slots__ = ("_client", "_keep", "_keys", "_now", "_scripts", "_sweeper")
+    __slots__ = ("_block", "_client", "_keep", "_keys", "_now", "_reached", "_scripts", "_sweeper")
 
-    def __init__(self, client: Client, now: Callable[[], int], name: str, keep: int) -> None:
-        self._client = client
+    def __init__(self, reached: Reached, now: Callable[[], int], name: str, keep: int, block: float) -> None:
+        self._reached = reached
+        self._client = client = reached.client
+        self._block = block
         self._now = now
         self._keep = keep
         self._keys = [f"{{ztproxy:{name}}}:{part}" for part in ("head", "feed", "expiry", "record", "order")]
@@ -131,35 +129,34 @@ class RedisStore:
     @classmethod
     async def open(
         cls,
-        url: str,
+        options: RedisOptions,
         now: Callable[[], int],
         *,
         name: str = "main",
         keep: int = KEEP,
-        cluster: bool = False,
         durable: bool = True,
     ) -> Self:
-        """Connect to `redis://`, `rediss://` or `unix://`. `name` separates installations on one server.
+        """Connect. `name` separates installations on one server.
 
         `durable` demands a server that writes to disk before it answers (appendonly yes, appendfsync
         always); without it an acknowledged write may be lost when the server dies.
         Raises StoreUnavailable when it can not be reached or may lose what it acknowledged.
         """
-        client = _connect(url, cluster=cluster)
+        reached = reach(options)
         try:
-            async with _told():
-                await _check_server(client, durable=durable)
+            async with told():
+                await _check_server(reached.client, durable=durable)
         except BaseException:
-            await client.aclose()
+            await reached.close()
             raise
-        return cls(client, now, name, keep)
+        return cls(reached, now, name, keep, min(BLOCK_SECONDS, options.timeout / 2))
 
     async def close(self) -> None:
         """Close the connections."""
         self._sweeper.cancel()
         with suppress(asyncio.CancelledError):
             await self._sweeper
-        await self._client.aclose()
+        await self._reached.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -172,7 +169,7 @@ class RedisStore:
     async def get(self, kind: str, key: str) -> Versioned | None:
         """Return the live record, or None."""
         member = _member(kind, key)
-        async with _told():
+        async with told():
             packed = await cast("Awaitable[bytes | None]", self._client.hget(self._keys[3], member))
         return _unpack(member, packed, self._now())
 
@@ -208,7 +205,7 @@ class RedisStore:
 
     async def head(self) -> int:
         """Return the number of the newest change."""
-        async with _told():
+        async with told():
             return int(await self._client.get(self._keys[0]) or 0)
 
     async def after(self, version: int, *, limit: int = 1000) -> Sequence[Change] | None:
@@ -226,8 +223,8 @@ class RedisStore:
             remaining = deadline - loop.time()
             if remaining <= 0:
                 return False
-            block = max(1, int(min(remaining, BLOCK_SECONDS) * 1000))
-            async with _told():
+            block = max(1, int(min(remaining, self._block) * 1000))
+            async with told():
                 await self._client.xread({self._keys[1]: f"{version}-0"}, count=1, block=block)
 
     async def sweep(self) -> int:
@@ -246,16 +243,8 @@ class RedisStore:
                 await self.sweep()
 
     async def _run(self, script: str, arguments: Sequence[str | bytes | int]) -> Any:
-        async with _told():
+        async with told():
             return await self._scripts[script](keys=self._keys, args=arguments)
-
-
-def _connect(url: str, *, cluster: bool) -> Client:
-    make = RedisCluster.from_url if cluster else Redis.from_url
-    try:
-        return make(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
-    except ValueError:  # the library's message may quote the URL and so its password
-        raise StoreUnavailable("not a redis://, rediss:// or unix:// address of a Redis server") from None
 
 
 async def _check_server(client: Client, *, durable: bool) -> None:
@@ -271,15 +260,6 @@ async def _check_server(client: Client, *, durable: bool) -> None:
         raise StoreUnavailable("Redis does not tell whether it is durable (CONFIG GET refused)") from error
     if (settings.get("appendonly"), settings.get("appendfsync")) != ("yes", "always"):
         raise StoreUnavailable("Redis is not durable: set appendonly yes and appendfsync always")
-
-
-@asynccontextmanager
-async def _told() -> AsyncIterator[None]:
-    """Say what failed without the address, which may carry a password."""
-    try:
-        yield
-    except (RedisError, RedisClusterException, OSError) as error:
-        raise StoreUnavailable(f"Redis: {type(error).__name__}") from error
 
 
 def _member(kind: str, key: str) -> bytes:

@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, Self
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from msgspec.structs import replace
+from redis.exceptions import RedisClusterException, RedisError
 
 from ztproxy.model.quota import Grant, Wish
-from ztproxy.store.interface import StoreUnavailable
+from ztproxy.store.redis_client import Reached, RedisOptions, reach
 
 ANSWER_SECONDS: Final = 0.5
 
@@ -40,28 +40,25 @@ return out
 class RedisPot:
     """Implements `gateway.leases.Pot`. `RedisPot.open(...)`, later `close()`."""
 
-    __slots__ = ("_client", "_draw", "_prefix")
+    __slots__ = ("_draw", "_prefix", "_reached")
 
-    def __init__(self, client: Redis, name: str) -> None:
-        self._client = client
-        self._draw = client.register_script(_DRAW)
+    def __init__(self, reached: Reached, name: str) -> None:
+        self._reached = reached
+        self._draw = reached.client.register_script(_DRAW)
         self._prefix = f"{{ztproxy:{name}:rates}}:"
 
     @classmethod
-    def open(cls, url: str, *, name: str = "main") -> Self:
-        """Use a server by its `redis://`, `rediss://` or `unix://` address; connects when asked to draw.
+    def open(cls, options: RedisOptions, *, name: str = "main") -> Self:
+        """Use the servers of a store; connects when asked to draw, and does not wait long.
 
         Raises StoreUnavailable for what is no address.
         """
-        try:
-            client = Redis.from_url(url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
-        except ValueError:  # the library's message may quote the URL and so its password
-            raise StoreUnavailable("not a redis://, rediss:// or unix:// address of a Redis server") from None
-        return cls(client, name)
+        quick = min(ANSWER_SECONDS, options.timeout)
+        return cls(reach(replace(options, timeout=quick, connect_timeout=quick)), name)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._reached.close()
 
     async def draw(self, wishes: Sequence[Wish]) -> Sequence[Grant] | None:
         """Take tokens out; None when the server does not answer."""
@@ -69,7 +66,7 @@ class RedisPot:
         numbers = [(repr(wish.rate.per_second), wish.rate.burst, wish.tokens) for wish in wishes]
         try:
             flat = await self._draw(keys=keys, args=[number for three in numbers for number in three])
-        except (RedisError, OSError):
+        except (RedisError, RedisClusterException, OSError):
             return None
         return [
             Grant(int(tokens), int(wait) / 1000) for tokens, wait in zip(flat[::2], flat[1::2], strict=True)

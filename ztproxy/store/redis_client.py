@@ -1,0 +1,186 @@
+"""How Redis is reached: one server, the master that Sentinels name, or a cluster; with TLS and an ACL user.
+
+Called by `store.redis` and `store.redis_pot`. Nothing is sent twice by itself: whether a write that got no
+answer was done is for the caller to find out. Errors never hold an address or a password.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+from redis.asyncio import Connection, ConnectionPool, Redis, Sentinel, UnixDomainSocketConnection
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+)
+from redis.exceptions import TimeoutError as NoAnswer
+
+from ztproxy.store.interface import StoreUnavailable
+
+CONNECTIONS: Final = 64  # to one server at the most
+
+_WORDS: Final[Mapping[type[Exception], str]] = {
+    AuthenticationError: "our user or password is refused",
+    NoPermissionError: "the ACL of our user does not permit what we need",
+    ReadOnlyError: "the server is a replica",
+    BusyLoadingError: "the server is still loading its data",
+    NoAnswer: "no answer in time",
+}
+
+
+class RedisOptions(Struct, frozen=True, kw_only=True):
+    """Where Redis is and how it is spoken to. Give `url`, or `sentinels` and `master`. Times in seconds."""
+
+    url: str = ""  # redis://, rediss:// or unix://, without user, password and options
+    sentinels: tuple[tuple[str, int], ...] = ()
+    master: str = ""
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
+    cluster: bool = False
+    username: str | None = None
+    password: str | None = None
+    tls: ssl.SSLContext | None = None
+    server_name: str = ""
+    connect_timeout: float = 2.0
+    timeout: float = 5.0
+
+
+Client = Redis | RedisCluster
+
+
+class Reached:
+    """A client and what has to be closed with it."""
+
+    __slots__ = ("_sentinel", "client")
+
+    def __init__(self, client: Client, sentinel: Sentinel | None = None) -> None:
+        self.client = client
+        self._sentinel = sentinel
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.client.aclose()
+        if self._sentinel is not None:
+            await self._sentinel.aclose()
+
+
+def reach(options: RedisOptions) -> Reached:
+    """Return a client, which connects when it is used. Raises StoreUnavailable for what is no address."""
+    if options.sentinels:
+        return _by_sentinel(options)
+    parts = urlsplit(options.url)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise StoreUnavailable("not a redis://, rediss:// or unix:// address of a Redis server")
+    if parts.scheme == "unix":
+        pool = ConnectionPool(
+            connection_class=UnixDomainSocketConnection, path=parts.path, **_common(options)
+        )
+        return Reached(Redis.from_pool(pool))
+    host, port = parts.hostname or "", parts.port or 6379
+    if options.cluster:
+        return Reached(_cluster(options, host, port))
+    pool = ConnectionPool(
+        connection_class=_connection(Connection, options),
+        host=host,
+        port=port,
+        db=int(parts.path.strip("/") or 0),
+        **_common(options),
+    )
+    return Reached(Redis.from_pool(pool))
+
+
+def _common(options: RedisOptions) -> dict[str, Any]:
+    return {
+        "username": options.username,
+        "password": options.password,
+        "max_connections": CONNECTIONS,
+        **_times(options),
+    }
+
+
+def _times(options: RedisOptions) -> dict[str, Any]:
+    return {
+        "socket_timeout": options.timeout,
+        "socket_connect_timeout": options.connect_timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+
+
+def _by_sentinel(options: RedisOptions) -> Reached:
+    manager = Sentinel([])  # type: ignore[no-untyped-call]
+    manager.sentinels = [
+        Redis.from_pool(
+            ConnectionPool(
+                connection_class=_connection(Connection, options),
+                host=host,
+                port=port,
+                username=options.sentinel_username,
+                password=options.sentinel_password,
+                **_times(options),
+            )
+        )
+        for host, port in options.sentinels
+    ]
+    pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
+        options.master,
+        manager,
+        connection_class=_connection(SentinelManagedConnection, options),
+        **_common(options),
+    )
+    return Reached(Redis.from_pool(pool), manager)
+
+
+def _cluster(options: RedisOptions, host: str, port: int) -> RedisCluster:
+    client = RedisCluster(host=host, port=port, **_common(options))
+    kind = _connection(Connection, options)
+    client.connection_kwargs["connection_class"] = kind  # of the servers that are found later
+    for node in client.startup_nodes:
+        node.connection_class = kind
+    return client
+
+
+def _connection(plain: type[Connection], options: RedisOptions) -> type[Connection]:
+    """Return a kind of connection that speaks TLS with our context, where there is one."""
+    if options.tls is None:
+        return plain
+    context, name = options.tls, options.server_name
+
+    class Tls(plain):  # type: ignore[misc, valid-type]
+        def _connection_arguments(self) -> Mapping[str, Any]:
+            arguments = super()._connection_arguments()
+            return {**arguments, "ssl": context, "server_hostname": name or arguments["host"]}
+
+    return Tls
+
+
+@asynccontextmanager
+async def told() -> AsyncIterator[None]:
+    """Say what failed in words of our own. Raises StoreUnavailable."""
+    try:
+        yield
+    except (RedisError, RedisClusterException, OSError) as error:
+        raise StoreUnavailable(f"Redis: {_words(error)}") from error
+
+
+def _words(error: BaseException) -> str:
+    for kind, words in _WORDS.items():
+        if isinstance(error, kind):
+            return words
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is refused: {cause.verify_message}"
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
