@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from ztproxy.administrator.devices import CODE_ATTEMPTS, DeviceRefused, Devices, Enrolled
 from ztproxy.administrator.issue import load_device_authority
+from ztproxy.administrator.locks import Locks
 from ztproxy.crypto import device_statements, posture_document
 from ztproxy.crypto.csr import make_request
 from ztproxy.crypto.jose import sign, signing_key
@@ -357,3 +358,40 @@ async def test_revocation_holds_when_the_audit_fails(world: World, enrolled: Enr
         await world.devices.revoke(enrolled.device.id, "dana")
     stored = await world.devices.get(enrolled.device.id)
     assert stored is not None and stored.revoked_at
+
+
+# ------------------------------------------------------------------ locks
+
+
+async def lock(world: World, target: str, value: str) -> None:
+    locks = Locks(world.store, world.clock, os.urandom, lambda _: None, [])
+    await locks.add(target, value, "r", "root")
+    world.clock.advance(1)
+
+
+async def test_a_locked_device_is_not_believed_and_not_renewed(
+    world: World, key: EllipticCurvePrivateKey
+) -> None:
+    device = (await world.enrol(key)).device
+    claims = device_statements.renewal(device.id, ORIGIN, world.clock.now())
+    renewal = sign(claims, signing_key(key, kid=device.id), device_statements.RENEWAL)
+    await lock(world, "device", "dev_" + "a" * 26)
+    await world.devices.renew(renewal)
+    await lock(world, "device", device.id)
+    for said in (world.devices.renew(renewal), world.devices.accept_posture(world.report(key, device.id))):
+        with pytest.raises(DeviceRefused) as refused:
+            await said
+        assert refused.value.code == "locked"
+    assert await world.devices.posture(device.id) is None
+
+
+@pytest.mark.parametrize(("target", "value"), [("user", "corp:carol"), ("issuer", "devices")])
+async def test_nothing_is_enrolled_for_a_locked_person_or_while_devices_are_locked(
+    world: World, key: EllipticCurvePrivateKey, target: str, value: str
+) -> None:
+    code = await world.devices.create_code("laptop", "corp:carol")
+    await lock(world, target, value)
+    with pytest.raises(DeviceRefused) as refused:
+        await world.devices.enrol(code, make_request(key, "laptop"))
+    assert refused.value.code == "locked"
+    assert await world.devices.list() == []

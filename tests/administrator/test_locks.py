@@ -8,7 +8,7 @@ import pytest
 
 from ztproxy.administrator import locks as locks_module
 from ztproxy.administrator.audit import AuditUnavailable
-from ztproxy.administrator.locks import LockRefused, Locks
+from ztproxy.administrator.locks import FRESH, LockRefused, Locks, LockTable
 from ztproxy.model.record import StandingRecord
 from ztproxy.net.clock import FixedClock
 from ztproxy.store.sqlite import SqliteStore
@@ -29,8 +29,7 @@ class World:
         self.told.append(record)
 
     async def on(self, target: str, value: str) -> bool:
-        self.clock.seconds += 1  # what was read before is not believed any more
-        return await self.locks.on([(target, value)]) is not None
+        return await LockTable(self.store, self.clock).on([(target, value)]) is not None
 
 
 @pytest.fixture
@@ -123,7 +122,10 @@ async def test_the_number_of_locks_is_bounded(world: World, monkeypatch: pytest.
 
 
 async def test_a_lock_set_by_another_process_is_seen_when_what_was_read_is_old(world: World) -> None:
-    assert not await world.on("route", "wiki")
-    other = Locks(world.store, world.clock, os.urandom, world.witness, ["wiki"])
-    await other.add("route", "wiki", "r", "root")
-    assert await world.on("route", "wiki")
+    table = LockTable(world.store, world.clock)
+    assert await table.on([("route", "wiki")]) is None
+    lock = await world.locks.add("route", "wiki", "r", "root", world.clock.now() + 1000)
+    world.clock.seconds += FRESH
+    assert await table.on([("user", "wiki"), ("route", "wiki")]) == lock
+    world.clock.ms += 1000
+    assert await table.on([("route", "wiki")]) is None, "its end is seen without reading"

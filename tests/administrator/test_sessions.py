@@ -7,7 +7,16 @@ import os
 import pytest
 
 from ztproxy.administrator.audit import AuditUnavailable
-from ztproxy.administrator.sessions import CODE_LIFETIME, REPORTING_DELAY, Limits, OtherDevice, Sessions
+from ztproxy.administrator.locks import Locks
+from ztproxy.administrator.sessions import (
+    CODE_LIFETIME,
+    REPORTING_DELAY,
+    Limits,
+    OtherDevice,
+    Sessions,
+    SignInLocked,
+)
+from ztproxy.administrator.standing import Standings
 from ztproxy.model.subject import Principal
 from ztproxy.net.clock import FixedClock
 from ztproxy.store.sqlite import SqliteStore
@@ -30,6 +39,8 @@ class World:
         self.full = False
         limits = Limits(idle=IDLE, absolute=ABSOLUTE)
         self.sessions = Sessions(store, clock, os.urandom, self.witness, limits)
+        self.locks = Locks(store, clock, os.urandom, lambda _: None, [])
+        self.standings = Standings(store, clock, lambda _: None, ABSOLUTE)
 
     def witness(self, record):
         if self.full:
@@ -238,3 +249,68 @@ async def test_changes_at_once_are_all_kept(world):
 async def test_an_auth_time_in_the_future_is_now(world):
     session = await world.sessions.start(sign_in(auth_time=world.clock.now() + 10_000))
     assert session.auth_time == world.clock.now()
+
+
+# ------------------------------------------------------------------ locks, and ends of many sessions
+
+
+@pytest.mark.parametrize(
+    ("target", "value"), [("user", "corp:carol"), ("issuer", "corp"), ("session", ""), ("device", "dev_1")]
+)
+async def test_a_locked_session_is_none_here_until_the_lock_is_gone(world, target, value):
+    session = await world.sessions.start(sign_in())
+    await world.sessions.bind_device(session.id, "dev_1", world.clock.now())
+    handle = await world.sessions.new_handle(session.id, HOST)
+    code = await world.sessions.new_code(session.id, HOST, FLOW)
+    other = await world.sessions.start(sign_in("dave", provider="partner"))
+    lock = await world.locks.add(target, value or session.id, "r", "root")
+    world.clock.advance(1)
+    assert await world.sessions.find(handle, HOST) is None
+    assert await world.sessions.redeem(code, HOST, FLOW) is None
+    assert await world.sessions.bind_device(session.id, "dev_1", world.clock.now()) is None
+    with pytest.raises(LookupError):
+        await world.sessions.new_handle(session.id, HOST)
+    assert await world.sessions.live(other.id)
+    await world.locks.remove(lock.id, "root")
+    world.clock.advance(1)
+    assert await world.sessions.live(session.id)
+
+
+@pytest.mark.parametrize(("target", "value"), [("user", "corp:carol"), ("issuer", "corp")])
+async def test_who_is_locked_starts_no_session_and_the_attempt_is_on_record(world, target, value):
+    lock = await world.locks.add(target, value, "r", "root")
+    with pytest.raises(SignInLocked):
+        await world.sessions.start(sign_in())
+    assert await world.store.scan("session") == []
+    assert [(event, detail) for event, _, detail in world.events()] == [("refused", f"locked: {lock.id}")]
+    assert await world.sessions.start(sign_in("dave", provider="partner"))
+
+
+async def test_a_locked_device_is_bound_to_nobody(world):
+    session = await world.sessions.start(sign_in())
+    await world.locks.add("device", "dev_1", "r", "root")
+    world.clock.advance(1)
+    assert await world.sessions.bind_device(session.id, "dev_1", world.clock.now()) is None
+    assert (await world.sessions.get(session.id)).device_id == ""
+
+
+async def test_all_sessions_of_somebody_end_at_once_and_the_review_says_why(world):
+    before = await world.sessions.start(sign_in())
+    other = await world.sessions.start(sign_in("carol2"))
+    handle = await world.sessions.new_handle(before.id, HOST)
+    await world.standings.end_sessions("user", "corp:carol", "cut by root")
+    assert await world.sessions.find(handle, HOST) is None
+    after = await world.sessions.start(sign_in())
+    assert await world.sessions.live(after.id), "who signs in again at once is in"
+    assert await world.sessions.end_expired() == 1
+    ended = {one.id: one.ended_by for one in await world.sessions.list(ended=True)}
+    assert ended == {before.id: "cut by root", other.id: "", after.id: ""}
+    assert world.events()[-1] == ("ended", before.id, "cut by root")
+
+
+async def test_a_node_whose_clock_is_ahead_keeps_no_session_alive(world):
+    world.clock.ms += 1500
+    session = await world.sessions.start(sign_in())
+    world.clock.ms -= 1500
+    await world.standings.end_sessions("user", "corp:carol", "root")
+    assert await world.sessions.live(session.id) is None

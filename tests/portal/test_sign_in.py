@@ -1,11 +1,13 @@
 """Signing in through a browser: every host, many tabs, and the tricks played on them."""
 
 import asyncio
+import os
 import re
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from ztproxy.administrator.locks import Locks
 from ztproxy.portal.visitor import FLOW_COOKIE, SESSION_COOKIE
 
 PORTAL, SUPPORT, WIKI = "portal.example", "support.example", "wiki.example"
@@ -346,3 +348,19 @@ async def test_sign_ins_under_way_are_bounded(world, browser, new_browser):
     assert (await new_browser(world, ip="192.0.2.8").get(start, follow=False)).status == 303
     world.clock.advance(601)
     assert (await browser.get(start, follow=False)).status == 303
+
+
+async def test_who_is_locked_is_told_so_and_gets_no_session(world, browser):
+    await browser.sign_in()
+    (session,) = await world.sessions.list()
+    locks = Locks(world.store, world.clock, os.urandom, world.witness, [])
+    lock = await locks.add("user", session.principal.id, "laptop stolen", "root")
+    world.clock.advance(1)
+    page = await browser.get(f"{ORIGIN}/")
+    assert page.status == 403 and "locked" in page.text and "administrator" in page.text
+    assert "stolen" not in page.text and lock.id not in page.text
+    assert len(await world.sessions.list()) == 1, "no other session was started"
+    assert world.told[-1].event == "refused"
+    await locks.remove(lock.id, "root")
+    world.clock.advance(1)
+    assert (await browser.get(f"{ORIGIN}/")).status == 200

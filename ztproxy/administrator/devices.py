@@ -5,7 +5,7 @@ device's word for another device, believe a report twice, or keep a code in the 
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from hmac import compare_digest
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ztproxy.administrator.issue import DeviceAuthority, IssuedCertificate
+from ztproxy.administrator.locks import LockTable
 from ztproxy.crypto import device_statements, posture_document
 from ztproxy.crypto.csr import RequestRefused, read_request
 from ztproxy.crypto.ids import Entropy, handle_digest, is_device_id, new_code, new_device_id, normal_code
@@ -25,11 +26,14 @@ from ztproxy.model.subject import Device, Posture
 from ztproxy.net.clock import Clock
 from ztproxy.store.interface import Conflict, Records, StoreUnavailable, Versioned
 from ztproxy.trust.posture.document import PostureRefused, judge
+from ztproxy.trust.standing import Place
 
 CODE_LIFETIME: Final = 10 * 60_000  # ms
 CODE_ATTEMPTS: Final = 5
 LONGEST_NAME: Final = 128  # characters
 
+#: Who vouches for enrolled devices: the name of their built-in trust bundle.
+_OURSELVES: Final = ("issuer", "devices")
 _TRIES: Final = 16
 _PAGE: Final = 500
 
@@ -86,6 +90,7 @@ class Devices:
         self._entropy = entropy
         self._issuer = issuer
         self._witness = witness
+        self._locks = LockTable(records, clock)
         self.origin = origin
 
     # ------------------------------------------------------------------ enrolment
@@ -106,6 +111,7 @@ class Devices:
         The code is gone before anything is issued: of two who use it at once, one gets a device.
         """
         stored = await self._permission(code)
+        await self._check_locks([("user", _decode_enrolment(stored.value).owner), _OURSELVES])
         try:
             key = read_request(csr)
         except RequestRefused as error:
@@ -216,6 +222,7 @@ class Devices:
     async def renew(self, token: str) -> Enrolled:
         """Issue a new certificate for the key that is enrolled. Raises DeviceRefused."""
         device, _ = await self._heard(token, device_statements.RENEWAL, self.origin)
+        await self._check_locks([_OURSELVES])
         return Enrolled(device=device, certificate=self._issuer.issue(public_key(device.jwk), device.id))
 
     async def _heard(
@@ -245,7 +252,13 @@ class Devices:
             raise DeviceRefused("statement-invalid", "is for several audiences")
         if device.revoked_at:
             raise DeviceRefused("device-revoked", "this device was revoked")
+        await self._check_locks([("device", device.id)])
         return device, claims
+
+    async def _check_locks(self, places: Iterable[Place]) -> None:
+        """Nothing locked is enrolled, believed or renewed. Raises DeviceRefused."""
+        if await self._locks.on(places) is not None:
+            raise DeviceRefused("locked", "there is a lock")
 
     # ------------------------------------------------------------------ looking after them
 

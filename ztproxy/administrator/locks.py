@@ -5,7 +5,7 @@ A lock is in force before it is witnessed, so that a failing audit keeps no door
 after that is witnessed. It must never end a lock for any other reason.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -33,6 +33,32 @@ class LockRefused(Exception):
     """A lock that would lock nothing, or could not be kept. The text says what to do instead."""
 
 
+class LockTable:
+    """The locks in force as the control process reads them, where sessions and devices are dealt with."""
+
+    def __init__(self, records: Records, clock: Clock) -> None:
+        self._records = records
+        self._clock = clock
+        self._read: dict[Place, tuple[Lock, ...]] = {}
+        self._read_at = float("-inf")
+
+    async def on(self, places: Iterable[Place]) -> Lock | None:
+        """Return a lock that is on one of these, if any. What was read is believed for `FRESH`."""
+        at = self._clock.monotonic()
+        if at - self._read_at >= FRESH:
+            table: dict[Place, tuple[Lock, ...]] = {}
+            async for lock in _each(self._records):
+                place = lock.target, lock.value
+                table[place] = (*table.get(place, ()), lock)
+            self._read, self._read_at = table, at
+        now = self._clock.now()
+        for place in places:
+            for lock in self._read.get(place, ()):
+                if not lock.expires_at or now < lock.expires_at:
+                    return lock
+        return None
+
+
 class Locks:
     """All locks, in `records`.
 
@@ -52,8 +78,6 @@ class Locks:
         self._entropy = entropy
         self._witness = witness
         self._routes = frozenset(routes)
-        self._read: dict[Place, tuple[Lock, ...]] = {}
-        self._read_at = float("-inf")
 
     async def add(self, target: str, value: str, reason: str, by: str, expires_at: int = 0) -> Lock:
         """Lock a target until `expires_at` (ms; 0 = until the lock is removed). Raises LockRefused."""
@@ -74,7 +98,6 @@ class Locks:
             expires_at=expires_at,
         )
         await self._records.put("lock", lock.id, _encode(lock), if_version=0, expires_at=expires_at)
-        self._read_at = float("-inf")
         self._tell(lock, "locked", lock.set_by)
         return lock
 
@@ -84,34 +107,12 @@ class Locks:
         if stored is None:
             return False
         self._tell(_decode(stored.value), "unlocked", _line(by))
-        removed = await self._records.delete("lock", id)
-        self._read_at = float("-inf")
-        return removed
+        return await self._records.delete("lock", id)
 
     async def list(self) -> Sequence[Lock]:
         """Return all locks in force, the oldest first."""
-        found: list[Lock] = []
-        after = ""
-        while page := await self._records.scan("lock", after=after, limit=_PAGE):
-            found += [_decode(stored.value) for stored in page]
-            after = page[-1].key
+        found = [lock async for lock in _each(self._records)]
         return sorted(found, key=lambda lock: (lock.set_at, lock.id))
-
-    async def on(self, places: Iterable[Place]) -> Lock | None:
-        """Return a lock that is on one of these, if any."""
-        at = self._clock.monotonic()
-        if at - self._read_at >= FRESH:
-            table: dict[Place, tuple[Lock, ...]] = {}
-            for lock in await self.list():
-                place = lock.target, lock.value
-                table[place] = (*table.get(place, ()), lock)
-            self._read, self._read_at = table, at
-        now = self._clock.now()
-        for place in places:
-            for lock in self._read.get(place, ()):
-                if not lock.expires_at or now < lock.expires_at:
-                    return lock
-        return None
 
     def _value(self, target: str, value: str) -> str:
         """Return the value as callers have it. Raises LockRefused for what no caller can have."""
@@ -143,6 +144,14 @@ class Locks:
                 detail=lock.reason,
             )
         )
+
+
+async def _each(records: Records) -> AsyncIterator[Lock]:
+    after = ""
+    while page := await records.scan("lock", after=after, limit=_PAGE):
+        for stored in page:
+            yield _decode(stored.value)
+        after = page[-1].key
 
 
 def _line(text: str) -> str:

@@ -1,6 +1,7 @@
 """Sessions of people: started at sign-in, a handle per host, bound to a device, ended everywhere at once.
 
 Called by the portal, the API and the control process; workers only read what this writes, through the feed.
+A session on which a lock is, or that a standing ended, is none here either.
 It must never hand out a handle or a code in the clear twice, and never revive a session that is over.
 """
 
@@ -12,12 +13,16 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ztproxy.administrator.locks import LockTable
+from ztproxy.administrator.standing import read_standing, read_standings
 from ztproxy.crypto.ids import handle_digest, new_session_id, new_token
 from ztproxy.model.record import SessionRecord
+from ztproxy.model.standing import Lock
 from ztproxy.model.subject import Handle, Session
 from ztproxy.net.clock import Clock
 from ztproxy.store.interface import Conflict, Records, StoreUnavailable, Versioned
 from ztproxy.trust.identity.provider import SignIn
+from ztproxy.trust.standing import ended_by, keys_of, places_of_session
 
 #: How long a one-time host handoff code is good for, in ms.
 CODE_LIFETIME: Final = 60_000
@@ -51,6 +56,14 @@ class OtherDevice(Exception):
     """The session is bound to another device already."""
 
 
+class SignInLocked(Exception):
+    """Nobody signs in here: a lock is on the person or on who vouches for them."""
+
+    def __init__(self, lock: Lock) -> None:
+        super().__init__(f"{lock.id} is on {lock.target} {lock.value}")
+        self.lock = lock
+
+
 _decode_code = msgspec.msgpack.Decoder(Code).decode
 
 
@@ -80,12 +93,20 @@ class Sessions:
         self._entropy = entropy
         self._witness = witness
         self._limits = limits
+        self._locks = LockTable(records, clock)
 
     async def start(
         self, sign_in: SignIn, *, ip: str = "", user_agent: str = "", replaces: str = ""
     ) -> Session:
-        """Start a session under a new id; the one it `replaces` in that browser ends with all its handles."""
-        session = self._new(sign_in, ip, user_agent)
+        """Start a session under a new id; the one it `replaces` in that browser ends with all its handles.
+
+        Raises SignInLocked.
+        """
+        session = await self._after_the_end(self._new(sign_in, ip, user_agent))
+        lock = await self._locks.on(places_of_session(session))
+        if lock is not None:
+            self._tell(session, "refused", detail=f"locked: {lock.id}")
+            raise SignInLocked(lock)
         self._tell(session, "started", detail=f"provider {session.provider}")
         await self._records.put(
             "session", session.id, _encode(session), if_version=0, expires_at=self._kept_until(session)
@@ -111,6 +132,13 @@ class Sessions:
             user_agent=user_agent[:256],
         )
 
+    async def _after_the_end(self, session: Session) -> Session:
+        """The end of earlier sessions is a little ahead of slow clocks: this one is none of them."""
+        standing = await read_standing(self._records, "user", session.principal.id)
+        if standing is None or standing.ended_before <= session.created_at:
+            return session
+        return replace(session, created_at=standing.ended_before)
+
     async def get(self, session_id: str) -> Session | None:
         """Return the session, ended or not."""
         stored = await self._records.get("session", session_id)
@@ -122,18 +150,24 @@ class Sessions:
         if stored is None:
             return None
         known = _decode_handle(stored.value)
-        return await self._alive(known.session_id) if known.host == host else None
+        return await self.live(known.session_id) if known.host == host else None
 
-    async def _alive(self, session_id: str) -> Session | None:
+    async def live(self, session_id: str) -> Session | None:
+        """Return the session if it can be used now."""
         session = await self.get(session_id)
-        return session if session is not None and alive(session, self._clock.now()) else None
+        if session is None or not alive(session, self._clock.now()):
+            return None
+        if await self._locks.on(places_of_session(session)) is not None:
+            return None
+        standings = await read_standings(self._records, keys_of(session))
+        return session if ended_by(session, "", standings) is None else None
 
     async def new_handle(self, session_id: str, host: str, *, drops: str = "") -> str:
         """Return a new cookie value for a host; the value it `drops` there stops working.
 
         Raises LookupError when the session is over.
         """
-        session = await self._alive(session_id)
+        session = await self.live(session_id)
         if session is None:
             raise LookupError("the session is over")
         if drops:
@@ -162,7 +196,7 @@ class Sessions:
         known = _decode_code(stored.value)
         if known.host != host or not compare_digest(known.flow.encode(), flow.encode()):
             return None
-        return await self._alive(known.session_id)
+        return await self.live(known.session_id)
 
     async def _spend(self, kind: str, stored: Versioned) -> bool:
         """Delete exactly this record; False when somebody else was faster or it is out of date."""
@@ -178,8 +212,8 @@ class Sessions:
 
         Return the session, None when it is over. Raises OtherDevice.
         """
-        session = await self._alive(session_id)
-        if session is None:
+        session = await self.live(session_id)
+        if session is None or await self._locks.on([("device", device_id)]) is not None:
             return None
         if session.device_id and session.device_id != device_id:
             raise OtherDevice(session.device_id)
@@ -211,10 +245,18 @@ class Sessions:
             await self._change(session_id, lambda session: _seen(session, at))
 
     async def end_expired(self) -> int:
-        """Mark sessions whose time is over as ended, so that the review shows it; return how many."""
+        """Mark sessions that are over as ended, so that the review shows it and why; return how many."""
         late = self._clock.now() - REPORTING_DELAY
-        over = [found.id async for found in self._each() if not found.ended_at and not alive(found, late)]
-        return sum([await self.end(session_id, "expired") for session_id in over])
+        standings = await read_standings(self._records)
+        over: list[tuple[str, str]] = []
+        async for found in self._each():
+            if found.ended_at:
+                continue
+            if not alive(found, late):
+                over.append((found.id, "expired"))
+            elif standings and (standing := ended_by(found, "", standings)) is not None:
+                over.append((found.id, standing.ended_by or "all sessions ended"))
+        return sum([await self.end(session_id, by) for session_id, by in over])
 
     async def list(self, *, after: str = "", limit: int = 100, ended: bool = False) -> Sequence[Session]:
         """Return sessions in the order of their ids, live ones only unless `ended` are wanted too."""

@@ -5,7 +5,7 @@ move forward, so news that arrives late or twice changes nothing. What speaks ag
 before it is witnessed, what speaks for somebody only after. It must never revive a session that is over.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -87,16 +87,7 @@ class Standings:
 
     async def get(self, target: str, value: str) -> Standing | None:
         """Return what is said of somebody, if anything."""
-        stored = await self._records.get("standing", key_of(target, value))
-        return None if stored is None else _decode(stored.value)
-
-    async def each(self) -> AsyncIterator[Standing]:
-        """Yield all."""
-        after = ""
-        while page := await self._records.scan("standing", after=after, limit=_PAGE):
-            for stored in page:
-                yield _decode(stored.value)
-            after = page[-1].key
+        return await read_standing(self._records, target, value)
 
     async def _change(self, target: str, value: str, change: Callable[[Standing], Standing]) -> Standing:
         """Apply a change to the newest state, again when somebody else was faster."""
@@ -148,6 +139,26 @@ class Standings:
                 detail=", ".join(said) or "as before",
             )
         )
+
+
+async def read_standing(records: Records, target: str, value: str) -> Standing | None:
+    """Return what is said of somebody, if anything."""
+    stored = await records.get("standing", key_of(target, value))
+    return None if stored is None else _decode(stored.value)
+
+
+async def read_standings(records: Records, keys: Iterable[str] | None = None) -> dict[str, Standing]:
+    """Return the standings of these keys that there are; without keys all of them."""
+    found: dict[str, Standing] = {}
+    for key in keys or ():
+        stored = await records.get("standing", key)
+        if stored is not None:
+            found[key] = _decode(stored.value)
+    after = ""
+    while keys is None and (page := await records.scan("standing", after=after, limit=_PAGE)):
+        found |= {stored.key: _decode(stored.value) for stored in page}
+        after = page[-1].key
+    return found
 
 
 def _risk(before: Standing, risk: Risk, at: int, reason: str) -> Standing:

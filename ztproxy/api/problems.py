@@ -23,6 +23,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "posture-replayed": (409, "A newer report of this device is known already."),
     "posture-from-the-future": (400, "The report observed what has not happened yet. Check the clock."),
     "device-revoked": (403, "This device was revoked."),
+    "locked": (403, "Access is locked. Ask an administrator."),
     "facts-unavailable": (503, "This can not be decided at the moment."),
     "audit-unavailable": (503, "This can not be recorded, so it can not be done."),
 }

@@ -21,6 +21,10 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "reload": ("ztproxy.cli.reload", "Have the running node take up its changed configuration files."),
     "upgrade": ("ztproxy.cli.upgrade", "Have the running node become the program that is installed now."),
     "sessions": ("ztproxy.cli.sessions", "List, show and cut sessions."),
+    "locks": (
+        "ztproxy.cli.locks",
+        "Lock people, devices, routes and more, on every node at once.",
+    ),
     "devices": ("ztproxy.cli.devices", "List, enrol and revoke devices."),
     "recordings": ("ztproxy.cli.recordings", "List, show and verify what was recorded."),
     "policy": ("ztproxy.cli.policy", "Show the policies in effect, with what the configuration adds."),

@@ -1,13 +1,14 @@
 """`ztproxy sessions`: who is signed in, and the way to end it at once."""
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ztproxy.cli.admin import ask, operator
 from ztproxy.cli.options import DEFAULT_CONFIG, ConfigOption
-from ztproxy.cli.tables import JsonOption, moment, show_fields, show_json, show_table
+from ztproxy.cli.tables import JsonOption, moment, plain, show_fields, show_json, show_table
 
 app = typer.Typer(
     help="List, show and cut sessions of the running node.",
@@ -80,13 +81,29 @@ def show(session: IdArgument, config: ConfigOption = DEFAULT_CONFIG, as_json: Js
 
 @app.command()
 def cut(
-    session: IdArgument,
+    session: Annotated[str, typer.Argument(metavar="[ID]", help="Session id, ses_…")] = "",
+    user: Annotated[
+        str, typer.Option("--user", metavar="PROVIDER:SUB", help="All sessions of this person instead.")
+    ] = "",
     config: ConfigOption = DEFAULT_CONFIG,
     by: Annotated[str, typer.Option(help="Who cuts it, for the record; default: you.")] = "",
 ) -> None:
     """End a session now: its live connections are cut, its cookies are worth nothing."""
+    if bool(session) == bool(user):
+        typer.echo("ztproxy: name a session, or a person with --user", err=True)
+        raise typer.Exit(2)
+    if user:
+        _cut_all(config, user, by)
+        return
     answer = ask(config, "POST", "v1", "sessions", session, "end", body={"by": by or operator()})
     typer.echo(f"{session} is cut" if answer.get("ended") else f"{session} was over already")
+
+
+def _cut_all(config: Path, user: str, by: str) -> None:
+    answer = ask(config, "POST", "v1", "users", user, "end", body={"by": by or operator()})
+    typer.echo(f"all sessions of {plain(user)} that began until now are cut; signing in again is possible")
+    if not answer.get("known"):
+        typer.echo("ztproxy: no session of this person is known here; compare the spelling", err=True)
 
 
 def _person(session: dict[str, Any]) -> str:

@@ -82,6 +82,8 @@ async def proof(request: web.Request) -> web.Response:
         bound = await _bind(desk, session, device)
     except DeviceRefused as refused:
         log.warning("device proof refused: %s (request %s)", refused, visitor.request_id)
+        if refused.code == "locked":
+            return problem("locked", "This device is locked. Contact your administrator.", 403)
         return problem("device-proof-refused", "This device is not enrolled here, or no longer.", 403)
     except OtherDevice:
         return problem("device-mismatch", "This session was started on another device.", 403)

@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 from msgspec.structs import replace
 
-from ztproxy.administrator.sessions import OtherDevice
+from ztproxy.administrator.sessions import OtherDevice, SignInLocked
 from ztproxy.crypto.ids import new_token
 from ztproxy.model.subject import Device, Session
 from ztproxy.portal.desk import Desk, at_portal, enter, go
@@ -126,7 +126,11 @@ async def callback(request: web.Request) -> web.Response:
         sign_in = await desk.clients[pending.provider].sign_in(answer, pending.attempt)
     except (TemporaryProviderError, SignInRefused) as error:
         return _failed(desk, visitor, error, journey)
-    return await _settle(desk, visitor, pending, sign_in, journey)
+    try:
+        return await _settle(desk, visitor, pending, sign_in, journey)
+    except SignInLocked as locked:
+        log.warning("sign-in refused: %s (request %s)", locked, visitor.request_id)
+        return _refused(desk, "locked", reference=visitor.request_id)
 
 
 async def _nothing_pending(desk: Desk, visitor: Visitor) -> web.Response:

@@ -12,14 +12,18 @@ from typing import Final
 
 from aiohttp import web
 
+from ztproxy.administrator.acquaintance import Acquaintance
 from ztproxy.administrator.apps import Apps
 from ztproxy.administrator.audit import Audit
 from ztproxy.administrator.devices import Devices
 from ztproxy.administrator.issue import Assertions, load_device_authority
+from ztproxy.administrator.locks import Locks
 from ztproxy.administrator.sessions import Limits, Sessions
+from ztproxy.administrator.standing import Standings
 from ztproxy.api import admin
 from ztproxy.api import devices as devices_api
 from ztproxy.api import keys as keys_api
+from ztproxy.api import locks as locks_api
 from ztproxy.api import node as node_api
 from ztproxy.config.settings import Settings
 from ztproxy.net.clock import Clock, entropy
@@ -33,6 +37,8 @@ from ztproxy.store.interface import Records
 from ztproxy.trust.identity.fetch import http_session
 from ztproxy.trust.identity.oidc import OpenIdClient
 
+#: How much longer than sessions live the end of sessions is kept (ms): until it is marked in all of them.
+KEPT_LONGER: Final = 90 * 24 * 3600 * 1000
 FINISH: Final = 10.0  # seconds for requests under way when an office closes
 
 
@@ -97,7 +103,8 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         ),
         stack,
     )
-    administrator = await _runner(admin.make(sessions, devices, node_api.routes(ground.node)), stack)
+    more = [*node_api.routes(ground.node), *_locks_of(settings, ground, sessions, devices)]
+    administrator = await _runner(admin.make(sessions, devices, more), stack)
 
     async def serve(portal_socket: socket, admin_socket: socket) -> None:
         await web.SockSite(people, portal_socket.dup()).start()
@@ -111,6 +118,16 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         open=serve,
         close=stack.aclose,
     )
+
+
+def _locks_of(settings: Settings, ground: Ground, sessions: Sessions, devices: Devices) -> list[web.RouteDef]:
+    records, clock, witness = ground.records, ground.clock, ground.audit.standing
+    locks = Locks(records, clock, entropy, witness, [route.name for route in settings.routes()])
+    standings = Standings(records, clock, witness, settings.sessions.absolute + KEPT_LONGER)
+    issuers = [provider.name for provider in settings.providers()]
+    issuers += ["devices", *(bundle.name for bundle in settings.client_certificates)]
+    known = Acquaintance(sessions, devices, issuers).known
+    return locks_api.routes(locks, standings, known, clock.now)
 
 
 def _site(settings: Settings) -> Site:

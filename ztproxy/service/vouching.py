@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ztproxy.administrator.issue import Assertions
-from ztproxy.administrator.sessions import Sessions, alive
+from ztproxy.administrator.sessions import Sessions
 from ztproxy.model.messages import AssertionSigned, AssertionWanted
 
 LIFETIME: Final = 5 * 60_000  # ms
@@ -27,7 +27,7 @@ class Voucher:
     async def sign(self, wanted: AssertionWanted) -> AssertionSigned:
         """Return the signed assertion; an empty token when the session is over."""
         now = self._now()
-        who = await self._person(wanted, now) if wanted.session else _workload(wanted)
+        who = await self._person(wanted) if wanted.session else _workload(wanted)
         if who is None:
             return AssertionSigned(ask=wanted.ask, token="", expires_at=0)
         expires_at = now + LIFETIME
@@ -42,9 +42,9 @@ class Voucher:
             claims["device"] = wanted.device
         return AssertionSigned(ask=wanted.ask, token=self._assertions.sign(claims), expires_at=expires_at)
 
-    async def _person(self, wanted: AssertionWanted, now: int) -> dict[str, Any] | None:
-        session = await self._sessions.get(wanted.session)
-        if session is None or not alive(session, now):
+    async def _person(self, wanted: AssertionWanted) -> dict[str, Any] | None:
+        session = await self._sessions.live(wanted.session)
+        if session is None:
             return None
         principal = session.principal
         claims: dict[str, Any] = {

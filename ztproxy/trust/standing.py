@@ -32,10 +32,17 @@ def places_of_certificate(certificate: ClientCertificate) -> tuple[Place, ...]:
     return (*places, ("device", certificate.subject.rpartition("/")[2]))
 
 
+def keys_of(session: Session) -> tuple[str, ...]:
+    """Return the keys of what is said of a session, its person and the device it is bound to."""
+    keys = (key_of("user", session.principal.id), key_of("session", session.id))
+    return (*keys, key_of("device", session.device_id)) if session.device_id else keys
+
+
 def ended_by(session: Session, device_id: str, standings: Mapping[str, Standing]) -> Standing | None:
     """Return what ended a session that began before, if anything. `device_id`: what it is used on now."""
-    keys = [key_of("user", session.principal.id), key_of("session", session.id)]
-    keys += [key_of("device", name) for name in {session.device_id, device_id} if name]
+    keys = keys_of(session)
+    if device_id and device_id != session.device_id:
+        keys = (*keys, key_of("device", device_id))
     for key in keys:
         standing = standings.get(key)
         if standing is not None and session.created_at < standing.ended_before:

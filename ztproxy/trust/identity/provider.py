@@ -75,5 +75,6 @@ REASONS: Final[dict[str, str]] = {
     "attempt-unknown": "This sign-in has expired or was used before.",
     "attempt-foreign": "This sign-in was started in another browser.",
     "cookies-blocked": "Your browser did not keep the cookie that signing in needs.",
+    "locked": "Access with this account is locked. Contact your administrator.",
     "too-many-attempts": "Too many sign-ins were started from your network. Wait a few minutes.",
 }
