@@ -95,6 +95,8 @@ class Application:
 
     async def _slow(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
+        if request.headers.get("Accept") == "text/event-stream":
+            response.content_type = "text/event-stream"
         await response.prepare(request)
         for _ in range(int(request.query.get("parts", "10"))):
             await response.write(b"part\n")
