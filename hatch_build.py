@@ -19,12 +19,13 @@ HOT = (
     "wire/*.py",
     *("administrator/access.py", "administrator/audit.py", "administrator/evidence.py"),
     *("administrator/floods.py", "administrator/paths.py", "administrator/stencil.py"),
+    "administrator/concerned.py",
     *("policy/circumstances.py", "policy/compile.py", "policy/engine.py", "policy/operations.py"),
     *("policy/operators.py", "policy/program.py", "policy/routes.py", "policy/values.py"),
     *("trust/gather.py", "trust/memory.py"),
     *("recording/journal.py", "recording/position.py"),
     *("telemetry/metrics.py", "crypto/ids.py"),
-    *("net/clock.py", "net/rate.py", "net/sources.py", "net/wheel.py"),
+    *("net/clock.py", "net/deadlines.py", "net/rate.py", "net/sources.py", "net/wheel.py"),
 )
 
 #: What compiled classes can not be: values of msgspec, and objects that others refer to weakly. Modules that

@@ -53,6 +53,7 @@ class Open:
             request=request,
             route=self.route,
             principal_id="corp:bench",
+            issuer="corp",
             session_id="ses_bench",
             device_id="",
             handle="",

@@ -179,14 +179,14 @@ async def test_what_changes_while_an_assertion_is_signed_counts(
 
 async def test_a_live_path_is_decided_by_the_facts_of_now(world: World) -> None:
     permit = await world.ask()
-    assert world.access.reconsider(permit) == ""
+    assert world.access.reconsider(permit, world.clock.now()) == ""
     world.put("posture", "dev_1", replace(POSTURE, healthy=False))
-    assert world.access.reconsider(permit) == "device-posture-unhealthy"
+    assert world.access.reconsider(permit, world.clock.now()) == "device-posture-unhealthy"
     world.put("posture", "dev_1", POSTURE)
     world.put("session", "ses_1", replace(SESSION, ended_at=NOW))
-    assert world.access.reconsider(permit) == "session-ended"
+    assert world.access.reconsider(permit, world.clock.now()) == "session-ended"
     world.put("handle", DIGEST, None)
-    assert world.access.reconsider(permit) == "session-ended"
+    assert world.access.reconsider(permit, world.clock.now()) == "session-ended"
     assert len(world.records) == 1, "deciding again is no new request"
 
 

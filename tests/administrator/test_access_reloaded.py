@@ -66,7 +66,7 @@ async def test_a_live_path_is_decided_by_what_is_at_its_place_now(
     permit = await world.ask()
     assert isinstance(permit, Permit)
     routes = (replace(SUPPORT, **changes), STATUS)
-    assert (next_door(world, policies, *routes).reconsider(permit) == "") is goes_on
+    assert (next_door(world, policies, *routes).reconsider(permit, NOW) == "") is goes_on
 
 
 @pytest.mark.parametrize("cold", ["facts", "assertion"])

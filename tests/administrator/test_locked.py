@@ -71,9 +71,9 @@ MINE = [
 async def test_who_is_locked_is_refused_whatever_policies_say(world: World, target: str, value: str) -> None:
     permit = await world.ask()
     assert isinstance(permit, Permit)
-    assert world.access.reconsider(permit) == ""
+    assert world.access.reconsider(permit, world.clock.now()) == ""
     lock(world, target, value)
-    assert world.access.reconsider(permit) == "locked", "live paths are cut"
+    assert world.access.reconsider(permit, world.clock.now()) == "locked", "live paths are cut"
     refusal = await world.ask()
     assert isinstance(refusal, Refusal)
     assert (refusal.code, refusal.status, refusal.remedies) == ("locked", 403, ("contact-administrator",))
@@ -93,7 +93,7 @@ async def test_a_locked_workload_is_refused(world: World, target: str, value: st
     permit = await world.ask(STATUS, certificate=WORKLOAD)
     assert isinstance(permit, Permit)
     lock(world, target, value)
-    assert world.access.reconsider(permit) == "locked"
+    assert world.access.reconsider(permit, world.clock.now()) == "locked"
     assert (await world.ask(STATUS, certificate=WORKLOAD)).code == "locked"
     assert world.records[-1].principal == "Workload::spiffe://t/ci"
 
@@ -117,7 +117,7 @@ async def test_a_lock_on_one_touches_nobody_else(world: World) -> None:
     permit = await world.ask(SUPPORT, handle=OTHER)
     assert isinstance(permit, Permit)
     assert permit.principal_id == "t:alice"
-    assert world.access.reconsider(permit) == ""
+    assert world.access.reconsider(permit, world.clock.now()) == ""
     assert isinstance(await world.ask(SUPPORT, certificate=WORKLOAD), Permit)
 
 
@@ -159,7 +159,7 @@ async def test_a_lock_outranks_public_paths_and_a_route_lock_closes_them_for_eve
     lock(world, "route", "support", id="lck_2")
     assert (await world.ask(SUPPORT, handle=None)).code == "locked"
     assert (await world.ask(SUPPORT, handle="x" * 64)).code == "locked", "an unknown cookie opens no more"
-    assert world.access.reconsider(permit) == "locked"
+    assert world.access.reconsider(permit, world.clock.now()) == "locked"
 
 
 async def test_who_is_locked_may_see_the_page_where_somebody_else_may_sign_in(world: World) -> None:
@@ -237,7 +237,7 @@ async def test_one_record_ends_all_sessions_that_began_before(target: str, value
     world.put("standing", key_of(target, value), standing)
     assert isinstance(await world.ask(), Permit), "one that began just then is none that began before"
     world.put("standing", key_of(target, value), replace(standing, ended_before=NOW + 1))
-    assert world.access.reconsider(permit) == "session-ended"
+    assert world.access.reconsider(permit, world.clock.now()) == "session-ended"
     assert (await world.ask()).code == "session-ended"
     assert isinstance(await world.ask(SUPPORT, handle=OTHER), Permit), "nobody else's"
     world.put("session", "ses_1", replace(SESSION, created_at=NOW + 1))
@@ -289,7 +289,7 @@ async def test_policies_weigh_what_signals_say(
     assert isinstance(permit, Permit)
     assert world.records[-1].standing == ()
     world.put("standing", key_of(target, value), Standing(target=target, value=value, **changes))
-    assert world.access.reconsider(permit) == "access-denied"
+    assert world.access.reconsider(permit, world.clock.now()) == "access-denied"
     assert (await world.ask()).code == "access-denied"
     assert world.records[-1].standing == (recorded,)
     assert world.records[-1].code == "access-denied"

@@ -171,16 +171,16 @@ async def test_what_somebody_opened_ends_with_their_session_and_the_rest_goes_on
 ) -> None:
     world.put("session", "ses_1", replace(SESSION, expires_at=NOW - 1))
     anonymous = await ask(world, "/assets/a", handle=DIGEST)
-    assert world.access.reconsider(anonymous) == ""
+    assert world.access.reconsider(anonymous, world.clock.now()) == ""
     world.put("session", "ses_1", SESSION)
-    assert world.access.reconsider(anonymous) == ""
+    assert world.access.reconsider(anonymous, world.clock.now()) == ""
     carols = await ask(world, "/assets/a", handle=DIGEST)
-    assert world.access.reconsider(carols) == ""
+    assert world.access.reconsider(carols, world.clock.now()) == ""
     world.put("session", "ses_1", None)
-    assert world.access.reconsider(carols) == "session-ended"
-    assert world.access.reconsider(anonymous) == ""
+    assert world.access.reconsider(carols, world.clock.now()) == "session-ended"
+    assert world.access.reconsider(anonymous, world.clock.now()) == ""
     world.access.policies = load([("p.cedar", POLICIES)], ROUTES, engine="verify")
-    assert world.access.reconsider(anonymous) == "session-ended"
+    assert world.access.reconsider(anonymous, world.clock.now()) == "session-ended"
 
 
 async def test_nothing_passes_unrecorded(world: World) -> None:

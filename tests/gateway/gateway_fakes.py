@@ -59,6 +59,7 @@ def permit_of(request: AccessRequest, route: Route, **changes: Any) -> Permit:
         "request": request,
         "route": route,
         "principal_id": "demo:carol",
+        "issuer": "demo",
         "session_id": "ses_a",
         "device_id": "",
         "handle": "",

@@ -30,6 +30,7 @@ from ztproxy.model.subject import ANONYMOUS, Device, Facts
 from ztproxy.policy.engine import PolicySet, Subject
 from ztproxy.trust.caller import NOBODY, Caller, Locked
 from ztproxy.trust.gather import Cold, Gatherer
+from ztproxy.trust.memory import Concern
 
 log = logging.getLogger("ztproxy.access")
 
@@ -141,15 +142,19 @@ class Access:
             return self._synced(request)
         return self._unidentified(request, caller, now)
 
-    def reconsider(self, permit: Permit) -> str:
-        """Decide a live path again: "" while it may go on, else the code of the refusal."""
+    def reconsider(self, permit: Permit, at: int) -> str:
+        """Decide a live path again: "" while it may go on, else the code of the refusal.
+
+        `at` (ms) is its own time, by which limits of its session and certificate are judged: the wall clock,
+        unless that was set ahead meanwhile. Policies are asked by the wall clock.
+        """
         request = self._placed(permit.request)
         if not _leads_on(permit.route, request.resource.route):
             return "access-denied"
         now = self._now()
         if self._memory.locked and self._lock_on(request, now) is not None:
             return "locked"
-        caller = self._gatherer.gather(request.subject, request.context.host, now)
+        caller = self._gatherer.gather(request.subject, request.context.host, at)
         if not isinstance(caller, Caller):
             if isinstance(caller, Locked) and (caller.everywhere or not _is_portal(request)):
                 return "locked"
@@ -161,6 +166,21 @@ class Access:
         if decision.allow:
             return ""
         return self._explain(request, caller, known.subject, decision, now)[0].code
+
+    def ends(self, permit: Permit) -> int:
+        """Return when time alone may end a live path, as it is known now (ms)."""
+        return min(permit.expires_at, self._gatherer.ends(permit.session_id))
+
+    def hangs_on(self, permit: Permit) -> tuple[Concern, ...]:
+        """Return what a live path has come to hang on since: another device, a route by another name."""
+        device = self._gatherer.device_of(permit.session_id)
+        route = self._placed(permit.request).resource.route
+        concerns: tuple[Concern, ...] = ()
+        if device and device != permit.device_id:
+            concerns = (("device", device),)
+        if route is not None and route.name != permit.route.name:
+            concerns = (*concerns, ("route", route.name))
+        return concerns
 
     def refuse(self, request: AccessRequest | None, peer: Peer, refusal: Refusal) -> None:
         """Record a refusal made before policy was asked (a bad head, a foreign origin).
@@ -315,8 +335,9 @@ class Access:
             request,
             route,
             facts.principal.id,
-            session.id if session is not None else "",
-            device.id if isinstance(device, Device) else "",
+            facts.principal.issuer if session is None else session.provider,
+            "" if session is None else session.id,
+            device.id if isinstance(device, Device) else "" if session is None else session.device_id,
             caller.handle,
             _earlier(ends, obligations, now) if obligations else ends,
             identity,

@@ -1,34 +1,90 @@
 """Live paths: everything that was opened with a permit and is not over yet, and the one way to cut it.
 
 Opened and closed by the gateway for every exchange, WebSocket and stream; told of changes by
-`service.worker`. A change, expiry or simply time makes the door decide again; a no cuts the path at once.
+`service.worker` and driven by `service.pacing`. A change, expiry or simply time makes the door decide again;
+a no cuts the path. Never decides many at once: what waits is decided a few milliseconds at a time.
 """
 
+import logging
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
+from ztproxy.administrator.concerned import Concerned
 from ztproxy.model.permit import Permit
+from ztproxy.net.deadlines import Deadlines
 from ztproxy.trust.memory import Concern
 
-#: Most paths decided again in one tick, so that a tick never holds the loop for long.
-PER_TICK: Final = 2_000
+log = logging.getLogger("ztproxy.paths")
+
+#: Live paths decided again each second because time passes; a round takes a second at least.
+PER_SECOND: Final = 2_000
+#: How long one step may hold the loop (s), and how many decisions are made between looks at the clock.
+STEP: Final = 0.005
+LOOK: Final = 8
+
+
+class Door(Protocol):
+    """Who decides (administrator.access)."""
+
+    def reconsider(self, permit: Permit, at: int) -> str:
+        """Return "" while a path may go on, else the code of the refusal; `at` (ms) is its own time."""
+
+    def ends(self, permit: Permit) -> int:
+        """Return when time alone may end it (ms): its session's limits, as they are known now."""
+
+    def hangs_on(self, permit: Permit) -> tuple[Concern, ...]:
+        """Return what it has come to hang on that the permit does not say."""
+
+
+class Shut:
+    """The door before there is one."""
+
+    def reconsider(self, permit: Permit, at: int) -> str:
+        """Nobody goes on."""
+        return "facts-unavailable"
+
+    def ends(self, permit: Permit) -> int:
+        """Time has ended everything."""
+        return 0
+
+    def hangs_on(self, permit: Permit) -> tuple[Concern, ...]:
+        """Nothing is known."""
+        return ()
 
 
 class Paths:
-    """The live paths of one worker. `reconsider` returns "" or the code of the refusal."""
+    """The live paths of one worker.
 
-    def __init__(self, reconsider: Callable[[Permit], str], now: Callable[[], int]) -> None:
-        self._reconsider = reconsider
+    `now` is the wall clock (ms), `elapsed` a clock that never jumps (s). `wake` is called when `step` has to
+    be; it is called no more until a step found nothing left.
+    """
+
+    def __init__(
+        self, door: Door, now: Callable[[], int], elapsed: Callable[[], float], wake: Callable[[], None]
+    ) -> None:
+        self.door = door  # the one in force
         self._now = now
+        self._elapsed = elapsed
+        self._wake = wake
+        self._awake = False
         self._live: dict[int, tuple[Permit, Callable[[str], None]]] = {}
-        self._by: dict[Concern, set[int]] = {}
         self._last = 0
-        self._indexed = 0  # the last number that is in `_by`
-        self._due: list[int] = []
+        self._entered = 0  # the last number that is in the three below, if it is live
+        self._concerned = Concerned()
+        self._course: dict[int, float] = {}  # ms by which a path's own time is ahead of `elapsed`
+        self._deadlines = Deadlines(elapsed())
+        self._first = _Queue()  # whom a change concerns, and whose time is over
+        self._then = _Queue()
         self.cuts = 0
 
     def __len__(self) -> int:
         return len(self._live)
+
+    @property
+    def waiting(self) -> int:
+        """Paths that are still to be decided again."""
+        return len(self._first) + len(self._then)
 
     def open(self, permit: Permit, cut: Callable[[str], None]) -> int:
         """Register a path; `cut(reason)` must end it at once and may be called at most once."""
@@ -39,86 +95,156 @@ class Paths:
     def close(self, number: int) -> None:
         """Forget a path that is over; a second call does nothing."""
         entry = self._live.pop(number, None)
-        if entry is None or number > self._indexed:
-            return
-        for concern in _concerns(entry[0]):
-            numbers = self._by.get(concern)
-            if numbers is not None:
-                numbers.discard(number)
-                if not numbers:
-                    del self._by[concern]
+        if entry is not None and number <= self._entered:
+            self._concerned.leave(number, entry[0])
+            self._deadlines.drop(number)
+            del self._course[number]
+
+    # ------------------------------------------------------------------ what makes the door decide again
 
     def changed(self, concerns: Iterable[Concern]) -> int:
-        """Decide the paths concerned again; return how many were cut."""
-        self._index()
-        numbers = set[int]().union(*(self._by.get(concern, ()) for concern in concerns))
-        return self._again(numbers)
+        """Have the paths concerned decided again, before all others; return how many these are."""
+        self._enter()
+        found = self._concerned.of(concerns)
+        self._first.add(found)
+        self._call()
+        return len(found)
 
-    def all_changed(self) -> int:
-        """Decide every path again, as after a new snapshot or new policies."""
-        return self._again(list(self._live))
+    def all_changed(self) -> None:
+        """Have every path decided again, as after a snapshot or by other policies.
 
-    def live(self) -> list[int]:
-        """Return the numbers of all paths, to be decided again a share at a time."""
-        return list(self._live)
+        Whoever waited already goes first: however often this is said, everybody's turn comes.
+        """
+        self._enter()
+        self._then.add(self._live)
+        self._call()
 
-    def again(self, numbers: Iterable[int]) -> int:
-        """Decide some paths again; return how many were cut."""
-        return self._again(numbers)
+    def pulse(self) -> None:
+        """Time has passed: have those decided again whose turn or end has come."""
+        self._enter()
+        now = self._elapsed()
+        for number in self._deadlines.due(now):
+            entry = self._live[number]
+            if self._time_of(number, now) >= self.door.ends(entry[0]):
+                self._first.add((number,))
+            else:
+                self._then.add((number,))
+            self._arm(number, entry[0], now)
+        self._call()
 
-    def tick(self) -> int:
-        """Decide live paths again because time has passed; a bounded share of them at each call."""
-        self._index()
-        if not self._due:
-            self._due = list(self._live)
-        share, self._due = self._due[:PER_TICK], self._due[PER_TICK:]
-        return self._again(share)
+    def step(self) -> bool:
+        """Decide some of those who wait, for a few milliseconds; return whether others are left."""
+        until = self._elapsed() + STEP
+        while True:
+            for _ in range(LOOK):
+                number = self._first.take() or self._then.take()
+                if not number:
+                    self._awake = False
+                    return False
+                self._decide(number)
+            if self._elapsed() >= until:
+                return True
 
-    def cut_all(self, reason: str) -> int:
-        """Cut everything, as when the process ends."""
-        return sum(self._cut(number, reason) for number in list(self._live))
+    def cut_some(self, reason: str) -> int:
+        """Cut paths for a few milliseconds, as when the process ends; return how many, 0 when none is."""
+        until, cut = self._elapsed() + STEP, 0
+        for number in list(self._live):
+            if number in self._live:  # one that ends may end others
+                self._cut(number, reason)
+                cut += 1
+            if self._elapsed() >= until:
+                break
+        return cut
 
-    def _index(self) -> None:
+    # ------------------------------------------------------------------ steps
+
+    def _enter(self) -> None:
         """Enter what was opened since the last time and is still live.
 
         Most exchanges are over before anybody asks; those never pay for it.
         """
+        if self._entered == self._last:
+            return
+        now, wall = self._elapsed(), self._now()
+        entered, self._entered = self._entered, self._last
         for number in reversed(self._live):
-            if number <= self._indexed:
+            if number <= entered:
                 break
-            for concern in _concerns(self._live[number][0]):
-                self._by.setdefault(concern, set()).add(number)
-        self._indexed = self._last
+            permit = self._live[number][0]
+            self._concerned.enter(number, permit)
+            self._course[number] = wall - now * 1000
+            self._arm(number, permit, now)
 
-    def _again(self, numbers: Iterable[int]) -> int:
-        now = self._now()
-        cut = 0
-        for number in numbers:
-            entry = self._live.get(number)
-            if entry is None:
-                continue
-            permit = entry[0]
-            reason = "expired" if now >= permit.expires_at else self._reconsider(permit)
-            if reason:
-                cut += self._cut(number, reason)
-        return cut
+    def _arm(self, number: int, permit: Permit, now: float) -> None:
+        """Have a path looked at when its time may be over, and in any case once per round.
 
-    def _cut(self, number: int, reason: str) -> bool:
+        Those that began together do not come again together.
+        """
+        look = max(1.0, len(self._live) / PER_SECOND) * (1 - (number & 63) / 128)
+        left = (self.door.ends(permit) - self._time_of(number, now)) / 1000
+        self._deadlines.set(number, now + (left if 0 < left < look else look))
+
+    def _time_of(self, number: int, now: float) -> int:
+        """Return a path's own time (ms): the wall clock as it was, and what has passed since."""
+        return int(self._course[number] + now * 1000)
+
+    def _call(self) -> None:
+        if not self._awake and self.waiting:
+            self._awake = True
+            self._wake()
+
+    def _decide(self, number: int) -> None:
         entry = self._live.get(number)
         if entry is None:
-            return False
+            return
+        permit, own = entry[0], self._time_of(number, self._elapsed())
+        if own >= permit.expires_at:
+            self._cut(number, "expired")
+            return
+        # A wall clock that was set ahead ends nothing, one that was set back extends nothing.
+        at = min(self._now(), own)
+        try:
+            code = self.door.reconsider(permit, at)
+            if not code:
+                self._concerned.hangs_on(number, self.door.hangs_on(permit))
+        except Exception:
+            log.exception("a live path can not be decided again: it is cut", extra={"id": permit.decision_id})
+            code = "internal-error"
+        if code:
+            self._cut(number, code)
+
+    def _cut(self, number: int, reason: str) -> None:
+        entry = self._live[number]
         self.close(number)
         self.cuts += 1
-        entry[1](reason)
-        return True
+        try:
+            entry[1](reason)
+        except Exception:
+            log.exception("a live path did not end cleanly", extra={"id": entry[0].decision_id})
 
 
-def _concerns(permit: Permit) -> tuple[Concern, ...]:
-    concerns: tuple[Concern, ...] = ()
-    if permit.session_id:
-        concerns = (("session", permit.session_id),)
-    if permit.handle:
-        concerns = (*concerns, ("handle", permit.handle))
-    if permit.device_id:
-        concerns = (*concerns, ("device", permit.device_id))
-    return concerns
+class _Queue:
+    """Numbers that wait, each once, in the order they came."""
+
+    __slots__ = ("_in", "_order")
+
+    def __init__(self) -> None:
+        self._in: set[int] = set()
+        self._order: deque[int] = deque()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def add(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if number not in self._in:
+                self._in.add(number)
+                self._order.append(number)
+
+    def take(self) -> int:
+        """Return the next number, 0 when there is none."""
+        if not self._order:
+            return 0
+        number = self._order.popleft()
+        self._in.discard(number)
+        return number

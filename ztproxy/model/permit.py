@@ -19,8 +19,9 @@ class Permit(Struct, frozen=True, gc=False):
     request: AccessRequest  # what was asked, so that a live path can be decided again
     route: Route
     principal_id: str
+    issuer: str  # identity provider of the session, trust bundle of the workload; "" for anonymous callers
     session_id: str  # "" for workloads and anonymous callers
-    device_id: str  # "" without a device
+    device_id: str  # also one that its session is bound to and that is revoked; "" without a device
     handle: str  # SHA-256 hex of the cookie value that carried it, "" without
     expires_at: int  # ms; the path is cut then at the latest
     identity: tuple[bytes, ...]  # header lines without CRLF that tell the upstream who asks

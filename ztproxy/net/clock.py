@@ -28,6 +28,15 @@ class SystemClock:
     monotonic = staticmethod(time.monotonic)
 
 
+def elapsed() -> float:
+    """Return seconds of a clock that never jumps and goes on while the machine sleeps: what lives as long as
+    that should not live longer for it."""
+    return time.clock_gettime(_NEVER_STOPS)
+
+
+_NEVER_STOPS: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class FixedClock:
     """A clock that tests set by hand."""
 

@@ -71,11 +71,12 @@ class Assembly:
     upstreams: Upstreams
 
     def start(self, lasting: Lasting) -> None:
-        """Begin what runs beside requests; from now on this is what is learned from."""
+        """Begin what runs beside requests; from now on this is what decides and what is learned from."""
         lasting.groups.clear()
         lasting.groups.update(self.upstreams.groups)
         lasting.sources.bind(bounds_of(self.settings), lasting.clock.monotonic())
         lasting.crowd.limits = self.world.limits
+        lasting.paths.door = self.door
         self.upstreams.start()
 
     def retire(self) -> None:

@@ -10,7 +10,6 @@ from typing import Final
 from ztproxy.config.settings import Settings
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.world import World
-from ztproxy.model.permit import Permit
 from ztproxy.net.listener import Listener
 from ztproxy.net.tls import distrusted
 from ztproxy.policy.engine import PolicySet
@@ -19,7 +18,7 @@ from ztproxy.service.configuration import unseal
 from ztproxy.service.preparing import aside
 from ztproxy.telemetry.log import configure
 
-SHARE: Final = 200  # live paths decided again before others get their turn
+PATIENCE: Final = 10.0  # seconds a commit waits for live paths to be decided again
 
 
 class Serving:
@@ -33,10 +32,6 @@ class Serving:
     def world(self) -> World:
         """Return what a request is served with."""
         return self.now.world
-
-    def reconsider(self, permit: Permit) -> str:
-        """Decide a live path again."""
-        return self.now.door.reconsider(permit)
 
     async def prepare(self, descriptor: int) -> None:
         """Make the next configuration ready. Raises ConfigProblems, OSError, ValueError."""
@@ -80,11 +75,12 @@ class Serving:
                 connection.world = after.world
 
     async def _decide_again(self) -> None:
-        paths = self._lasting.paths
-        live = paths.live()
-        for start in range(0, len(live), SHARE):
-            paths.again(live[start : start + SHARE])
-            await asyncio.sleep(0)
+        """Have all live paths decided again, and wait until that is done, as long as it should take."""
+        paths, clock = self._lasting.paths, self._lasting.clock
+        paths.all_changed()
+        until = clock.monotonic() + PATIENCE
+        while paths.waiting and clock.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 def connections(lasting: Lasting) -> list[Connection]:

@@ -17,14 +17,14 @@ from weakref import WeakValueDictionary
 
 from ztproxy.administrator.audit import Audit, AuditUnavailable
 from ztproxy.administrator.floods import INTERVAL
-from ztproxy.administrator.paths import Paths
+from ztproxy.administrator.paths import Paths, Shut
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.upgrade import STOPPING
-from ztproxy.net.clock import JumpWatch, SystemClock
+from ztproxy.net.clock import JumpWatch, SystemClock, elapsed
 from ztproxy.net.listener import Arrival, Listener
 from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.wheel import Wheel
@@ -34,6 +34,7 @@ from ztproxy.service.assemble import Lasting
 from ztproxy.service.configuration import unseal
 from ztproxy.service.link import Link
 from ztproxy.service.orders import Commit, Done, Drain, Forget, Orders, Prepare, Ready, ToChild, of_child
+from ztproxy.service.pacing import Pacing
 from ztproxy.service.process import die_with_parent, journal_name, run, stop_event
 from ztproxy.service.serving import connections, first
 from ztproxy.service.state import StateDirectory
@@ -43,7 +44,7 @@ from ztproxy.trust.memory import Concern, Memory
 
 log = logging.getLogger("ztproxy.worker")
 
-TICK: Final = 1.0  # seconds between looks at live paths; counters go with it
+TICK: Final = 1.0  # seconds between looks at the clock; counters go with it
 FLUSH: Final = 2.0  # seconds for the last words of connections that are cut
 
 
@@ -70,7 +71,8 @@ class Worker:
             now=self._clock.now,
             changed=self._changed,
         )
-        self._paths = Paths(lambda permit: self._serving.reconsider(permit), self._clock.now)
+        self._pacing = Pacing()
+        self._paths = Paths(Shut(), self._clock.now, elapsed, self._pacing.wake)
         self._lasting = Lasting(
             state=state,
             clock=self._clock,
@@ -96,6 +98,7 @@ class Worker:
             self._lasting.wheel.start()
             self._listener.start()
             self._serving.now.start(self._lasting)
+            self._pacing.start(self._paths)
             ticking = group.create_task(self._tick())
             obeying = group.create_task(self._obey())
             log.info("worker is up", extra={"worker": self._index})
@@ -104,6 +107,7 @@ class Worker:
             listening.close()
             self._serving.now.retire()
             self._lasting.wheel.stop()
+            self._pacing.stop()
             for task in (ticking, obeying, linking):
                 task.cancel()
         self._sum_up()
@@ -144,7 +148,6 @@ class Worker:
             if jump := watch.look():
                 counters.clock_jumps += 1
                 log.warning("the wall clock was set", extra={"by_seconds": round(jump, 1)})
-            paths.tick()
             counters.paths, counters.cuts = len(paths), paths.cuts
             counters.feed_age_seconds = memory.feed_age() / 1000
             counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
@@ -203,7 +206,10 @@ class Worker:
         for connection in connections(self._lasting):
             connection.retire()
         await self._wait_for_callers(self._patience)
-        cut = self._paths.cut_all(STOPPING)
+        cut = 0
+        while some := self._paths.cut_some(STOPPING):
+            cut += some
+            await asyncio.sleep(0)
         self._listener.drop_handshakes()
         for connection in connections(self._lasting):
             connection.close()

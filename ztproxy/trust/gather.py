@@ -38,6 +38,8 @@ TOUCH_EVERY: Final = 30_000
 QUIET: Final = 2_500
 #: Callers kept between requests; beyond it all are gathered anew.
 KEPT: Final = 100_000
+#: When what has no end ends (ms).
+NEVER: Final = 1 << 62
 
 
 class Gatherer:
@@ -98,6 +100,21 @@ class Gatherer:
             return True
         limit = session.idle_limit
         return now - session.last_seen_at < limit or now - self.memory.touched.get(session.id, 0) < limit
+
+    def ends(self, session_id: str) -> int:
+        """Return when time alone ends a session, as it is known now (ms); NEVER without one."""
+        session = self.memory.sessions.get(session_id)
+        if session is None:
+            return NEVER
+        if not session.idle_limit:
+            return session.expires_at
+        used_at = max(session.last_seen_at, self.memory.touched.get(session_id, 0))
+        return min(session.expires_at, used_at + session.idle_limit)
+
+    def device_of(self, session_id: str) -> str:
+        """Return the device that a session is bound to now, "" for none."""
+        session = self.memory.sessions.get(session_id)
+        return session.device_id if session is not None else ""
 
     def _facts_of(
         self, session: Session, digest: str, certificate: ClientCertificate | None, now: int, age: int
