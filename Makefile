@@ -11,14 +11,18 @@ PORT = 8443
 # Parts of `make bench`, separated by commas; empty is all of them.
 ONLY =
 
+# Anything here makes `make bench-cut` the quick one.
+QUICK =
+
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test test-quick test-scenarios bench bench-quick wheel lint format install clean
+.PHONY: help demo test test-quick test-scenarios bench bench-quick bench-cut wheel lint format install clean
 
 help:
 	@echo "make demo [DIR=demo] [PORT=8443]   everything at once on loopback; Ctrl-C stops it"
 	@echo "make test                          all tests (test-quick and test-scenarios one by one)"
 	@echo "make bench [ONLY=part,part]        what it costs, beside nginx, Envoy and others (bench-quick: 50 s)"
+	@echo "make bench-cut [QUICK=1]           how long until what is over is over on all nodes (quick: 50 s)"
 	@echo "make wheel                         a wheel with the hot path compiled, in dist"
 	@echo "make lint                          formatting, rules, types, floors"
 	@echo "make format                        put the formatting right"
@@ -67,6 +71,12 @@ bench-quick:
 	@scripts/venv bench
 	@scripts/compile || echo "ztproxy is measured as plain Python."
 	@$(PYTHON) -m bench.quick
+
+bench-cut:
+	@scripts/packages cut
+	@scripts/venv dev
+	@$(if $(QUICK),true,scripts/compile) || echo "ztproxy is measured as plain Python."
+	@$(PYTHON) -m bench.cut $(if $(QUICK),--quick)
 
 lint:
 	@scripts/packages lint

@@ -1,5 +1,7 @@
 """An application for streams and WebSockets: swallows uploads, echoes messages, says how many there were.
 
+Below a path that ends in `/events` it sends an event a second for as long as somebody listens.
+
 Run on the load's core by `python -m bench.upstream PORT`.
 """
 
@@ -9,6 +11,7 @@ import hashlib
 import re
 import signal
 import sys
+from typing import ClassVar
 
 import uvloop
 
@@ -17,6 +20,7 @@ from bench.machine import LOAD_CORE, free_port
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _KEY = re.compile(rb"(?i)\r\nSec-WebSocket-Key: *([^\r ]+)")
+EVENT = b"9\r\ndata: 1\n\n\r\n"
 _LENGTH = re.compile(rb"(?i)\r\nContent-Length: *(\d+)")
 
 
@@ -24,11 +28,16 @@ class Application(asyncio.Protocol):
     """One connection. Messages are small and masked with zeros, so an echo changes two bytes."""
 
     echoes = 0
+    listening: ClassVar[set[asyncio.Transport]] = set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a request."""
         self._transport = transport
         self._received, self._swallow, self._echo = b"", 0, False
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Nobody listens any more."""
+        Application.listening.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Take a head, a piece of a body, or messages."""
@@ -56,6 +65,12 @@ class Application(asyncio.Protocol):
         elif length := _LENGTH.search(head):
             self._swallow = int(length[1])
             self._body(len(rest))
+        elif head.partition(b"\r\n")[0].endswith(b"/events HTTP/1.1"):
+            self._transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                + EVENT
+            )
+            Application.listening.add(self._transport)
         else:
             if head.startswith(b"GET /count "):
                 Application.echoes += 1  # whoever counts takes own questions off
@@ -90,7 +105,16 @@ async def _serve(port: int) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     await loop.create_server(Application, "127.0.0.1", port, backlog=4096)
+    telling = asyncio.create_task(_tell())
     await stop.wait()
+    telling.cancel()
+
+
+async def _tell() -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        for transport in list(Application.listening):
+            transport.write(EVENT)
 
 
 if __name__ == "__main__":
