@@ -10,12 +10,17 @@ from typing import TypeVar
 import msgspec
 
 from ztproxy.administrator.explaining import refusal_of
+from ztproxy.administrator.locks import LockTable
+from ztproxy.administrator.standing import read_standings
+from ztproxy.model.codes import CODES
 from ztproxy.model.request import Context
 from ztproxy.model.resource import Resource, Route
 from ztproxy.model.subject import Device, Facts, Posture, Session
+from ztproxy.net.clock import Clock
 from ztproxy.policy.engine import PolicySet
 from ztproxy.store.interface import Records
 from ztproxy.trust.gather import facts_of
+from ztproxy.trust.standing import keys_of, said_of_person
 
 T = TypeVar("T")
 
@@ -34,12 +39,13 @@ class Apps:
         policies: Callable[[], PolicySet],
         routes: Sequence[Route],
         records: Records,
-        now: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self._policies = policies
         self._routes = [route for route in routes if not route.portal]
         self._records = records
-        self._now = now
+        self._now = clock.now
+        self._locks = LockTable(records, clock)
 
     async def visible(self, session: Session) -> Sequence[App]:
         """Return what would open, and what would after a remedy. Others are not told of."""
@@ -47,9 +53,16 @@ class Apps:
         if device is not None and device.revoked_at:
             device = None
         posture = await self._read("posture", device.id, Posture) if device else None
-        facts = facts_of(session, device, posture, "agent", session.device_proved_at, 0)
-        answers = (self._answer(route, facts, session.ip) for route in self._routes)
-        return [answer for answer in answers if answer is not None]
+        standings = await read_standings(self._records, keys_of(session))
+        said = said_of_person(session, device.id if device else "", standings)
+        facts = facts_of(session, device, posture, "agent", session.device_proved_at, 0, said)
+        answers = [self._answer(route, facts, session.ip) for route in self._routes]
+        return [await self._unless_locked(answer) for answer in answers if answer is not None]
+
+    async def _unless_locked(self, answer: App) -> App:
+        if await self._locks.on([("route", answer[0].name)]) is None:
+            return answer
+        return answer[0], False, CODES["locked"][1], ("contact-administrator",)
 
     def _answer(self, route: Route, facts: Facts, ip: str) -> App | None:
         policies, now = self._policies(), self._now()

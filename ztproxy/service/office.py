@@ -95,7 +95,7 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
             sessions=sessions,
             clients=clients,
             devices=devices,
-            apps=Apps(lambda: policies, settings.routes(), records, clock.now),
+            apps=Apps(lambda: policies, settings.routes(), records, clock),
             records=records,
             clock=clock,
             entropy=entropy,
