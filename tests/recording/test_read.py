@@ -1,6 +1,7 @@
 """Reading: sessions as people know them, exchanges whole or said to be unfinished, live logs and copies."""
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,8 @@ def test_a_session_that_crashed_is_listed(room: Room) -> None:
     audit.decision(decision(1))
     room.alive.clear()
     room.sealer().step()
-    (summary,) = Reader(room.directory).sessions()
+    with closing(Reader(room.directory)) as reader:
+        (summary,) = reader.sessions()
     assert (summary.id, summary.open, summary.ended_at) == ("ses_carol", 1, 0)
 
 
@@ -86,7 +88,8 @@ def test_an_outcome_finds_its_decision_after_a_restart(room: Room) -> None:
     room.sealer().step()
     for directory in (room.directory, Path(shutil.copytree(room.directory, room.journals / "copy"))):
         (directory / "index.db").unlink(missing_ok=directory != room.directory)
-        (event,) = Reader(directory).events(DEPLOYER)
+        with closing(Reader(directory)) as reader:
+            (event,) = reader.events(DEPLOYER)
         assert isinstance(event, Exchange) and event.outcome is not None and event.decision is not None
 
 
@@ -129,7 +132,8 @@ def test_an_index_that_lies_behind_or_is_of_another_log_is_put_right(filled: Roo
         path.unlink()
     for path in other.directory.glob("index.db*"):
         shutil.copy(path, copy / path.name)
-    assert {one.id for one in Reader(copy).sessions()} == {"ses_carol", "ses_dave", DEPLOYER}
+    with closing(Reader(copy)) as reader:
+        assert {one.id for one in reader.sessions()} == {"ses_carol", "ses_dave", DEPLOYER}
 
 
 def test_gaps_are_shown(room: Room) -> None:
@@ -179,7 +183,8 @@ def test_a_very_long_session_shows_its_end(room: Room) -> None:
 
 
 def test_events_are_plain_for_programs(filled: Room) -> None:
-    events = Reader(filled.directory).events("ses_carol")
+    with closing(Reader(filled.directory)) as reader:
+        events = reader.events("ses_carol")
     plain = as_json(events[1])
     assert isinstance(plain, dict) and plain["kind"] == "exchange"
     assert plain["decision"]["policies"] == ["support-team"] or plain["decision"]["policies"] == (

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -328,7 +328,8 @@ def test_a_lost_index_is_made_anew(room: Room) -> None:
         audit.decision(decision(number))
         sealer.step()
     sealer.close()
-    before = Catalog.copy(room.directory).sessions()
+    with closing(Catalog.copy(room.directory)) as catalog:
+        before = catalog.sessions()
     for spoil in (b"", b"not a database" * 100):
         for path in room.directory.glob("index.db*"):
             path.unlink()
@@ -336,7 +337,8 @@ def test_a_lost_index_is_made_anew(room: Room) -> None:
         sealer = room.sealer()
         sealer.step()
         sealer.close()
-        assert Catalog.copy(room.directory).sessions() == before
+        with closing(Catalog.copy(room.directory)) as catalog:
+            assert catalog.sessions() == before
     assert before[0].permitted == before[0].open == 50
 
 
