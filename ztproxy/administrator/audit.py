@@ -17,6 +17,7 @@ from ztproxy.model.record import (
     OutcomeRecord,
     Record,
     SessionRecord,
+    SignalRecord,
     StandingRecord,
 )
 from ztproxy.model.subject import ANONYMOUS
@@ -97,6 +98,10 @@ class Audit:
 
     def session(self, record: SessionRecord) -> None:
         """Write down what happened to a session. Raises AuditUnavailable."""
+        self._write(record)
+
+    def signal(self, record: SignalRecord) -> None:
+        """Write down a signal and what was done about it. Raises AuditUnavailable."""
         self._write(record)
 
     def configuration(self, record: ConfigurationRecord) -> None:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ztproxy.administrator.locks import LockTable
 from ztproxy.administrator.standing import read_standing, read_standings
+from ztproxy.administrator.whose import Whose
 from ztproxy.crypto.ids import handle_digest, new_session_id, new_token
 from ztproxy.model.record import SessionRecord
 from ztproxy.model.standing import Lock
@@ -94,6 +95,7 @@ class Sessions:
         self._witness = witness
         self._limits = limits
         self._locks = LockTable(records, clock)
+        self._whose = Whose(records)
 
     async def start(
         self, sign_in: SignIn, *, ip: str = "", user_agent: str = "", replaces: str = ""
@@ -111,6 +113,7 @@ class Sessions:
         await self._records.put(
             "session", session.id, _encode(session), if_version=0, expires_at=self._kept_until(session)
         )
+        await self._whose.note(session)
         if replaces:
             await self.end(replaces, "signed in again")
         return session
@@ -130,6 +133,7 @@ class Sessions:
             idle_limit=self._limits.idle,
             ip=ip,
             user_agent=user_agent[:256],
+            sid=sign_in.sid,
         )
 
     async def _after_the_end(self, session: Session) -> Session:

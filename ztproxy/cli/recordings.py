@@ -25,6 +25,7 @@ from ztproxy.model.record import (
     FloodRecord,
     OutcomeRecord,
     SessionRecord,
+    SignalRecord,
     StandingRecord,
 )
 from ztproxy.recording import note
@@ -263,6 +264,16 @@ def _row(event: Event, known: str = "") -> tuple[str, ...]:
         until = f"until {moment(event.expires_at)}" if event.expires_at else ""
         what = f"{event.event} {event.target} {event.value}"
         return _time(event.at), f"by {event.by}", what, event.detail, until
+    if isinstance(event, SignalRecord):
+        who = " ".join(event.concerns)
+        what = f"{event.outcome}: {', '.join(event.actions)}" if event.actions else event.outcome
+        return (
+            _time(event.at),
+            f"by {event.source}",
+            f"signal {event.event}",
+            f"{who} {event.reason}".strip(),
+            what,
+        )
     if not isinstance(event, Exchange):
         return _time(event.at), "", "(records are missing)", event.reason, ""
     decision, outcome = event.decision, event.outcome

@@ -28,10 +28,12 @@ from ztproxy.config.sections import (
     Tls,
     Workload,
 )
+from ztproxy.config.signal_sections import Signals
 from ztproxy.config.store_sections import Store
 from ztproxy.config.values import DrainTime, FilePath, Listen, TrustDomain
 from ztproxy.model import resource
 from ztproxy.trust.identity.provider import Provider
+from ztproxy.trust.signals.transmitter import Transmitter
 
 #: Routes of one file: bounded by the size of the file, too.
 MAX_ROUTES: Final = 10_000
@@ -77,6 +79,8 @@ class Settings(Section):
     """Limits of sessions."""
     devices: Devices = Devices()
     """Devices and their agent."""
+    signals: Signals = Signals()
+    """Shared signals."""
     policy: Policy = Policy()
     """Policies."""
     limits: Limits = Limits()
@@ -124,6 +128,10 @@ class Settings(Section):
     def providers(self) -> tuple[Provider, ...]:
         """Return our registrations at identity providers; they hold the client secrets."""
         return translate.providers(self)
+
+    def transmitters(self) -> tuple[Transmitter, ...]:
+        """Return who tells us; they hold secrets."""
+        return translate.transmitters(self)
 
     def hosts(self) -> frozenset[str]:
         """Return every host we answer on."""

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from ztproxy.model.changes import Changes, Cors, RequestFields, ResponseFields, Rewrite
-from ztproxy.model.endpoints import OWN
+from ztproxy.model.endpoints import OWN, SIGNALS
 from ztproxy.model.quota import Quota, Rate
 from ztproxy.model.resource import Ejection, HealthCheck, Route, Target, Targets, Upstream
 from ztproxy.trust.identity.provider import Provider
+from ztproxy.trust.signals.events import DEFAULTS, URIS
+from ztproxy.trust.signals.transmitter import OAuth, Transmitter
 from ztproxy.wire.fields import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ztproxy.config import sections, upstream_sections
+    from ztproxy.config import sections, signal_sections, upstream_sections
     from ztproxy.config.settings import Settings
 
 #: Name of the built-in route, `Route::"portal"` of policies.
@@ -71,6 +73,37 @@ def providers(settings: "Settings") -> tuple[Provider, ...]:
         )
         for entry in settings.identity.providers
     )
+
+
+def transmitters(settings: "Settings") -> tuple[Transmitter, ...]:
+    """Return who tells us, in the order of the file."""
+    everybody = tuple(provider.name for provider in settings.identity.providers)
+    return tuple(
+        Transmitter(
+            name=entry.name,
+            issuer=entry.issuer,
+            audiences=entry.audience or (settings.portal_origin,),
+            delivery=entry.delivery,
+            providers=everybody if entry.providers is None else entry.providers,
+            issuers={one.issuer: one.provider for one in entry.issuers},
+            device_names=entry.device_names,
+            events=tuple(URIS[name] for name in entry.events or DEFAULTS),
+            actions={one.event: one.do for one in entry.actions},
+            max_age=entry.max_age,
+            verify_every=entry.verify,
+            authorization=entry.authorization.reveal() if entry.authorization else "",
+            token=entry.token.reveal() if entry.token else "",
+            oauth=_oauth(entry.oauth) if entry.oauth else None,
+            managed=entry.token is not None or entry.oauth is not None,
+            endpoint=f"{settings.portal_origin}{SIGNALS}push/{entry.name}",
+            ca=str(entry.ca or ""),
+        )
+        for entry in settings.signals.transmitters
+    )
+
+
+def _oauth(entry: "signal_sections.OAuth") -> OAuth:
+    return OAuth(entry.token_endpoint, entry.client_id, entry.client_secret.reveal(), entry.scopes)
 
 
 def _sign_in(rate: Rate | None) -> tuple[Quota, ...]:

@@ -12,3 +12,12 @@ RENEW: Final = OWN + "devices/renew"
 
 #: The public keys of our assertions.
 JWKS: Final = OWN + "jwks.json"
+
+#: Below it: what transmitters of signals push to, and what receivers of ours ask.
+SIGNALS: Final = OWN + "signals/"
+
+#: Below it: what identity providers tell about sign-outs, by the name of the provider.
+LOGOUT: Final = OWN + "back-channel-logout/"
+
+#: Where receivers learn all of the above (SSF 1.0 section 7).
+SSF_DISCOVERY: Final = "/.well-known/ssf-configuration"

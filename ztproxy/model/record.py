@@ -115,4 +115,25 @@ class StandingRecord(Struct, frozen=True, tag="standing", tag_field="kind", omit
     detail: str = ""  # the reason given, or what was noted
 
 
-Record = DecisionRecord | OutcomeRecord | SessionRecord | FloodRecord | ConfigurationRecord | StandingRecord
+class SignalRecord(Struct, frozen=True, tag="signal", tag_field="kind", omit_defaults=True, gc=False):
+    """A signal of somebody who is configured to tell us, and what was done about it."""
+
+    id: str  # jti of the token
+    at: int
+    source: str  # configured name
+    event: str  # "session-revoked"; the URI of an event we do not know
+    outcome: str  # "done", "ignored", "unmatched", "overtaken", "discarded", "stream …"
+    concerns: tuple[str, ...] = ()  # "user:corp:carol", "device:dev_…", "session:ses_…"
+    actions: tuple[str, ...] = ()  # "end", "recheck", "note", "lock", "unlock"
+    reason: str = ""  # what the source tells administrators
+
+
+Record = (
+    DecisionRecord
+    | OutcomeRecord
+    | SessionRecord
+    | FloodRecord
+    | ConfigurationRecord
+    | StandingRecord
+    | SignalRecord
+)

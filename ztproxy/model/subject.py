@@ -50,6 +50,7 @@ class Session(Struct, frozen=True):
     ended_by: str = ""  # "sign-out", "cut by …", "expired"
     ip: str = ""  # where the sign-in came from
     user_agent: str = ""
+    sid: str = ""  # what the identity provider calls this session (OIDC `sid`), "" when it does not say
 
 
 class Handle(Struct, frozen=True):

@@ -20,6 +20,7 @@ from ztproxy.model.record import (
     FloodRecord,
     OutcomeRecord,
     SessionRecord,
+    SignalRecord,
     StandingRecord,
 )
 from ztproxy.model.subject import ANONYMOUS
@@ -30,6 +31,7 @@ from ztproxy.store.index import Index
 
 GAPS: Final = "gaps"  # owner of gap records
 STRANGERS: Final = f"{ANONYMOUS.kind}::{ANONYMOUS.id}"  # and of floods
+SIGNALS: Final = "signals"  # owner of what transmitters of signals said
 CONFIGURATION: Final = "configuration"  # owner of what happened to the configuration
 STANDING: Final = "standing"  # owner of locks and of what signals said, but for those of one session
 BATCH: Final = 4096
@@ -166,6 +168,8 @@ class _Addition:
             return entry.session or entry.id
         if isinstance(entry, StandingRecord):
             return entry.session or STANDING
+        if isinstance(entry, SignalRecord):
+            return SIGNALS
         return GAPS if isinstance(entry, GapRecord) else CONFIGURATION
 
     def _finished(self, outcome: OutcomeRecord) -> str:

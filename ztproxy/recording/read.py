@@ -19,6 +19,7 @@ from ztproxy.model.record import (
     FloodRecord,
     OutcomeRecord,
     SessionRecord,
+    SignalRecord,
     StandingRecord,
 )
 from ztproxy.recording.catalog import Catalog
@@ -46,7 +47,9 @@ class Exchange(Struct, frozen=True, tag="exchange", tag_field="kind"):
         return self.outcome is not None or (self.decision is not None and not self.decision.allow)
 
 
-Event = Exchange | SessionRecord | FloodRecord | ConfigurationRecord | StandingRecord | GapRecord
+Event = (
+    Exchange | SessionRecord | FloodRecord | ConfigurationRecord | StandingRecord | SignalRecord | GapRecord
+)
 
 
 class Reader:

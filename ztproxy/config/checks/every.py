@@ -23,6 +23,7 @@ class Check(NamedTuple):
 CHECKS: Final = (
     Check(names.twice),
     Check(names.reserved, frozenset({"portal"})),
+    Check(names.strangers, frozenset({"identity"})),
     Check(names.overlapping),
     Check(names.unclaimed_workloads, frozenset({"client_certificates"})),
     Check(network.loops, frozenset({"listen", "portal", "external_port", "telemetry"})),

@@ -18,6 +18,16 @@ def twice(settings: Settings, places: Places) -> Iterator[Problem]:
     yield from _twice(places, ("identity", "providers"), "name", (provider.name for provider in providers))
     bundles = settings.client_certificates
     yield from _twice(places, ("client_certificates",), "name", (bundle.name for bundle in bundles))
+    signals = settings.signals
+    yield from _twice(
+        places,
+        ("signals", "transmitters"),
+        "name",
+        (transmitter.name for transmitter in signals.transmitters),
+    )
+    yield from _twice(
+        places, ("signals", "receivers"), "name", (receiver.name for receiver in signals.receivers)
+    )
     yield from _twice(places, ("workloads",), "id", (workload.id for workload in settings.workloads))
 
 
@@ -30,6 +40,25 @@ def _twice(places: Places, above: tuple[str, ...], key: str, names: Iterable[str
                 f"{name!r} is already taken on line {line}", "choose another name", *above, index, key
             )
         first.setdefault(name, index)
+
+
+def strangers(settings: Settings, places: Places) -> Iterator[Problem]:
+    """Signals about people of providers that nobody configured."""
+    known = {provider.name for provider in settings.identity.providers}
+    for index, transmitter in enumerate(settings.signals.transmitters):
+        at = ("signals", "transmitters", index)
+        for number, name in enumerate(transmitter.providers or ()):
+            if name not in known:
+                yield _stranger(places, name, *at, "providers", number)
+        for number, entry in enumerate(transmitter.issuers):
+            if entry.provider not in known:
+                yield _stranger(places, entry.provider, *at, "issuers", number, "provider")
+
+
+def _stranger(places: Places, name: str, *at: str | int) -> Problem:
+    return places.problem(
+        f"there is no provider {name!r} in `identity.providers`", "name one of them, or add it", *at
+    )
 
 
 def reserved(settings: Settings, places: Places) -> Iterator[Problem]:

@@ -15,11 +15,13 @@ from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_r
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from msgspec import Struct
 
+from ztproxy.crypto import jose
 from ztproxy.model.subject import Principal
 from ztproxy.net.clock import Clock
-from ztproxy.trust.identity import tokens
+from ztproxy.trust.identity import logout, tokens
 from ztproxy.trust.identity.fetch import Answer, ask, check_url
 from ztproxy.trust.identity.keys import Keys
+from ztproxy.trust.identity.logout import Logout
 from ztproxy.trust.identity.provider import Provider, SignIn, SignInRefused, TemporaryProviderError
 
 _METADATA_LIMIT: Final = 128 * 1024
@@ -110,6 +112,15 @@ class OpenIdClient:
             return ""
         query = urlencode({"client_id": self.provider.client_id, "post_logout_redirect_uri": return_to})
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"
+
+    async def logged_out(self, token: str) -> Logout:
+        """Return what a logout token of this provider says. Raises TemporaryProviderError, SignInRefused."""
+        now = self._clock.now()
+        try:
+            keys = await self._keys.naming(jose.kid_of(token, logout.MAX_TOKEN))
+            return logout.read(token, keys, self.provider.issuer, self.provider.client_id, now)
+        except jose.JoseError as error:
+            raise SignInRefused("token-invalid", str(error)) from error
 
     # discovery
 
@@ -225,6 +236,7 @@ class OpenIdClient:
             auth_time=auth_time,
             amr=_texts(claims.get("amr"), 16),
             acr=_text(claims.get("acr"), _LONGEST_TEXT),
+            sid=_text(claims.get("sid"), _LONGEST_TEXT),
         )
 
 

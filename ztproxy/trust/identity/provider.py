@@ -47,6 +47,7 @@ class SignIn(Struct, frozen=True):
     auth_time: int
     amr: tuple[str, ...] = ()  # RFC 8176 values
     acr: str = ""
+    sid: str = ""  # the provider's name of its session
 
 
 class TemporaryProviderError(Exception):
