@@ -211,8 +211,8 @@ class Transmitter(Signer):
 
     async def on_token(self, request):
         form = await request.post()
-        basic = aiohttp.BasicAuth.decode(request.headers["Authorization"])
-        if form["grant_type"] != "client_credentials" or (basic.login, basic.password) != ("us", "s3:cret"):
+        pair = base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")).decode()
+        if form["grant_type"] != "client_credentials" or pair != "us:s3%3Acret":
             return web.json_response({"error": "invalid_client"}, status=401)
         return web.json_response(
             {"access_token": self.bearer, "token_type": "Bearer", "expires_in": 3600, "scope": form["scope"]}

@@ -31,9 +31,11 @@ from ztproxy.net.tls import client_context
 from ztproxy.policy.engine import PolicySet
 from ztproxy.portal import app as portal
 from ztproxy.portal.site import Site
+from ztproxy.service import signals
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.vouching import Voucher
 from ztproxy.store.interface import Records
+from ztproxy.telemetry.metrics import Counters
 from ztproxy.trust.identity.fetch import http_session
 from ztproxy.trust.identity.oidc import OpenIdClient
 
@@ -52,6 +54,7 @@ class Ground:
     records: Records
     assertions: Assertions
     node: node_api.Node
+    counters: Counters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,19 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
     sessions = Sessions(records, clock, entropy, audit.session, limits)
     devices = Devices(records, clock, entropy, authority, audit.session, origin=settings.portal_origin)
     clients = await _providers(settings, clock, stack)  # left last: requests under way may still need them
+    locks, standings = _locks_and_standings(settings, ground)
+    parts = signals.Parts(
+        records=records,
+        clock=clock,
+        audit=audit,
+        counters=ground.counters,
+        sessions=sessions,
+        devices=devices,
+        locks=locks,
+        standings=standings,
+        clients=clients,
+    )
+    told = await signals.make(settings, parts, stack)
     people = await _runner(
         portal.make(
             site=_site(settings),
@@ -99,16 +115,25 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
             records=records,
             clock=clock,
             entropy=entropy,
-            routes=[*devices_api.routes(devices, clock), *keys_api.routes(ground.assertions)],
+            routes=[
+                *devices_api.routes(devices, clock),
+                *keys_api.routes(ground.assertions),
+                *told.routes(),
+            ],
         ),
         stack,
     )
-    more = [*node_api.routes(ground.node), *_locks_of(settings, ground, sessions, devices)]
+    more = [*node_api.routes(ground.node), *_locks_of(settings, ground, sessions, devices, locks, standings)]
     administrator = await _runner(admin.make(sessions, devices, more), stack)
 
     async def serve(portal_socket: socket, admin_socket: socket) -> None:
         await web.SockSite(people, portal_socket.dup()).start()
         await web.SockSite(administrator, admin_socket.dup()).start()
+        await told.start()
+
+    async def close() -> None:
+        await told.stop()
+        await stack.aclose()
 
     return Office(
         settings=settings,
@@ -116,18 +141,28 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         sessions=sessions,
         voucher=Voucher(ground.assertions, sessions, issuer=settings.portal_origin, now=clock.now),
         open=serve,
-        close=stack.aclose,
+        close=close,
     )
 
 
-def _locks_of(settings: Settings, ground: Ground, sessions: Sessions, devices: Devices) -> list[web.RouteDef]:
+def _locks_and_standings(settings: Settings, ground: Ground) -> tuple[Locks, Standings]:
     records, clock, witness = ground.records, ground.clock, ground.audit.standing
     locks = Locks(records, clock, entropy, witness, [route.name for route in settings.routes()])
-    standings = Standings(records, clock, witness, settings.sessions.absolute + KEPT_LONGER)
+    return locks, Standings(records, clock, witness, settings.sessions.absolute + KEPT_LONGER)
+
+
+def _locks_of(
+    settings: Settings,
+    ground: Ground,
+    sessions: Sessions,
+    devices: Devices,
+    locks: Locks,
+    standings: Standings,
+) -> list[web.RouteDef]:
     issuers = [provider.name for provider in settings.providers()]
     issuers += ["devices", *(bundle.name for bundle in settings.client_certificates)]
     known = Acquaintance(sessions, devices, issuers).known
-    return locks_api.routes(locks, standings, known, clock.now)
+    return locks_api.routes(locks, standings, known, ground.clock.now)
 
 
 def _site(settings: Settings) -> Site:

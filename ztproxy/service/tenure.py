@@ -108,6 +108,7 @@ class Tenure:
             records=store,
             assertions=load_assertions(state.root),
             node=self._node,
+            counters=self._counters,
         )
         self.office = await furnish(settings, policies, self.ground)
 

@@ -22,6 +22,9 @@ from ztproxy.telemetry.metrics import (
     RELOADS,
     REQUESTS,
     RETRIES,
+    SIGNAL_HEARD,
+    SIGNAL_STREAM_UP,
+    SIGNALS,
     TARGET_EJECTIONS,
     TARGET_UP,
 )
@@ -49,6 +52,7 @@ class SnapshotCollector(Collector):
         yield self._labelled(RETRIES, ((one.worker, one.retries) for one in self._snapshots))
         yield self._labelled(RELOADS, ((one.worker, one.reloads) for one in self._snapshots))
         yield from self._configuration()
+        yield from self._signals()
         yield from self._targets()
         for name, metric in NUMBERS.items():
             yield self._number(name, metric)
@@ -85,6 +89,18 @@ class SnapshotCollector(Collector):
                 info.add_metric([one.configuration.digest, one.configuration.policies], 1)
                 since.add_metric([], one.configuration.since)
         yield from (info, since)
+
+    def _signals(self) -> Iterator[Metric]:
+        counts = CounterMetricFamily(SIGNALS.name, SIGNALS.help, labels=["source", "event", "outcome"])
+        up = GaugeMetricFamily(SIGNAL_STREAM_UP.name, SIGNAL_STREAM_UP.help, labels=["source"])
+        heard = GaugeMetricFamily(SIGNAL_HEARD.name, SIGNAL_HEARD.help, labels=["source"])
+        for one in self._snapshots:
+            for words, count in one.signals.items():
+                counts.add_metric(list(words), count)
+            for source, (well, at) in one.sources.items():
+                up.add_metric([source], well)
+                heard.add_metric([source], at)
+        yield from (counts, up, heard)
 
     def _targets(self) -> Iterator[Metric]:
         labels = ["worker", "route", "target"]

@@ -54,6 +54,17 @@ RETRIES: Final = Metric(
 
 RELOADS: Final = Metric("ztproxy_config_reloads", "counter", "Reloads by what came of them.", "outcome")
 
+SIGNALS: Final = Metric("ztproxy_signals", "counter", "Security events by source, event and what came of it.")
+SIGNAL_STREAM_UP: Final = Metric(
+    "ztproxy_signals_stream_up", "gauge", "Whether a source of signals is heard (1) or lost (0).", "source"
+)
+SIGNAL_HEARD: Final = Metric(
+    "ztproxy_signals_heard_timestamp_seconds",
+    "gauge",
+    "Unix time a source of signals was last heard.",
+    "source",
+)
+
 #: Metrics that are one number: attribute of `Counters` -> metric.
 NUMBERS: Final[dict[str, Metric]] = {
     "opened": Metric("ztproxy_connections_opened", "counter", "Connections accepted."),
@@ -106,7 +117,9 @@ class Counters:
         "_refusals",
         "_reloads",
         "_rows",
+        "_signals",
         "retries",
+        "sources",
         "targets",
         "worker",
     )
@@ -134,6 +147,8 @@ class Counters:
         self.retries: dict[str, int] = {}  # by route; upstream.Upstreams counts
         self.targets: tuple[TargetState, ...] = ()
         self._limited: dict[str, int] = {}
+        self._signals: dict[tuple[str, str, str], int] = {}
+        self.sources: dict[str, tuple[bool, float]] = {}  # name -> whether it is heard, and when it last was
         self._reloads: dict[str, int] = {}
         self._configuration: Configuration | None = None
         for name in NUMBERS:
@@ -177,6 +192,11 @@ class Counters:
         """Count a reload of the configuration; `outcome` is one of a few words."""
         self._reloads[outcome] = self._reloads.get(outcome, 0) + 1
 
+    def signalled(self, source: str, event: str, outcome: str) -> None:
+        """Count a security event; `outcome` is one of a few words."""
+        key = (source, event, outcome)
+        self._signals[key] = self._signals.get(key, 0) + 1
+
     def in_force(self, configuration: Configuration) -> None:
         """Note what is in force."""
         self._configuration = configuration
@@ -195,6 +215,8 @@ class Counters:
             targets=self.targets,
             reloads=dict(self._reloads),
             configuration=self._configuration,
+            signals=dict(self._signals),
+            sources=dict(self.sources),
         )
 
 

@@ -41,3 +41,5 @@ class Snapshot(Struct, frozen=True):
     targets: tuple[TargetState, ...] = ()
     reloads: dict[str, int] = {}
     configuration: Configuration | None = None
+    signals: dict[tuple[str, str, str], int] = {}  # (source, event, outcome) -> count
+    sources: dict[str, tuple[bool, float]] = {}  # name -> (heard, Unix time it last was)

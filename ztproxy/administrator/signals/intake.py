@@ -12,20 +12,21 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from ztproxy.administrator.locks import LockRefused
 from ztproxy.administrator.signals.places import Found, Places
 from ztproxy.administrator.signals.sources import Sources
 from ztproxy.model.record import SignalRecord
-from ztproxy.model.standing import Lock, Standing
+from ztproxy.model.standing import Compliance, Lock, Risk, Standing
 from ztproxy.model.subject import Session
 from ztproxy.net.clock import Clock
-from ztproxy.store.interface import Conflict, Records
+from ztproxy.store.interface import Conflict, Records, StoreUnavailable
 from ztproxy.trust.signals.events import ACCOUNT, STREAM_UPDATED, VERIFICATION, Action, actions_for
 from ztproxy.trust.signals.subjects import unprocessable
 from ztproxy.trust.signals.token import LEEWAY, SecurityEvent
 from ztproxy.trust.signals.transmitter import Transmitter
 
 _ORDER_KEPT: Final = 90 * 86_400_000  # ms that the newest account event of a subject is remembered
-_RISKS: Final[dict[object, str]] = {"LOW": "low", "MEDIUM": "medium", "HIGH": "high"}
+_RISKS: Final[dict[str, Risk]] = {"LOW": "low", "MEDIUM": "medium", "HIGH": "high"}
 
 
 class Locks(Protocol):
@@ -44,7 +45,20 @@ class Locks(Protocol):
 class Standings(Protocol):
     """What is asked of administrator.standing."""
 
-    async def note(self, target: str, value: str, *, by: str, **changes: Any) -> Standing:
+    async def note(
+        self,
+        target: str,
+        value: str,
+        *,
+        by: str,
+        risk: Risk | None = None,
+        risk_at: int = 0,
+        risk_reason: str = "",
+        compliance: Compliance | None = None,
+        compliance_at: int = 0,
+        ended_before: int = 0,
+        recheck_after: int = 0,
+    ) -> Standing:
         """Change what is said of somebody; times only move forward."""
 
 
@@ -171,7 +185,10 @@ class Intake:
         held = {(lock.target, lock.value) for lock in await self._tools.locks.list() if lock.set_by == by}
         for target, value in _lockable(found):
             if (target, value) not in held:
-                await self._tools.locks.add(target, value, f"{event.name}: {reason}"[:200], by)
+                try:
+                    await self._tools.locks.add(target, value, f"{event.name}: {reason}"[:200], by)
+                except LockRefused as refused:  # too many: it has to be sent again
+                    raise StoreUnavailable(str(refused)) from refused
 
     async def _unlock(self, transmitter: Transmitter, found: Found) -> None:
         """Take away what this source has locked, and nothing that somebody else has."""
@@ -233,7 +250,7 @@ def _facts(event: SecurityEvent) -> dict[str, Any]:
         good = event.members.get("current_status") == "compliant"
         return {"compliance": "compliant" if good else "not-compliant", "compliance_at": at}
     if event.name == "risk-level-change":
-        risk = _RISKS.get(event.members.get("current_level"), "high")
+        risk = _RISKS.get(event.text("current_level"), "high")
         return {"risk": risk, "risk_at": at, "risk_reason": event.text("risk_reason")}
     return {}
 

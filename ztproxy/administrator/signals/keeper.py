@@ -103,24 +103,25 @@ class Keeper:
         if kept.expected and self._clock.now() - kept.asked_at >= every:
             await self._sources.failing(self._transmitter.name, "a verification did not arrive")
         kept = replace(kept, stream=stream.id, endpoint=stream.endpoint, every=every)
-        await self._look(stream.id)
-        await self._verify(kept)
+        if await self._flows(stream.id):
+            await self._verify(kept)
+        else:
+            await self._sources.keep(self._transmitter.name, replace(kept, expected=""))
         self._due = now + every / 1000
         return False
 
-    async def _look(self, stream_id: str) -> None:
+    async def _flows(self, stream_id: str) -> bool:
         """Learn the stream's status; ask for it to flow when somebody has stopped it."""
         if not (await self._remote.metadata()).status_endpoint:
-            return
+            return True
         status, reason = await self._remote.status(stream_id)
         if status == "enabled":
             source = await self._sources.get(self._transmitter.name)
             if source is not None and source.state in ("paused", "disabled"):
                 await self._sources.failing(self._transmitter.name, "enabled again, and not verified yet")
-            return
+            return True
         await self._sources.told(self._transmitter.name, status, reason)
-        if await self._remote.enable(stream_id):
-            log.info("a stream was asked to flow again", extra={"source": self._transmitter.name})
+        return await self._remote.enable(stream_id)
 
     async def _verify(self, kept: Kept) -> None:
         """Ask for a verification event; its state is kept first, so that it can not come before."""

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from ztproxy.administrator.standing import LONGEST
 from ztproxy.administrator.whose import Whose
 from ztproxy.crypto.spiffe import SpiffeError, parse_id
 from ztproxy.model.subject import Device, Session
@@ -17,7 +18,7 @@ from ztproxy.trust.signals.token import SecurityEvent
 from ztproxy.trust.signals.transmitter import Transmitter
 
 _DEVICE_EVENTS: Final = frozenset({"device-compliance-change"})
-_PRINCIPALS: Final[dict[object, str]] = {"USER": "user", "DEVICE": "device", "SESSION": "session"}
+_PRINCIPALS: Final[dict[str, str]] = {"USER": "user", "DEVICE": "device", "SESSION": "session"}
 
 
 class Found(Struct, frozen=True):
@@ -102,7 +103,7 @@ class Places:
         found: dict[str, None] = {}
         for one in each(subject):
             for user in await self._people(transmitter, one):
-                if user.partition(":")[0] in transmitter.providers:
+                if user.partition(":")[0] in transmitter.providers and len(user) <= LONGEST:
                     found[user] = None
         return tuple(found)
 
@@ -164,7 +165,7 @@ def _part(event: SecurityEvent) -> str:
     if event.name in _DEVICE_EVENTS:
         return "device"
     if event.name == "risk-level-change":
-        return _PRINCIPALS.get(event.members.get("principal"), "")
+        return _PRINCIPALS.get(event.text("principal"), "")
     return "" if event.name.startswith("session") else "user"
 
 

@@ -6,6 +6,7 @@ handed hold secrets; no error of this module quotes one.
 """
 
 import asyncio
+import base64
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -254,8 +255,9 @@ class Remote:
         if self._bearer and now < self._bearer_until:
             return self._bearer
         form = {"grant_type": "client_credentials", "scope": " ".join(oauth.scopes)}
-        basic = aiohttp.BasicAuth(quote(oauth.client_id, safe=""), quote(oauth.client_secret, safe=""))
-        headers = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": basic.encode()}
+        pair = f"{quote(oauth.client_id, safe='')}:{quote(oauth.client_secret, safe='')}"
+        basic = "Basic " + base64.b64encode(pair.encode()).decode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": basic}
         answer = await ask(
             self._http, "POST", oauth.token_endpoint, limit=_LIMIT, data=urlencode(form), headers=headers
         )
