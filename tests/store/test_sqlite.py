@@ -60,7 +60,7 @@ async def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "zt.db") as db:
         db.execute("PRAGMA user_version=99")
     db.close()
-    with pytest.raises(StoreUnavailable, match=r"newer version \(schema 99, known 1\)"):
+    with pytest.raises(StoreUnavailable, match=r"newer version \(schema 99, known 2\)"):
         await SqliteStore.open(tmp_path / "zt.db", now)
 
 

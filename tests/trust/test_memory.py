@@ -88,5 +88,5 @@ def test_standing_concerns_whom_it_is_about_and_counts_as_spoken() -> None:
 def test_a_snapshot_forgets_locks_that_are_not_in_it() -> None:
     memory = fresh()
     told(memory, "lock", "lck_1", LOCK)
-    memory.forget()
+    memory.become(memory.another())
     assert memory.lock_on("user", "corp:alice", NOW) is None

@@ -1,40 +1,50 @@
 """What the control process and a worker say to each other over the unix socket (`net.channel`).
 
-Worker to control: Hello once, then Ask…, Touched, Counted. Control to worker: Changed…, Beat, Answers.
+Worker to control: Hello once, then Ask…, Touched, Counted. Control to worker: Fresh and Page… for a snapshot,
+Changed…, Beat, Answers.
 """
 
 from msgspec import Struct
 
 
 class Hello(Struct, frozen=True, tag="hello"):
-    """A worker introduces itself and says which version of the feed it has (0 = nothing)."""
+    """A worker introduces itself and says how far it has come in the feed (0 = it has nothing)."""
 
     worker: int
     pid: int
     version: int
     journal: str  # name of the journal this worker writes
-    boot: str = ""  # which run of the feed `version` belongs to; another run = start anew
+    stamp: int = 0  # of the change with number `version`: another one there = another history, start anew
 
 
 class Changed(Struct, frozen=True, tag="changed"):
-    """One record as it is now; None = gone. Sent for the snapshot and for each change after it."""
+    """One record as it is now; None = gone."""
 
     version: int
     kind: str
     key: str
     value: bytes | None
+    stamp: int = 0
+
+
+class Page(Struct, frozen=True, tag="page"):
+    """A part of a snapshot: keys and values of records of one kind."""
+
+    kind: str
+    records: tuple[tuple[str, bytes], ...]
 
 
 class Fresh(Struct, frozen=True, tag="fresh"):
     """Forget everything: a snapshot follows, closed by a Beat."""
 
-    boot: str
-
 
 class Beat(Struct, frozen=True, tag="beat"):
-    """Everything up to `version` has been sent. Comes at least once a second."""
+    """Everything up to `version` has been sent, and at `as_of` that was all there was. Comes at least once a
+    second; while the store does not answer `as_of` stays what it is."""
 
     version: int
+    stamp: int = 0
+    as_of: float = 0.0  # seconds on the monotonic clock, which all processes of a machine share
 
 
 class Sync(Struct, frozen=True, tag="sync"):
@@ -84,4 +94,4 @@ class Counted(Struct, frozen=True, tag="counted"):
 
 
 FromWorker = Hello | Sync | AssertionWanted | Touched | Counted
-FromControl = Fresh | Changed | Beat | Synced | AssertionSigned
+FromControl = Fresh | Page | Changed | Beat | Synced | AssertionSigned

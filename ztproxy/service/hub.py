@@ -1,12 +1,13 @@
 """The control process's end of the links: feeds each worker exactly, answers what workers ask.
 
-Each worker has its own pump that reads the feed after the version that worker has, so a slow or new worker
-holds nobody up and misses nothing.
+The feed is read once (`service.tail`). Each worker has its own pump from the position that worker has, so a
+slow or new worker holds nobody up and misses nothing; one that is further behind than what is kept in memory
+reads from the store until it is not.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -19,19 +20,21 @@ from ztproxy.model.messages import (
     Fresh,
     FromWorker,
     Hello,
+    Page,
     Sync,
     Synced,
     Touched,
 )
 from ztproxy.net.channel import Channel, ChannelBroken
 from ztproxy.service.process import journal_alive
-from ztproxy.store.interface import Feed, Records, StoreUnavailable
+from ztproxy.service.tail import BATCH, INTERVAL, RETRY, Position, Tail
+from ztproxy.store.interface import Change, Feed, Records, StoreUnavailable
 from ztproxy.trust.memory import KINDS
 
 log = logging.getLogger("ztproxy.hub")
 
-BATCH: Final = 1000
-BEAT: Final = 1.0  # seconds between beats at the most
+PAGE: Final = 500  # records of a snapshot in one message
+BEAT: Final = INTERVAL  # seconds between beats at the most
 
 
 class Hub:
@@ -46,14 +49,15 @@ class Hub:
         records: Records,
         feed: Feed,
         *,
-        boot: str,
+        monotonic: Callable[[], float],
         sign: Callable[[AssertionWanted], Awaitable[AssertionSigned]],
         touched: Callable[[tuple[str, ...], int], Coroutine[Any, Any, None]],
         counted: Callable[[int, bytes], None],
     ) -> None:
         self._records = records
         self._feed = feed
-        self._boot = boot
+        self._monotonic = monotonic
+        self._tail = Tail(feed, monotonic)
         self._sign = sign
         self._touched = touched
         self._counted = counted
@@ -63,6 +67,7 @@ class Hub:
 
     def close(self) -> None:
         """End all links."""
+        self._tail.stop()
         for channel in list(self._channels):
             channel.close()
 
@@ -74,6 +79,7 @@ class Hub:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         channel: Channel[FromWorker] = Channel(reader, writer, FromWorker)
         self._channels.add(channel)
+        self._tail.start()
         try:
             incoming = aiter(channel.messages())
             hello = await anext(incoming, None)
@@ -95,9 +101,8 @@ class _Conversation:
         self._hub = hub
         self._channel = channel
         self._hello = hello
-        self._version = hello.version if hello.boot == hub._boot else 0
-        self._syncs: list[int] = []
-        self._asked = asyncio.Event()
+        self._position = Position(hello.version, hello.stamp)
+        self._syncs: list[tuple[float, int]] = []  # when each was asked, and its number
 
     async def run(self, incoming: AsyncIterator[FromWorker]) -> None:
         """Feed and answer until the worker goes."""
@@ -114,8 +119,8 @@ class _Conversation:
 
     async def _take(self, message: FromWorker, group: asyncio.TaskGroup) -> None:
         if isinstance(message, Sync):
-            self._syncs.append(message.ask)
-            self._asked.set()
+            self._syncs.append((self._hub._monotonic(), message.ask))
+            self._hub._tail.poke()
         elif isinstance(message, AssertionWanted):
             group.create_task(self._answer(message))
         elif isinstance(message, Touched):
@@ -128,56 +133,78 @@ class _Conversation:
 
     async def _pump(self) -> None:
         """Send what is newer, then a beat, then wait for more: in that order, so a beat is never a lie."""
-        feed = self._hub._feed
-        if not self._version:
+        tail = self._hub._tail
+        if not self._position.version:
             await self._snapshot()
         while True:
-            self._asked.clear()
-            syncs, self._syncs = self._syncs, []  # asked before the feed is read: this reading answers them
-            changes = await feed.after(self._version, limit=BATCH)
+            changes = tail.since(self._position)
             if changes is None:
-                self._syncs += syncs
-                await self._snapshot()
-                continue
-            for change in changes:
-                self._send(change.version, change.kind, change.key, change.value)
-                self._version = change.version
-            if len(changes) == BATCH:
-                self._syncs += syncs
+                await self._follow()
+            elif changes:
+                await self._pass_on(changes)
+            else:
+                self._beat()
                 await self._channel.drain()
-                continue
-            self._channel.send(Beat(version=self._version))
-            for ask in syncs:
-                self._channel.send(Synced(ask=ask))
-            self._hub.workers[self._hello.pid] = self._hello.worker
-            await self._channel.drain()
-            await self._wait()
+                await self._wait()
+
+    def _beat(self) -> None:
+        """The worker has what the tail has: say as of when, and answer who asked before that."""
+        tail, channel = self._hub._tail, self._channel
+        channel.send(Beat(version=tail.position.version, stamp=tail.position.stamp, as_of=tail.as_of))
+        for asked, ask in self._syncs:
+            if asked <= tail.as_of:
+                channel.send(Synced(ask=ask))
+        self._syncs = [one for one in self._syncs if one[0] > tail.as_of]
+        self._hub.workers[self._hello.pid] = self._hello.worker
 
     async def _wait(self) -> None:
-        newer = asyncio.create_task(self._hub._feed.wait(self._version, BEAT))
-        asked = asyncio.create_task(self._asked.wait())
+        """Wait for the next reading."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEAT):
+                await self._hub._tail.news()
+
+    async def _follow(self) -> None:
+        """Read what the tail does not keep from the store, or start anew where that has another history."""
+        hub, (version, stamp) = self._hub, self._position
         try:
-            await asyncio.wait({newer, asked}, timeout=BEAT, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            newer.cancel()
-            asked.cancel()
+            changes = await hub._feed.after(version, stamp=stamp, limit=BATCH)
+            if changes is None:
+                await self._snapshot()
+                return
+        except StoreUnavailable:
+            await asyncio.sleep(RETRY)
+            return
+        await self._pass_on(changes)
+        if len(changes) < BATCH:
+            await hub._tail.fresh()
+
+    async def _pass_on(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if change.kind in KINDS:
+                self._channel.send(
+                    Changed(
+                        version=change.version,
+                        kind=change.kind,
+                        key=change.key,
+                        value=change.value,
+                        stamp=change.stamp,
+                    )
+                )
+            self._position = Position(change.version, change.stamp)
+        await self._channel.drain()
 
     async def _snapshot(self) -> None:
         """Send every record that workers hold. What changes meanwhile follows from the feed."""
-        version = await self._hub._feed.head()
-        self._channel.send(Fresh(boot=self._hub._boot))
+        hub, channel = self._hub, self._channel
+        position = Position(*await hub._feed.position())
+        channel.send(Fresh())
         for kind in KINDS:
             after = ""
-            while True:
-                page = await self._hub._records.scan(kind, after=after, limit=BATCH)
-                for record in page:
-                    self._send(record.version, kind, record.key, record.value)
-                await self._channel.drain()
-                if len(page) < BATCH:
-                    break
+            while page := await hub._records.scan(kind, after=after, limit=PAGE):
+                channel.send(Page(kind=kind, records=tuple((one.key, one.value) for one in page)))
+                await channel.drain()
                 after = page[-1].key
-        self._version = version
-
-    def _send(self, version: int, kind: str, key: str, value: bytes | None) -> None:
-        if kind in KINDS:
-            self._channel.send(Changed(version=version, kind=kind, key=key, value=value))
+                if len(page) < PAGE:
+                    break
+        self._position = position
+        await hub._tail.fresh()

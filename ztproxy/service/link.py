@@ -20,6 +20,7 @@ from ztproxy.model.messages import (
     Fresh,
     FromControl,
     Hello,
+    Page,
     Sync,
     Synced,
     Touched,
@@ -60,9 +61,8 @@ class Link:
         self._now = now
         self._changed = changed
         self._channel: Channel[FromControl] | None = None
-        self._boot = ""
-        self._coming = ""  # boot of the snapshot that is coming in
-        self._snapshot: list[Changed] | None = None
+        self._version, self._stamp = 0, 0  # how far memory has come in the feed
+        self._snapshot: Memory | None = None  # what is coming in to replace memory
         self._asks: dict[int, asyncio.Future[FromControl]] = {}
         self._last_ask = 0
         self._syncing: asyncio.Task[bool] | None = None
@@ -92,9 +92,14 @@ class Link:
             await asyncio.sleep(RETRY)
 
     async def _converse(self, channel: Channel[FromControl]) -> None:
-        version = self._memory.version if self._boot else 0
         channel.send(
-            Hello(worker=self._worker, pid=self._pid, version=version, journal=self._journal, boot=self._boot)
+            Hello(
+                worker=self._worker,
+                pid=self._pid,
+                version=self._version,
+                journal=self._journal,
+                stamp=self._stamp,
+            )
         )
         incoming = aiter(channel.messages())
         while True:
@@ -122,8 +127,10 @@ class Link:
             self._take_change(message)
         elif isinstance(message, Beat):
             self._take_beat(message)
+        elif isinstance(message, Page):
+            self._take_page(message)
         elif isinstance(message, Fresh):
-            self._coming, self._snapshot = message.boot, []
+            self._snapshot = self._memory.another()
         else:
             answer = self._asks.pop(message.ask, None)
             if answer is not None and not answer.done():
@@ -131,23 +138,29 @@ class Link:
 
     def _take_change(self, change: Changed) -> None:
         if self._snapshot is not None:
-            self._snapshot.append(change)
+            self._snapshot.apply(change)
             return
+        self._version, self._stamp = change.version, change.stamp
         concerns = self._memory.apply(change)
         if concerns:
             self._changed(concerns)
 
+    def _take_page(self, page: Page) -> None:
+        """Take a part of a snapshot: decoded as it comes, so that no request waits for the whole of it."""
+        if self._snapshot is not None:
+            for key, value in page.records:
+                self._snapshot.apply(Changed(version=0, kind=page.kind, key=key, value=value))
+
     def _take_beat(self, beat: Beat) -> None:
         """A snapshot replaces memory in one step: no request ever sees half of it."""
-        if self._snapshot is not None:
-            self._memory.forget()
-            for change in self._snapshot:
-                self._memory.apply(change)
-            self._snapshot, self._boot = None, self._coming
-            self._memory.heard(beat.version)
+        self._version, self._stamp = beat.version, beat.stamp
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            self._memory.become(snapshot)
+        self._memory.heard(beat.version, beat.as_of)
+        if snapshot is not None:
             self._changed(None)
             self.ready.set()
-        self._memory.heard(beat.version)
         self._send_touched()
 
     # ------------------------------------------------------------------ what goes out

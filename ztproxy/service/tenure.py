@@ -5,7 +5,6 @@ any more, then the links end, then what was recorded is sealed, then the files a
 """
 
 import asyncio
-import base64
 import fcntl
 import os
 import sys
@@ -20,7 +19,7 @@ from ztproxy.administrator.audit import Audit
 from ztproxy.administrator.issue import load_assertions
 from ztproxy.api.node import Node
 from ztproxy.config.settings import Settings
-from ztproxy.net.clock import SystemClock, entropy
+from ztproxy.net.clock import SystemClock
 from ztproxy.policy.engine import PolicySet
 from ztproxy.recording import journal as journals
 from ztproxy.recording.sealer import Sealer
@@ -30,7 +29,6 @@ from ztproxy.service.process import journal_alive
 from ztproxy.service.repeat import Repeat
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.storage import open_store
-from ztproxy.store.interface import Conflict, Records
 from ztproxy.telemetry import http as telemetry
 from ztproxy.telemetry.health import Readiness
 from ztproxy.telemetry.metrics import Counters, unpack
@@ -87,7 +85,7 @@ class Tenure:
         self.hub = Hub(
             store,
             store,
-            boot=await _boot(store),
+            monotonic=clock.monotonic,
             sign=lambda wanted: self.office.voucher.sign(wanted),
             touched=lambda sessions, at: self.office.sessions.touch(sessions, at),
             counted=self._counted,
@@ -200,19 +198,6 @@ async def _lock(state: StateDirectory) -> int:
             await asyncio.sleep(0.05)
         else:
             return lock
-
-
-async def _boot(records: Records) -> str:
-    """Return the name of this store's feed: workers that know another one start anew."""
-    found = await records.get("meta", "feed")
-    if found is not None:
-        return found.value.decode("ascii")
-    name = base64.b32encode(entropy(10)).decode("ascii")
-    try:
-        await records.put("meta", "feed", name.encode("ascii"), if_version=0)
-    except Conflict:
-        return await _boot(records)
-    return name
 
 
 def _without_cleanup() -> dict[str, Any]:

@@ -9,11 +9,12 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import randbits
 from typing import Final
 
 from ztproxy.store.interface import Change, Conflict, StoreUnavailable, Versioned
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 APPLICATION: Final = 0x7A747078  # "ztpx" in the file header: tells our file from any other database
 BUSY_SECONDS: Final = 5.0
 SWEEP_BATCH: Final = 256
@@ -26,9 +27,11 @@ CREATE TABLE record (
 ) WITHOUT ROWID;
 CREATE INDEX record_expiry ON record (expires_at) WHERE expires_at > 0;
 CREATE TABLE change (
-  version INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB
+  version INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB,
+  stamp INTEGER NOT NULL DEFAULT 0
 );
 """
+_TO_SCHEMA_2: Final = "ALTER TABLE change ADD COLUMN stamp INTEGER NOT NULL DEFAULT 0"
 
 
 class Tables:
@@ -61,6 +64,8 @@ class Tables:
         self._db.execute("PRAGMA trusted_schema=OFF")
         if schema == 0:
             self._create()
+        elif schema == 1:
+            self._stamp()
         damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise StoreUnavailable(f"{path} is damaged: {damage}")
@@ -76,6 +81,12 @@ class Tables:
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id={APPLICATION}")
             self._db.execute(f"PRAGMA user_version={SCHEMA}")
+
+    def _stamp(self) -> None:
+        with self._transaction():
+            if self._pragma("user_version") == 1:
+                self._db.execute(_TO_SCHEMA_2)
+                self._db.execute(f"PRAGMA user_version={SCHEMA}")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -113,10 +124,21 @@ class Tables:
         row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name='change'").fetchone()
         return int(row[0]) if row else 0
 
-    def after(self, version: int, limit: int) -> list[Change] | None:
+    def position(self) -> tuple[int, int]:
+        """Return number and stamp of the newest change."""
+        head = self.head()
+        return head, self._stamp_of(head) or 0
+
+    def _stamp_of(self, version: int) -> int | None:
+        row = self._db.execute("SELECT stamp FROM change WHERE version=?", (version,)).fetchone()
+        return int(row[0]) if row else None
+
+    def after(self, version: int, stamp: int | None, limit: int) -> list[Change] | None:
         """Return the changes after `version`, None when some of them are gone (or from another history)."""
+        if stamp is not None and version and self._stamp_of(version) != stamp:
+            return None
         rows = self._db.execute(
-            "SELECT version, kind, key, value FROM change WHERE version>? ORDER BY version LIMIT ?",
+            "SELECT version, kind, key, value, stamp FROM change WHERE version>? ORDER BY version LIMIT ?",
             (version, limit),
         ).fetchall()
         if rows:
@@ -174,7 +196,10 @@ class Tables:
         self._publish(kind, key, None)
 
     def _publish(self, kind: str, key: str, value: bytes | None) -> int:
-        cursor = self._db.execute("INSERT INTO change (kind, key, value) VALUES (?,?,?)", (kind, key, value))
+        cursor = self._db.execute(
+            "INSERT INTO change (kind, key, value, stamp) VALUES (?,?,?,?)",
+            (kind, key, value, randbits(62)),
+        )
         version = int(cursor.lastrowid or 0)
         self._db.execute("DELETE FROM change WHERE version<=?", (version - self._keep,))
         return version

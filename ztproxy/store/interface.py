@@ -1,5 +1,7 @@
 """The two interfaces of state. One counter orders everything: a record's version is the number of the
-change that wrote it, so "everything after version N" is exact after any gap.
+change that wrote it, so "everything after version N" is exact after any gap. Each change carries a random
+stamp: a reader whose stamp of version N is another one read another history (a restored backup, a failover
+that lost writes, a database that was emptied and filled again), and is told so.
 
 Implementations: `store.sqlite` (embedded default), `store.redis`. Called by the control process only;
 workers hold a copy in memory (`trust.memory`) that the control process feeds.
@@ -28,6 +30,7 @@ class Change(Struct, frozen=True):
     kind: str
     key: str
     value: bytes | None
+    stamp: int = 0  # random, chosen when it was written
 
 
 class Conflict(Exception):
@@ -66,8 +69,16 @@ class Feed(Protocol):
     async def head(self) -> int:
         """Return the number of the newest change, 0 when there was none."""
 
-    async def after(self, version: int, *, limit: int = 1000) -> Sequence[Change] | None:
-        """Return changes after `version` in order; None when they are no longer kept (take a snapshot)."""
+    async def position(self) -> tuple[int, int]:
+        """Return number and stamp of the newest change: where a snapshot that is taken from now on begins."""
+
+    async def after(
+        self, version: int, *, stamp: int | None = None, limit: int = 1000
+    ) -> Sequence[Change] | None:
+        """Return changes after `version` in order; None when they are no longer kept (take a snapshot), or
+        when the change of that number has not this `stamp`. Raises StoreUnavailable, also when the server
+        that answers is not known to be the one that everybody writes to.
+        """
 
     async def wait(self, version: int, seconds: float) -> bool:
         """Return True as soon as the head is past `version`, False after `seconds`."""

@@ -70,9 +70,15 @@ class SealedStore:
         """Return the number of the newest change."""
         return await self._store.head()
 
-    async def after(self, version: int, *, limit: int = 1000) -> Sequence[Change] | None:
+    async def position(self) -> tuple[int, int]:
+        """Return number and stamp of the newest change."""
+        return await self._store.position()
+
+    async def after(
+        self, version: int, *, stamp: int | None = None, limit: int = 1000
+    ) -> Sequence[Change] | None:
         """Return changes after `version`, values of sealed kinds as they are stored."""
-        return await self._store.after(version, limit=limit)
+        return await self._store.after(version, stamp=stamp, limit=limit)
 
     async def wait(self, version: int, seconds: float) -> bool:
         """Return True as soon as the head is past `version`."""

@@ -93,9 +93,15 @@ class SqliteStore:
         """Return the number of the newest change."""
         return await self._reader.call(self._reader.tables.head)
 
-    async def after(self, version: int, *, limit: int = 1000) -> Sequence[Change] | None:
-        """Return changes after `version` in order; None when they are no longer kept."""
-        return await self._reader.call(self._reader.tables.after, version, limit)
+    async def position(self) -> tuple[int, int]:
+        """Return number and stamp of the newest change."""
+        return await self._reader.call(self._reader.tables.position)
+
+    async def after(
+        self, version: int, *, stamp: int | None = None, limit: int = 1000
+    ) -> Sequence[Change] | None:
+        """Return changes after `version` in order; None when they are not kept, or of another history."""
+        return await self._reader.call(self._reader.tables.after, version, stamp, limit)
 
     async def wait(self, version: int, seconds: float) -> bool:
         """Return True as soon as the head is past `version`; at once for writes of this process."""

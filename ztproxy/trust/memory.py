@@ -50,7 +50,10 @@ class Memory:
         self.touched: dict[str, int] = {}  # session id -> ms of its last use here
         self.version = 0
         self._heard_at = -1e9  # never: so long ago that every limit is over
-        self._tables: dict[str, dict[str, Any]] = {
+        self._tables = self._all()
+
+    def _all(self) -> dict[str, dict[str, Any]]:
+        return {
             "session": self.sessions,
             "handle": self.handles,
             "device": self.devices,
@@ -60,13 +63,20 @@ class Memory:
             "source": self.sources,
         }
 
-    def forget(self) -> None:
-        """Drop everything: a snapshot follows."""
-        for table in self._tables.values():
-            table.clear()
-        self.locked.clear()
+    def another(self) -> "Memory":
+        """Return an empty one, to be filled beside this one."""
+        return Memory(self._monotonic)
+
+    def become(self, other: "Memory") -> None:
+        """Hold what the other one holds, in one step. The other one is not to be used any more."""
+        self.sessions, self.handles = other.sessions, other.handles
+        self.devices, self.postures = other.devices, other.postures
+        self.locks, self.locked = other.locks, other.locked
+        self.standings, self.sources = other.standings, other.sources
+        self._tables = self._all()
+        self.touched = {key: at for key, at in self.touched.items() if key in self.sessions}
         self.spoken += 1
-        self.version = 0
+        self.version = other.version
 
     def apply(self, change: Changed) -> tuple[Concern, ...]:
         """Take one change; return whom it concerns. Kinds that workers do not hold are passed over."""
@@ -108,13 +118,14 @@ class Memory:
                 return lock
         return None
 
-    def heard(self, version: int) -> None:
-        """Note that everything up to `version` is here, as of now."""
+    def heard(self, version: int, as_of: float | None = None) -> None:
+        """Note that everything up to `version` is here, and was all there was at `as_of` (default: now)."""
         self.version = max(self.version, version)
-        self._heard_at = self._monotonic()
+        now = self._monotonic()
+        self._heard_at = max(self._heard_at, now if as_of is None else min(as_of, now))
 
     def feed_age(self) -> int:
-        """Return ms since the control process was last heard."""
+        """Return ms since it was last known that nothing newer is in the store."""
         return int((self._monotonic() - self._heard_at) * 1000)
 
 
