@@ -1,6 +1,7 @@
 """What /proc says about processes: CPU time, memory, children; and which core is whose."""
 
 import os
+import secrets
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,11 +11,21 @@ LOAD_CORE = 1
 TICK = os.sysconf("SC_CLK_TCK")
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a port of loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that nobody has, and no connection to elsewhere gets meanwhile."""
+    while True:
+        port = 15_000 + secrets.randbelow(17_000)  # below those that the system gives to connections
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def family(pid: int) -> list[int]:

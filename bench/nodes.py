@@ -27,6 +27,7 @@ from cryptography.x509 import Certificate
 
 from bench.ground import PATH, SOURCE
 from bench.machine import family, free_port
+from bench.wires import Wire
 from ztproxy.cli.admin import asked
 from ztproxy.config.load import load
 from ztproxy.config.settings import Settings
@@ -219,10 +220,10 @@ class Node(Running):
             return False
 
     def numbers(self, name: str) -> list[float]:
-        """Return the values of a metric, one for each set of labels."""
+        """Return a metric of each worker."""
         text = urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=10).read().decode()
-        lines = [line for line in text.splitlines() if line.startswith((name + " ", name + "{"))]
-        return [float(line.rpartition(" ")[2]) for line in lines]
+        lines = [line for line in text.splitlines() if line.startswith(name + "{")]
+        return [float(line.rpartition(" ")[2]) for line in lines if 'worker="control"' not in line]
 
     def parts(self, what: str) -> list[int]:
         """Return the pids of its "worker"s or its "control"."""
@@ -243,7 +244,7 @@ class Estate:
     """Everything: `with Estate(...) as estate:` has all of it running.
 
     `redis` False: one node on SQLite. `more` are further lines of configuration at the top level. `compiled`:
-    what `scripts/compile` laid out is run, where it is.
+    what `scripts/compile` laid out is run, where it is. `wired`: every node has a wire of its own to Redis.
     """
 
     def __init__(
@@ -255,10 +256,12 @@ class Estate:
         more: str = "",
         feed_limit: str = "10s",
         compiled: bool = False,
+        wired: bool = False,
     ) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="ztproxy-nodes-"))
         self.root.chmod(0o711)
         self.redis = RedisServer(self.root / "redis") if redis else None
+        self.wires = [Wire(self.redis.port) for _ in range(nodes)] if self.redis and wired else []
         self.application = Running(self.root / "application.log")
         self.upstream = free_port()
         self.nodes = [Node(self.root / f"node{number}") for number in range(nodes)]
@@ -276,6 +279,9 @@ class Estate:
             if self.redis is not None:
                 self._stack.callback(self.redis.end)
                 self.redis.start()
+            for wire in self.wires:
+                wire.start()
+                self._stack.callback(wire.end)
             self._stack.callback(self.application.end)
             self.application.spawn(sys.executable, "-m", "bench.upstream", str(self.upstream), cwd=self.root)
             for node in self.nodes:
@@ -325,27 +331,30 @@ class Estate:
         (self.root / "policies").mkdir()
         (self.root / "policies/cut.cedar").write_text(POLICY)
         self.permit(["staff"])
-        store = ""
         if self.redis is not None:
             keyfiles.write(self.root / "sealing.key", _sealing_key())
-            store = (
-                f"store: {json.dumps({'redis': {'url': self.redis.url}, 'keys': ['file:../sealing.key']})}"
-            )
         cells = "".join(CELL.format(number=number, upstream=self.upstream) for number in range(CELLS))
-        for node in self.nodes:
+        for number, node in enumerate(self.nodes):
             node.config.write_text(
                 CONFIG.format(
                     port=node.port,
                     external=self.nodes[0].port,
                     workers=self._workers,
                     metrics=node.metrics,
-                    store=store,
+                    store=self._store(number),
                     feed_limit=self._feed_limit,
                     more=self._more,
                     upstream=self.upstream,
                     cells=cells,
                 )
             )
+
+    def _store(self, number: int) -> str:
+        if self.redis is None:
+            return ""
+        port = self.wires[number].port if self.wires else self.redis.port
+        section = {"redis": {"url": f"redis://127.0.0.1:{port}"}, "keys": ["file:../sealing.key"]}
+        return f"store: {json.dumps(section)}"
 
     def _certify(self) -> None:
         key, own, now = keyfiles.new_key(), keyfiles.new_key(), SystemClock().now()

@@ -149,7 +149,7 @@ class Worker:
                 counters.clock_jumps += 1
                 log.warning("the wall clock was set", extra={"by_seconds": round(jump, 1)})
             counters.paths, counters.cuts = len(paths), paths.cuts
-            counters.feed_age_seconds = memory.feed_age() / 1000
+            counters.feed_age_seconds, counters.feed_version = memory.feed_age() / 1000, memory.version
             counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
             counters.counted_refusals = lasting.audit.counted
             counters.pressed, counters.too_slow = lasting.crowd.pressed, lasting.crowd.slow

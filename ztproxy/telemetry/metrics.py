@@ -84,6 +84,7 @@ NUMBERS: Final[dict[str, Metric]] = {
     "paths": Metric("ztproxy_paths", "gauge", "Live paths: exchanges and streams under way."),
     "cuts": Metric("ztproxy_paths_cut", "counter", "Live paths that were cut."),
     "feed_age_seconds": Metric("ztproxy_feed_age_seconds", "gauge", "Time since facts were confirmed."),
+    "feed_version": Metric("ztproxy_feed_version", "gauge", "Number of the last change of facts known here."),
     "clock_jumps": Metric("ztproxy_clock_jumps", "counter", "Times the wall clock was set by seconds."),
     "sessions": Metric("ztproxy_sessions", "gauge", "Sessions this worker knows to be alive."),
     "devices": Metric("ztproxy_devices", "gauge", "Devices this worker knows."),
@@ -133,6 +134,7 @@ class Counters:
     paths: int
     cuts: int
     feed_age_seconds: float
+    feed_version: int
     clock_jumps: int
     sessions: int
     devices: int
