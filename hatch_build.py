@@ -23,7 +23,8 @@ HOT = (
     *("policy/circumstances.py", "policy/compile.py", "policy/engine.py", "policy/operations.py"),
     *("policy/operators.py", "policy/program.py", "policy/routes.py", "policy/values.py"),
     *("trust/gather.py", "trust/memory.py"),
-    *("recording/journal.py", "recording/position.py"),
+    *("recording/catalog.py", "recording/growth.py", "recording/journal.py", "recording/log.py"),
+    "recording/sealer.py",
     *("telemetry/metrics.py", "crypto/ids.py"),
     *("net/clock.py", "net/deadlines.py", "net/rate.py", "net/sources.py", "net/wheel.py"),
 )

@@ -1,47 +1,37 @@
 """The catalogue: which sessions there are in the log, a summary of each, and where its records lie.
 
 Kept up by the sealer, read by `recording.read`. Derived from the log and never believed as evidence: it
-says where to look, `recording.verify` says whether what lies there is genuine.
+says where to look, `recording.verify` says whether what lies there is genuine. It is written every few
+seconds; what is not yet written, or lost by a kill, is read from the log again.
 
 Callers without a session (workloads, strangers) are listed under their principal; what happened to the
 configuration is listed under `configuration`, locks and what signals said under `standing`.
 """
 
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 
-from ztproxy.model.record import (
-    PREFLIGHT,
-    DecisionRecord,
-    FloodRecord,
-    OutcomeRecord,
-    SessionRecord,
-    SignalRecord,
-    StandingRecord,
-)
-from ztproxy.model.subject import ANONYMOUS
 from ztproxy.recording.files import INDEX, line_before, lines_from
-from ztproxy.recording.line import Entry, GapRecord, Malformed, parse, parse_record
-from ztproxy.recording.summary import Place, Reached, Summary
+from ztproxy.recording.glimpse import Glimpse, glimpse
+from ztproxy.recording.growth import PLACE, Growth, Tally
+from ztproxy.recording.line import Malformed, parse
+from ztproxy.recording.summary import Reached, Run, Summary
 from ztproxy.store.index import Index
 
-GAPS: Final = "gaps"  # owner of gap records
-STRANGERS: Final = f"{ANONYMOUS.kind}::{ANONYMOUS.id}"  # and of floods
-SIGNALS: Final = "signals"  # owner of what transmitters of signals said
-CONFIGURATION: Final = "configuration"  # owner of what happened to the configuration
-STANDING: Final = "standing"  # owner of locks and of what signals said, but for those of one session
-BATCH: Final = 4096
-_PLACE: Final = struct.Struct("<QI")  # offset, length
+EVERY: Final = 5000  # ms from one writing to the next …
+LARGE: Final = 1 << 16  # … or so many records
+SLICE: Final = 64  # owners written at once, at least; all in no more than …
+SLICES: Final = 20  # … so many slices
 
 
 class Catalog:
     """An open catalogue, on disk (the sealer's) or in memory (a reader's)."""
 
-    __slots__ = ("_index", "_reached")
+    __slots__ = ("_finished", "_growth", "_index", "_reached", "_writing", "_written", "_written_at")
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -50,6 +40,11 @@ class Catalog:
             self._reached = msgspec.json.decode(position, type=Reached) if position else Reached()
         except msgspec.MsgspecError:
             self._reached = Reached()
+        self._growth = Growth(self._earlier)
+        self._finished: set[str] = set()  # requests pending in the index that are so no more
+        self._writing: Generator[None, None, None] | None = None
+        self._written: Growth | None = None  # what is being written
+        self._written_at = 0
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -64,44 +59,119 @@ class Catalog:
         return catalog
 
     def close(self) -> None:
-        """Close it."""
+        """Close it. What is not written is read from the log again."""
+        self._break_off()
         self._index.close()
 
     @property
     def reached(self) -> Reached:
-        """Return how far it goes."""
+        """Return how far it goes, with what is not yet written."""
         return self._reached
 
-    def catch_up(self, directory: Path, limit: int = 1 << 60) -> bool:
-        """Add up to `limit` records that the log has and the catalogue has not; return whether that is all.
+    # growing
 
-        Starts over when the catalogue is not of this log.
+    def note(self, runs: Iterable[Run], seen: Iterable[Glimpse]) -> None:
+        """Take in the next records of the log, in memory."""
+        rest = iter(seen)
+        for run in runs:
+            self._growth.note(run, rest)
+            end = run.offset + sum(run.lengths) + len(run.lengths)
+            self._reached = Reached(run.file, end, run.n + len(run.lengths) - 1)
+
+    def take_in(self, directory: Path, limit: int) -> bool:
+        """Take in up to `limit` records that the log has and the catalogue has not.
+
+        Return whether there are more. Starts over when the catalogue is not of this log.
         """
         if not self._fits(directory):
-            with self._index.transaction():
-                self._index.clear()
-            self._reached = Reached()
-        batch: list[tuple[Place, Entry]] = []
-        for count, placed in enumerate(_read(directory, self._reached), 1):
-            batch.append(placed)
-            if len(batch) == BATCH or count == limit:
-                self.add(batch)
-                batch = []
-            if count == limit:
-                return False
-        self.add(batch)
-        return True
+            self._start_over()
+        count = 0
+        for run, seen in islice(_read(directory, self._reached), limit):
+            self.note((run,), (seen,))
+            count += 1
+        return count == limit
 
-    def add(self, placed: list[tuple[Place, Entry]]) -> None:
-        """Add the next records of the log. Raises StoreUnavailable: then nothing was added."""
-        if not placed:
-            return
-        last = placed[-1][0]
-        reached = Reached(last.file, last.offset + last.length + 1, last.n)
+    def keep_up(self, now: int) -> None:
+        """Write a part of what is due; for every tenth of a second or so. Raises StoreUnavailable."""
+        growth = self._growth
+        if self._writing is None and growth.records:
+            if growth.records < LARGE and 0 <= now - self._written_at < EVERY:
+                return
+            self._written_at = now
+            self._begin()
+        self._go_on()
+
+    def write(self) -> None:
+        """Write everything. Raises StoreUnavailable."""
+        self._finish()
+        if self._growth.records:
+            self._begin()
+            self._finish()
+
+    def catch_up(self, directory: Path) -> None:
+        """Take in and write all that the log has."""
+        while self.take_in(directory, LARGE):
+            self.write()
+        self.write()
+
+    def _begin(self) -> None:
+        self._written, self._growth = self._growth, Growth(self._earlier)
+        finished, self._finished = self._finished, set()
+        self._writing = self._write(self._written, finished, self._reached)
+
+    def _go_on(self) -> None:
+        if self._writing is not None and next(self._writing, True):
+            self._writing = self._written = None
+
+    def _finish(self) -> None:
+        while self._writing is not None:
+            self._go_on()
+
+    def _break_off(self) -> None:
+        if self._writing is not None:
+            self._writing.close()
+        self._writing = self._written = None
+
+    def _write(self, growth: Growth, finished: set[str], reached: Reached) -> Generator[None, None, None]:
+        """Write in slices, all in one transaction: it counts when the last one is written."""
+        tallies = [tally for tally in growth.tallies.values() if tally.owner]
+        pending = [(request, tally.owner) for request, tally in growth.open.items()]  # as of `reached`
+        many = max(SLICE, len(tallies) // SLICES + 1)
         with self._index.transaction():
-            _Addition(self._index).add(placed)
+            for start in range(0, len(tallies), many):
+                self._write_slice(tallies[start : start + many])
+                if start + many < len(tallies):
+                    yield
+            self._index.drop_pending(finished)
+            self._index.add_pending(pending)
             self._index.set_position(msgspec.json.encode(reached))
-        self._reached = reached
+
+    def _write_slice(self, tallies: list[Tally]) -> None:
+        index = self._index
+        index.add_places((tally.owner, file, packed) for tally in tallies for file, packed in tally.places())
+        for tally in tallies:
+            summary = self.session(tally.owner) or Summary(tally.owner)
+            tally.add_to(summary)
+            index.put_summary(tally.owner, summary.last, msgspec.json.encode(summary))
+
+    def _earlier(self, request: str) -> str | None:
+        """Return, once, the owner of a request that was permitted before this growth."""
+        if request in self._finished:
+            return None
+        written = self._written.open.get(request) if self._written is not None else None
+        owner = written.owner if written is not None else self._index.pending(request)
+        if owner is not None:
+            self._finished.add(request)
+        return owner
+
+    def _start_over(self) -> None:
+        self._break_off()
+        with self._index.transaction():
+            self._index.clear()
+        self._growth, self._finished = Growth(self._earlier), set()
+        self._reached = Reached()
+
+    # reading
 
     def sessions(self, limit: int = 1000) -> list[Summary]:
         """Return summaries, the last active first."""
@@ -119,7 +189,7 @@ class Catalog:
     def places(self, identifier: str) -> Iterator[tuple[int, int, int]]:
         """Yield (file, offset, length) of a session's records, in the order of the log."""
         for file, packed in self._index.places(identifier):
-            for offset, length in _PLACE.iter_unpack(packed):
+            for offset, length in PLACE.iter_unpack(packed):
                 yield file, offset, length
 
     def _fits(self, directory: Path) -> bool:
@@ -134,113 +204,13 @@ class Catalog:
             return False
 
 
-class _Addition:
-    """One batch on its way into the index."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-        self._summaries: dict[str, Summary] = {}
-        self._places: dict[tuple[str, int], bytearray] = {}
-        self._requests: dict[str, tuple[str, bool]] = {}  # id -> owner, permitted
-
-    def add(self, placed: Iterable[tuple[Place, Entry]]) -> None:
-        for place, entry in placed:
-            owner = self._owner(entry)
-            if owner:
-                self._note(owner, place, entry)
-        self._index.add_places((owner, file, bytes(packed)) for (owner, file), packed in self._places.items())
-        for owner, summary in self._summaries.items():
-            self._index.put_summary(owner, summary.last, msgspec.json.encode(summary))
-        self._index.add_pending(
-            (identifier, owner) for identifier, (owner, allow) in self._requests.items() if allow
-        )
-
-    def _owner(self, entry: Entry) -> str:
-        if isinstance(entry, DecisionRecord):
-            owner = entry.session or entry.principal
-            self._requests[entry.id] = (owner, entry.allow)
-            return owner
-        if isinstance(entry, OutcomeRecord):
-            return self._finished(entry)
-        if isinstance(entry, FloodRecord):
-            return STRANGERS
-        if isinstance(entry, SessionRecord):
-            return entry.session or entry.id
-        if isinstance(entry, StandingRecord):
-            return entry.session or STANDING
-        if isinstance(entry, SignalRecord):
-            return SIGNALS
-        return GAPS if isinstance(entry, GapRecord) else CONFIGURATION
-
-    def _finished(self, outcome: OutcomeRecord) -> str:
-        owner, permitted = self._requests.pop(outcome.id, ("", False))
-        if not owner:
-            owner = self._index.take_pending(outcome.id) or ""
-            permitted = bool(owner)
-        if permitted:
-            self._summary(owner).open -= 1
-        return owner or outcome.session
-
-    def _summary(self, owner: str) -> Summary:
-        summary = self._summaries.get(owner)
-        if summary is None:
-            value = self._index.summary(owner)
-            summary = msgspec.json.decode(value, type=Summary) if value else Summary(owner)
-            self._summaries[owner] = summary
-        return summary
-
-    def _note(self, owner: str, place: Place, entry: Entry) -> None:
-        self._places.setdefault((owner, place.file), bytearray()).extend(
-            _PLACE.pack(place.offset, place.length)
-        )
-        summary = self._summary(owner)
-        summary.records += 1
-        summary.first = min(summary.first, entry.at) if summary.first else entry.at
-        summary.last = max(summary.last, entry.at)
-        if isinstance(entry, DecisionRecord):
-            _count_decision(summary, entry)
-        elif isinstance(entry, OutcomeRecord):
-            summary.received += entry.received
-            summary.sent += entry.sent
-        elif isinstance(entry, SessionRecord):
-            _count_event(summary, entry)
-        elif isinstance(entry, FloodRecord):
-            summary.refused += entry.count
-            summary.principal = STRANGERS
-
-
-def _count_decision(summary: Summary, record: DecisionRecord) -> None:
-    if record.allow:
-        summary.permitted += 1
-        summary.open += 1
-    elif record.decided != PREFLIGHT:
-        summary.refused += 1
-    _identify(summary, record)
-
-
-def _count_event(summary: Summary, record: SessionRecord) -> None:
-    if record.event == "started":
-        summary.started_at = record.at
-    elif record.event == "ended":
-        summary.ended_at, summary.ended = record.at, record.detail or "ended"
-    _identify(summary, record)
-
-
-def _identify(summary: Summary, record: DecisionRecord | SessionRecord) -> None:
-    """Keep who it was as first recorded, the device and address as last recorded."""
-    summary.principal = summary.principal or record.principal
-    summary.name = summary.name or record.name
-    summary.device = record.device or summary.device
-    summary.ip = record.ip or summary.ip
-
-
-def _read(directory: Path, reached: Reached) -> Iterator[tuple[Place, Entry]]:
+def _read(directory: Path, reached: Reached) -> Iterator[tuple[Run, Glimpse]]:
     """Yield the records behind a position. What is no record is passed over: telling is for verify."""
     for text in lines_from(directory, reached.file, reached.offset):
         if not text.complete:
             continue
         try:
             line = parse(text.data)
-            yield Place(line.n, text.file, text.offset, len(text.data)), parse_record(line.record)
+            yield Run(line.n, text.file, text.offset, [len(text.data)]), glimpse(line.record)
         except Malformed:
             continue

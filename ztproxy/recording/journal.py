@@ -23,11 +23,11 @@ from ztproxy.recording.position import HEADER, Batch, Position
 SEGMENT_SIZE: Final = 8 << 20
 MAX_SEGMENTS: Final = 16
 
-_ENTRY: Final = struct.Struct("=II")  # length, crc32
+_head_of: Final = struct.Struct("=II").unpack_from  # length, crc32
 _word: Final = struct.Struct("=I").pack
 _MAGIC: Final = b"ZTJRNL1\n"
 _ORDER: Final = 0x01020304  # journals are read on the machine that wrote them
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 17
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _SEGMENT: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,63})\.(\d{6,10})\.journal")
 
@@ -196,27 +196,41 @@ def _read_segment(
     directory: Path, name: str, position: Position, limit: int, entries: list[bytes]
 ) -> tuple[Position, bool]:
     """Add the entries of one segment; return where reading stopped and whether an entry was unreadable."""
-    offset, entry = position.offset, position.entry
+    offset, wanted, known = position.offset, _CHUNK, len(entries)
+    torn = False
     with segment_path(directory, name, position.segment).open("rb", buffering=0) as file:
         end = os.fstat(file.fileno()).st_size
-        buffer, base = b"", offset
         while len(entries) < limit and offset + 8 <= end:
-            if offset + 8 > base + len(buffer):
-                buffer, base = os.pread(file.fileno(), _CHUNK, offset), offset
-            size, check = _ENTRY.unpack_from(buffer, offset - base)
-            if size == 0:
+            taken, needed = _take(os.pread(file.fileno(), wanted, offset), limit, entries)
+            offset += taken
+            if not needed:
                 break
-            start = offset + 8
-            if start + size > end:
-                return Position(position.segment, offset, entry), True
-            if start + size > base + len(buffer):
-                buffer, base = os.pread(file.fileno(), max(_CHUNK, 8 + size), offset), offset
-            payload = buffer[start - base : start - base + size]
-            if crc32(payload) != check:
-                return Position(position.segment, offset, entry), True
-            entries.append(payload)
-            offset, entry = (start + size + 3) & ~3, entry + 1
-    return Position(position.segment, offset, entry), False
+            torn = needed < 0 or (needed > 8 and offset + needed > end) or not (taken or needed > wanted)
+            if torn:
+                break
+            wanted = max(_CHUNK, needed)
+    return Position(position.segment, offset, position.entry + len(entries) - known), torn
+
+
+def _take(chunk: bytes, limit: int, entries: list[bytes]) -> tuple[int, int]:
+    """Add the entries that lie whole in a chunk; return their bytes, and what it takes to go on.
+
+    That is 0 when nothing follows, -1 when what follows is damaged, else the bytes of what begins there.
+    """
+    start, end = 0, len(chunk)
+    while start + 8 <= end:
+        size, check = _head_of(chunk, start)
+        if not size or len(entries) >= limit:
+            return start, 0
+        stop = start + 8 + size
+        if stop > end:
+            return start, 8 + size
+        payload = chunk[start + 8 : stop]
+        if crc32(payload) != check:
+            return start, -1
+        entries.append(payload)
+        start = (stop + 3) & ~3
+    return start, 8
 
 
 def _pread(path: Path, offset: int, size: int) -> bytes:

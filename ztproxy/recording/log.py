@@ -7,7 +7,10 @@ the chain and cuts what does not. Never changes a byte that a checkpoint covers.
 
 import fcntl
 import os
-from collections.abc import Callable
+from binascii import hexlify, unhexlify
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
@@ -26,9 +29,9 @@ from ztproxy.recording.files import (
     log_files,
 )
 from ztproxy.recording.keys import LogKeyError, load_key
-from ztproxy.recording.line import Malformed, digest, parse, parse_source, render
+from ztproxy.recording.line import LINE, Malformed, digest, parse, parse_source, render
 from ztproxy.recording.note import Checkpoint, NoteError
-from ztproxy.recording.summary import Place
+from ztproxy.recording.summary import Run
 
 FILE_SIZE: Final = 64 << 20
 _LOCK: Final = "lock"
@@ -46,8 +49,8 @@ class Log:
     """An open log directory. One per directory, held by a lock."""
 
     __slots__ = (
-        "_buffer", "_directory", "_file", "_file_size", "_head", "_key", "_length", "_lock", "_now",
-        "_origin", "_stream", "count", "journals",
+        "_directory", "_file", "_file_size", "_head", "_key", "_length", "_lines", "_lock", "_now", "_origin",
+        "_stream", "count", "journals",
     )  # fmt: skip
 
     def __init__(
@@ -66,10 +69,10 @@ class Log:
         self._lock = lock
         self._now = now
         self._file_size = file_size
-        self._buffer = bytearray()
+        self._lines: list[bytes] = []  # not yet written
         self._stream = -1
         self._file = file_number(sealed.file)
-        self._length = sealed.length  # of the file, with what is in the buffer
+        self._length = sealed.length  # of the file, with what is not yet written
         self._head = sealed.head
         self.count = sealed.count
         self.journals: dict[str, int] = dict(sealed.journals)  # last entry sealed, per journal
@@ -100,20 +103,56 @@ class Log:
         except (OSError, LogKeyError, NoteError) as error:
             raise LogUnavailable(f"{directory}: {error}") from error
 
-    def append(self, journal: str, first: int, last: int, record: bytes) -> Place:
-        """Add the record that entry `first` of a journal is, or that stands for entries `first` to `last`."""
-        if self._length >= self._file_size or not self._file:
-            self._begin_file()
+    def append(self, journal: str, first: int, last: int, record: bytes) -> Run:
+        """Add a record that stands for the entries `first` to `last` of a journal."""
+        self._make_room()
         source = f"{journal}:{first}" if first == last else f"{journal}:{first}-{last}"
         line = render(self.count + 1, self._head, source, record)
-        self.count += 1
-        place = Place(self.count, self._file, self._length, len(line))
-        self._buffer += line
-        self._buffer += b"\n"
+        run = Run(self.count + 1, self._file, self._length, [len(line)])
+        self._lines.append(line)
         self._head = digest(line)
-        self._length += len(line) + 1
+        self._reach(journal, last, run)
+        return run
+
+    def extend(self, journal: str, first: int, records: list[bytes]) -> list[Run]:
+        """Add the records that the entries of a journal from `first` on are, all at once."""
+        runs: list[Run] = []
+        done = 0
+        while done < len(records):
+            self._make_room()
+            run = self._chain(journal, first + done, islice(records, done, None))
+            done += len(run.lengths)
+            self._reach(journal, first + done - 1, run)
+            runs.append(run)
+        return runs
+
+    def _chain(self, journal: str, entry: int, records: Iterator[bytes]) -> Run:
+        """Make lines of records until the file is full. Every Python operation here counts."""
+        lines, lengths, source = self._lines, list[int](), journal.encode()
+        n, previous = self.count, hexlify(self._head)
+        offset = self._length
+        for record in records:
+            n += 1
+            line = LINE % (n, previous, source, entry, record)
+            previous = hexlify(sha256(line).digest())
+            lines.append(line)
+            length = len(line)
+            lengths.append(length)
+            offset += length + 1
+            entry += 1
+            if offset >= self._file_size:
+                break
+        self._head = unhexlify(previous)
+        return Run(self.count + 1, self._file, self._length, lengths)
+
+    def _reach(self, journal: str, last: int, run: Run) -> None:
+        self.count += len(run.lengths)
+        self._length += sum(run.lengths) + len(run.lengths)
         self.journals[journal] = last
-        return place
+
+    def _make_room(self) -> None:
+        if self._length >= self._file_size or not self._file:
+            self._begin_file()
 
     def flush(self) -> None:
         """Bring the batch to disk, then the checkpoint that covers it. Raises OSError: then reopen."""
@@ -135,14 +174,15 @@ class Log:
         os.close(self._lock)
 
     def _write(self) -> None:
-        if not self._buffer:
+        if not self._lines:
             return
         if self._stream < 0:
             path = self._directory / file_name(self._file)
             self._stream = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        write_all(self._stream, bytes(self._buffer))
+        self._lines.append(b"")
+        write_all(self._stream, b"\n".join(self._lines))
         os.fdatasync(self._stream)
-        self._buffer.clear()
+        self._lines.clear()
 
     def _begin_file(self) -> None:
         self._write()
@@ -163,7 +203,8 @@ def write_all(descriptor: int, data: bytes) -> None:
     """Write every byte, or raise OSError: a nearly full disk takes a part and says so only by the count."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        taken = os.write(descriptor, view)  # not within the brackets: mypyc would do it twice
+        view = view[taken:]
 
 
 def sync_directory(directory: Path) -> None:

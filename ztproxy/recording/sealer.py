@@ -7,16 +7,18 @@ unreadable entry silently: a gap record takes its place.
 """
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from ztproxy.recording import journal as journals
 from ztproxy.recording.catalog import Catalog
-from ztproxy.recording.line import Entry, GapRecord, Malformed, encode_record, parse_record
+from ztproxy.recording.glimpse import Glimpse, glimpses
+from ztproxy.recording.line import GapRecord, Malformed, encode_record, parse_record
 from ztproxy.recording.log import FILE_SIZE, Log, LogUnavailable, sync_directory
 from ztproxy.recording.position import Position
-from ztproxy.recording.summary import Place
+from ztproxy.recording.summary import Run
 from ztproxy.store.interface import StoreUnavailable
 
 BATCH: Final = 4096  # entries read at once
@@ -53,8 +55,7 @@ class Sealer:
         self._positions: dict[str, Position] = {}
         self._unreadable: dict[str, int] = {}  # steps in a row
         self._given_up: set[str] = set()  # living, but unreadable for good
-        self._fresh: list[tuple[Place, Entry]] = []
-        self._dirty = False
+        self._fresh: list[tuple[list[Run], list[Glimpse]]] = []  # not yet listed
 
     @property
     def count(self) -> int:
@@ -79,9 +80,11 @@ class Sealer:
     def close(self) -> None:
         """Let go of the log. What was not sealed waits in the journals."""
         self._abandon()
-        if self._catalog is not None:
-            self._catalog.close()
-            self._catalog = None
+        catalog, self._catalog = self._catalog, None
+        if catalog is not None:
+            with suppress(StoreUnavailable):
+                catalog.write()
+            catalog.close()
 
     def _reopen(self) -> Log:
         self._positions.clear()
@@ -94,7 +97,6 @@ class Sealer:
             self._log.close()
         self._log = None
         self._fresh = []
-        self._dirty = False
 
     def _step(self, log: Log) -> int:
         before = log.count
@@ -148,8 +150,8 @@ class Sealer:
             batch = journals.read(self._journals, name, position, limit=BATCH)
         except FileNotFoundError:
             return self._skip(log, name, position, segments, "a journal segment was removed"), True
-        for number, payload in enumerate(batch.entries, position.entry):
-            self._seal(log, name, number, payload)
+        if batch.entries:
+            self._seal(log, name, position.entry, batch.entries)
         position = batch.position
         if batch.torn:
             return self._torn(log, name, position, segments, alive)
@@ -206,26 +208,36 @@ class Sealer:
 
     # writing the log
 
-    def _seal(self, log: Log, name: str, number: int, payload: bytes) -> None:
+    def _seal(self, log: Log, name: str, first: int, payloads: list[bytes]) -> None:
         try:
-            entry = parse_record(payload)
+            seen = glimpses(payloads)
+        except Malformed:
+            if len(payloads) > 1:
+                for number, payload in enumerate(payloads, first):
+                    self._seal(log, name, number, [payload])
+            else:
+                self._seal_odd(log, name, first, payloads[0])
+            return
+        self._fresh.append((log.extend(name, first, payloads), seen))
+
+    def _seal_odd(self, log: Log, name: str, number: int, payload: bytes) -> None:
+        """Seal what is a record on several lines; put a gap in the place of what is none."""
+        try:
+            records = [encode_record(parse_record(payload))]
+            seen = glimpses(records)
         except Malformed:
             self._gap(log, name, number, number, "an entry is not a record")
             return
-        record = encode_record(entry) if b"\n" in payload or b"\r" in payload else payload
-        self._fresh.append((log.append(name, number, number, record), entry))
-        self._dirty = True
+        self._fresh.append((log.extend(name, number, records), seen))
 
     def _gap(self, log: Log, name: str, first: int, last: int, reason: str) -> None:
         gap = GapRecord(self._now(), reason, name, first, last)
-        self._fresh.append((log.append(name, first, last, encode_record(gap)), gap))
-        self._dirty = True
+        self._fresh.append(([log.append(name, first, last, encode_record(gap))], [gap]))
 
     def _flush(self, log: Log) -> None:
-        if self._dirty:
-            log.flush()
-            self._dirty = False
         fresh, self._fresh = self._fresh, []
+        if fresh:
+            log.flush()
         try:
             self._list(log, fresh)
         except (StoreUnavailable, OSError):  # derived: it catches up when it can be written again
@@ -233,13 +245,14 @@ class Sealer:
                 self._catalog.close()
             self._catalog = None
 
-    def _list(self, log: Log, fresh: list[tuple[Place, Entry]]) -> None:
-        if self._catalog is None:
-            self._catalog = Catalog.open(self._directory)
-        if self._catalog.reached.count + len(fresh) == log.count:
-            self._catalog.add(fresh)
+    def _list(self, log: Log, fresh: list[tuple[list[Run], list[Glimpse]]]) -> None:
+        catalog = self._catalog = self._catalog or Catalog.open(self._directory)
+        if catalog.reached.count + sum(len(seen) for _, seen in fresh) == log.count:
+            for runs, seen in fresh:
+                catalog.note(runs, seen)
         else:
-            self._catalog.catch_up(self._directory, STEP)
+            catalog.take_in(self._directory, STEP)
+        catalog.keep_up(self._now())
 
     def _clean(
         self, log: Log, found: dict[str, list[int]], finished: list[str], alive: frozenset[str]

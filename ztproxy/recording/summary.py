@@ -3,13 +3,13 @@
 from msgspec import Struct
 
 
-class Place(Struct, frozen=True):
-    """Where a record lies in the log."""
+class Run(Struct, frozen=True):
+    """Where records lie that follow each other in one file of the log."""
 
-    n: int
+    n: int  # number of the first one
     file: int
-    offset: int
-    length: int
+    offset: int  # of the first one
+    lengths: list[int]  # of each line, without its line break
 
 
 class Summary(Struct):

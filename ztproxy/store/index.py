@@ -97,13 +97,15 @@ class Index:
         """Remember (id, owner) of something that is not finished."""
         self._db.executemany("INSERT OR REPLACE INTO pending VALUES (?,?)", rows)
 
-    def take_pending(self, identifier: str) -> str | None:
-        """Return and forget the owner of something unfinished."""
-        row = self._db.execute("SELECT owner FROM pending WHERE id=?", (identifier,)).fetchone()
-        if row is None:
-            return None
-        self._db.execute("DELETE FROM pending WHERE id=?", (identifier,))
-        return str(row[0])
+    def pending(self, identifier: str) -> str | None:
+        """Return the owner of something unfinished."""
+        with _told():
+            row = self._db.execute("SELECT owner FROM pending WHERE id=?", (identifier,)).fetchone()
+        return str(row[0]) if row else None
+
+    def drop_pending(self, identifiers: Iterable[str]) -> None:
+        """Forget what is finished."""
+        self._db.executemany("DELETE FROM pending WHERE id=?", ((one,) for one in identifiers))
 
     def clear(self) -> None:
         """Forget everything."""
