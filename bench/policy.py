@@ -6,8 +6,8 @@ Run: python bench/policy.py
 import timeit
 from collections.abc import Callable
 
-from ztproxy.model.request import Context
-from ztproxy.model.resource import Resource, Route, Upstream
+from ztproxy.model.request import Context, Resource
+from ztproxy.model.resource import Route, Upstream
 from ztproxy.model.subject import ANONYMOUS, Check, Device, Facts, Posture, Principal, Session
 from ztproxy.policy.engine import PolicySet
 from ztproxy.policy.load import load

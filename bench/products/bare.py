@@ -24,7 +24,8 @@ from ztproxy.gateway.quotas import Quotas
 from ztproxy.gateway.world import World
 from ztproxy.model._seal import SEAL
 from ztproxy.model.permit import Permit
-from ztproxy.model.resource import Resource, Route, Upstream
+from ztproxy.model.request import Resource
+from ztproxy.model.resource import Route, Upstream
 from ztproxy.net.clock import SystemClock, entropy
 from ztproxy.net.dial import Dialler
 from ztproxy.net.listener import Listener

@@ -12,8 +12,8 @@ from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.model.changes import RequestFields, Stamp
 from ztproxy.model.messages import Changed
 from ztproxy.model.record import DecisionRecord
-from ztproxy.model.request import AccessRequest, ClientCertificate, Context, Evidence
-from ztproxy.model.resource import NOWHERE, Resource, Route, Upstream
+from ztproxy.model.request import NOWHERE, AccessRequest, ClientCertificate, Context, Evidence, Resource
+from ztproxy.model.resource import Route, Upstream
 from ztproxy.model.subject import Device, Facts, Handle, Posture, Principal, Session
 from ztproxy.net.clock import FixedClock
 from ztproxy.policy.load import load

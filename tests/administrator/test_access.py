@@ -17,8 +17,9 @@ from door_fakes import (
     WORKLOAD,
     World,
 )
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
+from ztproxy.model._seal import Seal
 from ztproxy.model.changes import Changes, RequestFields, Stamp
 from ztproxy.model.decision import Refusal
 from ztproxy.model.durations import milliseconds
@@ -201,12 +202,30 @@ async def test_use_is_reported_rarely(world: World) -> None:
 
 async def test_permits_cannot_be_made_by_hand(world: World) -> None:
     permit = await world.ask()
+    fields = dict(zip(Permit.FIELDS, permit.values(), strict=True))
     with pytest.raises(TypeError):
-        replace(permit, principal_id="t:root")
+        permit.replaced(principal_id="t:root")
+    for seal in ({}, {"seal": None}, {"seal": Seal()}):
+        with pytest.raises(TypeError):
+            Permit(**fields, **seal)
     with pytest.raises(TypeError):
-        Permit(**asdict(permit))
+        permit.__init__(**fields, seal=None)
     with pytest.raises(AttributeError):
         permit.principal_id = "t:root"
+    with pytest.raises(AttributeError):
+        del permit.principal_id
+    assert permit.principal_id == "t:carol"
+
+
+@pytest.mark.parametrize("name", Permit.FIELDS)
+def test_nothing_is_a_permit_that_was_not_minted(name: str) -> None:
+    blank = Permit.__new__(Permit)
+    with pytest.raises(AttributeError):
+        setattr(blank, name, "t:root")
+    with pytest.raises(AttributeError):
+        getattr(blank, name)
+    with pytest.raises(TypeError):
+        type("Forged", (Permit,), {"__init__": lambda self: None, name: "t:root"})
 
 
 async def test_refusals_before_policy_are_recorded_too(world: World) -> None:

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from ztproxy.administrator.access import Access
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
-from ztproxy.model.resource import NOWHERE, Resource, Route
+from ztproxy.model.request import NOWHERE, Resource
+from ztproxy.model.resource import Route
 from ztproxy.model.subject import Facts, Handle
 from ztproxy.policy.load import load
 from ztproxy.trust.gather import Gatherer

@@ -4,8 +4,7 @@ from msgspec.structs import asdict
 
 from ztproxy.administrator.evidence import decision_record
 from ztproxy.model.decision import Decision, Explanation, NearMiss, Refusal
-from ztproxy.model.request import AccessRequest, ClientCertificate, Context, Evidence
-from ztproxy.model.resource import Resource
+from ztproxy.model.request import AccessRequest, ClientCertificate, Context, Evidence, Resource
 from ztproxy.model.subject import UNKNOWN, Device, Facts, Posture, Principal, Session
 from ztproxy.trust.caller import Caller
 

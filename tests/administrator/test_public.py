@@ -10,8 +10,7 @@ from msgspec.structs import replace
 
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
-from ztproxy.model.request import AccessRequest, Context, Evidence
-from ztproxy.model.resource import Resource
+from ztproxy.model.request import AccessRequest, Context, Evidence, Resource
 from ztproxy.policy.load import load
 from ztproxy.policy.routes import RouteTable
 from ztproxy.policy.shorthand import render_public

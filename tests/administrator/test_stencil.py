@@ -10,8 +10,7 @@ from ztproxy.administrator import stencil
 from ztproxy.administrator.evidence import decision_record
 from ztproxy.model.decision import Decision
 from ztproxy.model.record import DecisionRecord
-from ztproxy.model.request import AccessRequest, ClientCertificate, Context, Evidence
-from ztproxy.model.resource import Resource
+from ztproxy.model.request import AccessRequest, ClientCertificate, Context, Evidence, Resource
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Device, Facts, Posture, Principal, Session
 from ztproxy.trust.caller import Caller
 

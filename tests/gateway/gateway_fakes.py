@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from msgspec.structs import replace
-
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
@@ -19,8 +17,8 @@ from ztproxy.model._seal import SEAL
 from ztproxy.model.codes import CODES
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
-from ztproxy.model.request import AccessRequest, ClientCertificate, Peer, TlsFacts
-from ztproxy.model.resource import NOWHERE, Resource, Route, Upstream
+from ztproxy.model.request import NOWHERE, AccessRequest, ClientCertificate, Peer, Resource, TlsFacts
+from ztproxy.model.resource import Route, Upstream
 from ztproxy.net.clock import FixedClock
 from ztproxy.net.dial import Unreachable
 from ztproxy.net.sources import Bounds, Source, Sources
@@ -313,7 +311,7 @@ class Stage:
         self.source = self.arrival.source
 
     def connect(self, ip: str | None = None) -> tuple[Transport, Connection, Arrival]:
-        arrival = Arrival(self.peer if ip is None else replace(self.peer, ip=ip), self.sources)
+        arrival = Arrival(self.peer if ip is None else self.peer.replaced(ip=ip), self.sources)
         connection = Connection(lambda: self.world, arrival)  # type: ignore[arg-type]
         transport = Transport("client", self.events, connection)
         connection.connection_made(transport)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from ztproxy.gateway.quotas import Claim, Excess, Quotas, Table
 from ztproxy.model.quota import Quota, Rate
-from ztproxy.model.request import AccessRequest, Context, Evidence
-from ztproxy.model.resource import Resource
+from ztproxy.model.request import AccessRequest, Context, Evidence, Resource
 from ztproxy.net.sources import Bounds
 
 GET = b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n"

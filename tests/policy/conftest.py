@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 from msgspec.structs import replace
 
-from ztproxy.model.request import Context
-from ztproxy.model.resource import Resource, Route, Upstream
+from ztproxy.model.request import Context, Resource
+from ztproxy.model.resource import Route, Upstream
 from ztproxy.model.subject import Check, Device, Facts, Posture, Principal, Session
 from ztproxy.policy.engine import PolicySet
 from ztproxy.policy.load import load
@@ -48,7 +48,7 @@ def facts(**changes: object) -> Facts:
 
 
 def context(**changes: object) -> Context:
-    return replace(Context("f" * 32, "203.0.113.9", "support.example", "/tickets/1"), **changes)
+    return Context("f" * 32, "203.0.113.9", "support.example", "/tickets/1").replaced(**changes)
 
 
 def to(name: str) -> Resource:

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from ztproxy.model.decision import Decision
-from ztproxy.model.resource import NOWHERE, Resource
+from ztproxy.model.request import NOWHERE, Resource
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Check, Facts, Principal
 from ztproxy.policy.engine import WHOLE, PolicySet
 from ztproxy.policy.program import Rule, Slice

@@ -4,7 +4,8 @@ from types import ModuleType
 
 import pytest
 
-from ztproxy.model.resource import NOWHERE, Route
+from ztproxy.model.request import NOWHERE
+from ztproxy.model.resource import Route
 from ztproxy.policy.routes import RouteTable
 
 

@@ -10,8 +10,8 @@ import pytest
 from gateway_fakes import HOST, ROUTE, permit_of
 from gateway_pki import Authority
 
-from ztproxy.model.request import AccessRequest, Context, Evidence
-from ztproxy.model.resource import Resource, Upstream
+from ztproxy.model.request import AccessRequest, Context, Evidence, Resource
+from ztproxy.model.resource import Upstream
 from ztproxy.net.clock import SystemClock
 from ztproxy.net.dial import Dialler
 from ztproxy.net.tls import client_contexts

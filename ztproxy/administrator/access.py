@@ -23,8 +23,8 @@ from ztproxy.model.decision import Decision, Explanation, Refusal
 from ztproxy.model.durations import milliseconds
 from ztproxy.model.permit import Permit
 from ztproxy.model.record import DecisionRecord
-from ztproxy.model.request import AccessRequest, Peer
-from ztproxy.model.resource import Resource, Route
+from ztproxy.model.request import AccessRequest, Peer, Resource
+from ztproxy.model.resource import Route
 from ztproxy.model.standing import Lock
 from ztproxy.model.subject import ANONYMOUS, Device, Facts
 from ztproxy.policy.engine import PolicySet, Subject
@@ -203,7 +203,7 @@ class Access:
         if self._routes is None:
             return request
         found = self._routes.match(request.context.host, request.context.path)
-        return request if found == request.resource else replace(request, resource=found)
+        return request if found == request.resource else request.replaced(resource=found)
 
     async def _anew(self, request: AccessRequest) -> Answer:
         """Decide a request that has waited at a door before this one."""

@@ -13,8 +13,8 @@ from ztproxy.administrator.explaining import refusal_of
 from ztproxy.administrator.locks import LockTable
 from ztproxy.administrator.standing import read_standings
 from ztproxy.model.codes import CODES
-from ztproxy.model.request import Context
-from ztproxy.model.resource import Resource, Route
+from ztproxy.model.request import Context, Resource
+from ztproxy.model.resource import Route
 from ztproxy.model.subject import Device, Facts, Posture, Session
 from ztproxy.net.clock import Clock
 from ztproxy.policy.engine import PolicySet

@@ -1,7 +1,6 @@
 """From an HTTP request to the one shape that every protocol reduces to. Pure; called by `gateway.http`."""
 
-from ztproxy.model.request import AccessRequest, Context, Evidence, Peer
-from ztproxy.model.resource import Resource
+from ztproxy.model.request import AccessRequest, Context, Evidence, Peer, Resource
 from ztproxy.wire.http1 import RequestHead
 
 

@@ -15,8 +15,8 @@ from ztproxy.gateway.relay import Relay
 from ztproxy.model.changes import Cors
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
-from ztproxy.model.request import AccessRequest, Peer
-from ztproxy.model.resource import NOWHERE, Route
+from ztproxy.model.request import NOWHERE, AccessRequest, Peer
+from ztproxy.model.resource import Route
 from ztproxy.wire import fields, websocket
 from ztproxy.wire.http1 import BadHead, RequestHead
 

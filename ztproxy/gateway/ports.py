@@ -6,8 +6,7 @@ from typing import Protocol
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
 from ztproxy.model.record import OutcomeRecord
-from ztproxy.model.request import AccessRequest, Peer
-from ztproxy.model.resource import Resource
+from ztproxy.model.request import AccessRequest, Peer, Resource
 
 Answer = Permit | Refusal
 

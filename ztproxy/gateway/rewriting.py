@@ -9,8 +9,6 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from msgspec.structs import replace
-
 from ztproxy.gateway import cors
 from ztproxy.model.changes import Changes, Rewrite
 from ztproxy.wire import fields
@@ -27,8 +25,7 @@ def request(changes: Changes, head: RequestHead) -> RequestHead:
     rewrite, rules = changes.rewrite, changes.request
     judged = changes.response is not None or changes.cors is not None
     target = head.target if rewrite is None else target_of(rewrite, head.target)
-    return replace(
-        head,
+    return head.replaced(
         target=target,
         line=f"{head.method} {target} HTTP/1.1\r\n".encode("ascii"),
         fields=head.fields if rules is None else without(head.fields, rules.drop),
@@ -63,7 +60,7 @@ def response(changes: Changes, head: ResponseHead, request: RequestHead) -> Resp
     if head.status >= 200:  # interim ones gain nothing
         lines += rules.lines if rules is not None else b""
         lines += cors.lines(changes.cors, request) if changes.cors is not None else b""
-    return replace(head, fields=lines)
+    return head.replaced(fields=lines)
 
 
 def _speaks_of_cors(line: bytes) -> bool:

@@ -1,34 +1,60 @@
 """The permit: proof that the one door said yes. `upstream` does not dial without one."""
 
-from msgspec import Struct
-from msgspec.structs import force_setattr
+from typing import ClassVar, Final, final
 
-from ztproxy.model._seal import SEAL, Seal
+from ztproxy.model._seal import SEAL, Seal, closed
+from ztproxy.model.frozen import Frozen
 from ztproxy.model.request import AccessRequest
 from ztproxy.model.resource import Route
 
 
-class Permit(Struct, frozen=True, gc=False):
+@final
+class Permit(Frozen):
     """One allowed action, with the *resolved* route, so that nothing is looked up twice.
 
-    Only `administrator.access` can make one: the seal is checked at construction and taken off again, so
-    changing a copy (`msgspec.structs.replace`), decoding one or building one by hand raises TypeError.
+    Only `administrator.access` can make one: the seal is asked for at construction and not kept, so changing
+    one or a copy, or building one by hand, raises TypeError or AttributeError.
     """
 
-    decision_id: str
-    request: AccessRequest  # what was asked, so that a live path can be decided again
-    route: Route
-    principal_id: str
-    issuer: str  # identity provider of the session, trust bundle of the workload; "" for anonymous callers
-    session_id: str  # "" for workloads and anonymous callers
-    device_id: str  # also one that its session is bound to and that is revoked; "" without a device
-    handle: str  # SHA-256 hex of the cookie value that carried it, "" without
-    expires_at: int  # ms; the path is cut then at the latest
-    identity: tuple[bytes, ...]  # header lines without CRLF that tell the upstream who asks
-    obligations: tuple[tuple[str, str], ...]
-    seal: Seal | None  # None as soon as it is checked: a permit does not carry what makes permits
+    __slots__ = (
+        "decision_id", "device_id", "expires_at", "handle", "identity", "issuer", "obligations",
+        "principal_id", "request", "route", "session_id",
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        if self.seal is not SEAL:
+    FIELDS: ClassVar[tuple[str, ...]] = (
+        "decision_id", "request", "route", "principal_id", "issuer", "session_id", "device_id", "handle",
+        "expires_at", "identity", "obligations",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        decision_id: str,
+        request: AccessRequest,
+        route: Route,
+        principal_id: str,
+        issuer: str,
+        session_id: str,
+        device_id: str,
+        handle: str,
+        expires_at: int,
+        identity: tuple[bytes, ...],
+        obligations: tuple[tuple[str, str], ...],
+        seal: Seal,
+    ) -> None:
+        if seal is not SEAL:
             raise TypeError("a Permit is minted by administrator.access only")
-        force_setattr(self, "seal", None)
+        self.decision_id: Final = decision_id
+        self.request: Final = request  # what was asked, so that a live path can be decided again
+        self.route: Final = route
+        self.principal_id: Final = principal_id
+        #: Identity provider of the session, trust bundle of the workload; "" for anonymous callers.
+        self.issuer: Final = issuer
+        self.session_id: Final = session_id  # "" for workloads and anonymous callers
+        self.device_id: Final = device_id  # also one that its session is bound to and that is revoked; "" without a device
+        self.handle: Final = handle  # SHA-256 hex of the cookie value that carried it, "" without
+        self.expires_at: Final = expires_at  # ms; the path is cut then at the latest
+        self.identity: Final = identity  # header lines without CRLF that tell the upstream who asks
+        self.obligations: Final = obligations
+
+
+closed(Permit)

@@ -115,15 +115,3 @@ class Route(Struct, frozen=True, gc=False):
     def upstreams(self) -> tuple[Upstream, ...]:
         """Everywhere its requests may go."""
         return (self.upstream,) if self.targets is None else tuple(one.upstream for one in self.targets.all)
-
-
-class Resource(Struct, frozen=True, gc=False):
-    """A resource as policies name it. `route` is None only for an unknown host or path."""
-
-    type: str  # Cedar entity type: "Route"
-    id: str
-    route: Route | None = None
-
-
-#: What an unknown host or path resolves to: refused exactly like a forbidden one.
-NOWHERE = Resource(type="Route", id="")

@@ -12,8 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from ztproxy.model.decision import Decision
-from ztproxy.model.request import Context, Protocol
-from ztproxy.model.resource import Resource
+from ztproxy.model.request import Context, Protocol, Resource
 from ztproxy.model.standing import Compliance, Risk, Said
 from ztproxy.model.subject import UNKNOWN, Check, CheckResult, Device, Facts, Posture, Principal, Session
 from ztproxy.policy.engine import PolicySet

@@ -11,8 +11,8 @@ from typing import Final, Literal
 import cedarpy
 
 from ztproxy.model.decision import Decision, Explanation
-from ztproxy.model.request import Context
-from ztproxy.model.resource import Resource, Route
+from ztproxy.model.request import Context, Resource
+from ztproxy.model.resource import Route
 from ztproxy.model.subject import Facts
 from ztproxy.policy import entities
 from ztproxy.policy.circumstances import Circumstances

@@ -7,7 +7,8 @@ It decides nothing: what leads nowhere and what is forbidden end in the same ref
 from collections.abc import Iterable
 
 from ztproxy.model.endpoints import OWN
-from ztproxy.model.resource import NOWHERE, Resource, Route
+from ztproxy.model.request import NOWHERE, Resource
+from ztproxy.model.resource import Route
 
 
 class RouteTable:

@@ -1,29 +1,35 @@
 """Who asks, as `trust.gather` found out."""
 
-from typing import Final
-
-from msgspec import Struct
+from typing import Final, final
 
 from ztproxy.model.standing import Lock
 from ztproxy.model.subject import ANONYMOUS, Facts
 
 
-class Caller(Struct, frozen=True, gc=False):
+@final
+class Caller:
     """Facts and what they came by: `handle` is the cookie's digest, `key` that or the certificate's
     fingerprint; "" without one. `spoken` is `trust.memory.Memory.spoken` when no lock was on them."""
 
-    facts: Facts
-    handle: str = ""
-    key: str = ""
-    spoken: int = -1
+    __slots__ = ("facts", "handle", "key", "spoken")
+
+    def __init__(self, facts: Facts, handle: str = "", key: str = "", spoken: int = -1) -> None:
+        self.facts: Final = facts
+        self.handle: Final = handle
+        self.key: Final = key
+        self.spoken: Final = spoken
 
 
-class Locked(Struct, frozen=True):
+@final
+class Locked:
     """A caller on whom a lock is. `everywhere`: at the portal, too, where else somebody may sign in anew."""
 
-    caller: Caller
-    lock: Lock
-    everywhere: bool = False
+    __slots__ = ("caller", "everywhere", "lock")
+
+    def __init__(self, caller: Caller, lock: Lock, everywhere: bool = False) -> None:
+        self.caller: Final = caller
+        self.lock: Final = lock
+        self.everywhere: Final = everywhere
 
 
 NOBODY: Final = Caller(facts=Facts(principal=ANONYMOUS))

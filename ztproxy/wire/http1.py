@@ -7,9 +7,7 @@ head; bodies are `wire.body`'s. It never decides who may do what.
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
-
-from msgspec.structs import replace
+from typing import Final, final
 
 from ztproxy.wire import cookies, fields, flaws, target
 from ztproxy.wire.heads import CHUNKED, FIELDS, TEXT, BadHead, HeadFinder, announced, joined, sort, upgrade_of
@@ -78,7 +76,7 @@ class RequestReader(HeadFinder):
         lines = _request_lines(block)
         if len(block) <= REMEMBERED:
             self._known, self._lines = block + b"\r\n", lines
-        return _request_head(_line(method, raw_target, minor, lines[0][:2]), lines), found[1]
+        return _request_head(_line(method, raw_target, minor, (lines.host, lines.authority)), lines), found[1]
 
 
 class ResponseReader(HeadFinder):
@@ -111,31 +109,60 @@ class ResponseReader(HeadFinder):
 
 # ---------------------------------------------------------------------- requests
 
-#: (host, authority, fields, cookies, other_cookies, handle, body, framing, expects_continue, bound, trailers,
-#: options, notes), as in RequestHead, then (close, upgrade, conflict)
-_RequestLines = tuple[
-    tuple[
-        str,
-        str,
-        bytes,
-        tuple[bytes, ...],
-        bytes,
-        str | None,
-        int,
-        bytes,
-        bool,
-        bool,
-        bool,
-        frozenset[bytes],
-        Mapping[int, bytes],
-    ],
-    bool,
-    str,
-    bool,
-]
 
-#: Method, target, path and line, as in RequestHead, whether it is HTTP/1.0, and what is wrong with these.
-_Line = tuple[str, str, str, bytes, bool, str]
+@final
+class _RequestLines:
+    """What header lines say, as in RequestHead, and what else has to be known of them."""
+
+    __slots__ = (
+        "authority", "body", "bound", "close", "conflict", "cookies", "expects_continue", "fields", "framing",
+        "handle", "host", "notes", "options", "other_cookies", "trailers", "upgrade",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        host: tuple[str, str],
+        passed: bytes,
+        cookie_lines: tuple[bytes, ...],
+        ours: cookies.Cookies,
+        body: int,
+        framing: bytes,
+        trailers: bool,
+        options: frozenset[bytes],
+        notes: dict[int, bytes],
+    ) -> None:
+        self.host: Final = host[0]
+        self.authority: Final = host[1]
+        self.fields: Final = passed
+        self.cookies: Final = cookie_lines
+        self.other_cookies: Final = ours.rest
+        self.handle: Final = ours.handle
+        self.conflict: Final = ours.conflict
+        self.body: Final = body
+        self.framing: Final = framing
+        self.trailers: Final = trailers
+        self.options: Final = options
+        self.notes: Final[Mapping[int, bytes]] = notes
+        self.expects_continue: Final = fields.EXPECT in notes
+        self.bound: Final = fields.AUTHORIZATION in notes and _BOUND(notes[fields.AUTHORIZATION]) is not None
+        self.close: Final = b"close" in options
+        self.upgrade: Final = upgrade_of(notes, options)
+
+
+@final
+class _Line:
+    """What a first line says, as in RequestHead, and what is wrong with it."""
+
+    __slots__ = ("http10", "line", "method", "path", "problem", "target")
+
+    def __init__(self, method: str, target: str, line: bytes, http10: bool, problem: str) -> None:
+        self.method: Final = method
+        self.target: Final = target
+        self.path: Final = target.partition("?")[0]
+        self.line: Final = line
+        self.http10: Final = http10
+        self.problem: Final = problem
+
 
 _NO_COOKIES: Final = cookies.Cookies(None, b"", conflict=False)
 
@@ -155,21 +182,9 @@ def _request_lines(block: bytes) -> _RequestLines:
     if body == CHUNKED and (line := announced(notes, fields.of_request, options)):
         passed.append(line[:-2])
     ours = cookies.split(cookie_lines) if cookie_lines else _NO_COOKIES
-    constant = (
-        *host,
-        joined(passed),
-        tuple(cookie_lines),
-        ours.rest,
-        ours.handle,
-        body,
-        framing,
-        expect is not None,
-        fields.AUTHORIZATION in notes and _BOUND(notes[fields.AUTHORIZATION]) is not None,
-        trailers,
-        options,
-        notes,
+    return _RequestLines(
+        host, joined(passed), tuple(cookie_lines), ours, body, framing, trailers, options, notes
     )
-    return constant, b"close" in options, upgrade_of(notes, options), ours.conflict
 
 
 def _line(method: bytes, raw_target: bytes, minor: bytes, host: tuple[str, str]) -> _Line:
@@ -179,7 +194,7 @@ def _line(method: bytes, raw_target: bytes, minor: bytes, host: tuple[str, str])
     text = raw_target.decode("ascii")
     line = b"%b %b HTTP/1.1\r\n" % (method, raw_target)
     problem = _problem(method, raw_target, problem)
-    return method.decode("ascii"), text, text.partition("?")[0], line, minor == b"0", problem
+    return _Line(method.decode("ascii"), text, line, minor == b"0", problem)
 
 
 def _line_of(line: bytes) -> _Line | None:
@@ -194,20 +209,31 @@ _known_line: Final = lru_cache(1024)(_line_of)
 
 
 def _request_head(line: _Line, lines: _RequestLines) -> RequestHead:
-    method, text, path, first, http10, problem = line
-    constant, close, upgrade, conflict = lines
-    if http10 and constant[6] == CHUNKED:
+    http10, method = line.http10, line.method
+    if http10 and lines.body == CHUNKED:
         raise BadHead("coding-in-http-1.0")
     head = RequestHead(
         method,
-        text,
-        path,
-        first,
+        line.target,
+        line.path,
+        line.line,
         http10,
-        not (http10 or close),
-        "" if http10 else upgrade,
-        problem or ("two-session-cookies" if conflict else ""),
-        *constant,
+        not (http10 or lines.close),
+        "" if http10 else lines.upgrade,
+        line.problem or ("two-session-cookies" if lines.conflict else ""),
+        lines.host,
+        lines.authority,
+        lines.fields,
+        lines.cookies,
+        lines.other_cookies,
+        lines.handle,
+        lines.body,
+        lines.framing,
+        lines.expects_continue,
+        lines.bound,
+        lines.trailers,
+        lines.options,
+        lines.notes,
     )
     return _one_hop_less(head) if method == "OPTIONS" and fields.MAX_FORWARDS in head.notes else head
 
@@ -216,8 +242,8 @@ def _one_hop_less(head: RequestHead) -> RequestHead:
     """Count a hop down (RFC 9110 section 7.6.2): an OPTIONS request that may go no further ends here."""
     hops = head.notes[fields.MAX_FORWARDS]
     if not _HOPS(hops) or int(hops) == 0:
-        return replace(head, problem=head.problem or "max-forwards")
-    return replace(head, fields=head.fields + b"Max-Forwards: %d\r\n" % (int(hops) - 1))
+        return head.replaced(problem=head.problem or "max-forwards")
+    return head.replaced(fields=head.fields + b"Max-Forwards: %d\r\n" % (int(hops) - 1))
 
 
 def _problem(method: bytes, raw_target: bytes, form: str) -> str:
