@@ -50,7 +50,8 @@ class Permit(Frozen):
         #: Identity provider of the session, trust bundle of the workload; "" for anonymous callers.
         self.issuer: Final = issuer
         self.session_id: Final = session_id  # "" for workloads and anonymous callers
-        self.device_id: Final = device_id  # also one that its session is bound to and that is revoked; "" without a device
+        #: Also one that its session is bound to and that is revoked; "" without a device.
+        self.device_id: Final = device_id
         self.handle: Final = handle  # SHA-256 hex of the cookie value that carried it, "" without
         self.expires_at: Final = expires_at  # ms; the path is cut then at the latest
         self.identity: Final = identity  # header lines without CRLF that tell the upstream who asks
