@@ -7,10 +7,10 @@ import os
 import pytest
 
 from ztproxy.administrator.audit import AuditUnavailable
+from ztproxy.administrator.expiry import REPORTING_DELAY, Expiry
 from ztproxy.administrator.locks import Locks
 from ztproxy.administrator.sessions import (
     CODE_LIFETIME,
-    REPORTING_DELAY,
     Limits,
     OtherDevice,
     Sessions,
@@ -39,6 +39,7 @@ class World:
         self.full = False
         limits = Limits(idle=IDLE, absolute=ABSOLUTE)
         self.sessions = Sessions(store, clock, os.urandom, self.witness, limits)
+        self.expiry = Expiry(store, store, clock.now)
         self.locks = Locks(store, clock, os.urandom, lambda _: None, [])
         self.standings = Standings(store, clock, lambda _: None, ABSOLUTE)
 
@@ -167,13 +168,13 @@ async def test_ended_sessions_are_kept_for_the_review_and_then_go(world):
 async def test_the_sweep_marks_sessions_whose_time_is_over(world):
     idle = await world.sessions.start(sign_in())
     world.clock.advance(IDLE / 1000)
-    assert await world.sessions.end_expired() == 0, "workers may still report a use"
+    assert await world.expiry.sweep(world.sessions) == 0, "workers may still report a use"
     world.clock.advance(REPORTING_DELAY / 1000)
     live = await world.sessions.start(sign_in("dave"))
-    assert await world.sessions.end_expired() == 1
+    assert await world.expiry.sweep(world.sessions) == 1
     assert (await world.sessions.get(idle.id)).ended_by == "expired"
     assert [s.id for s in await world.sessions.list()] == [live.id]
-    assert await world.sessions.end_expired() == 0
+    assert await world.expiry.sweep(world.sessions) == 0
 
 
 async def test_listing_goes_on_after_a_key(world):
@@ -302,7 +303,7 @@ async def test_all_sessions_of_somebody_end_at_once_and_the_review_says_why(worl
     assert await world.sessions.find(handle, HOST) is None
     after = await world.sessions.start(sign_in())
     assert await world.sessions.live(after.id), "who signs in again at once is in"
-    assert await world.sessions.end_expired() == 1
+    assert await world.expiry.sweep(world.sessions) == 1
     ended = {one.id: one.ended_by for one in await world.sessions.list(ended=True)}
     assert ended == {before.id: "cut by root", other.id: "", after.id: ""}
     assert world.events()[-1] == ("ended", before.id, "cut by root")

@@ -27,8 +27,6 @@ from ztproxy.trust.standing import ended_by, keys_of, places_of_session
 
 #: How long a one-time host handoff code is good for, in ms.
 CODE_LIFETIME: Final = 60_000
-#: Uses may be reported this late by workers; the sweep for idle sessions allows for it. In ms.
-REPORTING_DELAY: Final = 60_000
 _ATTEMPTS: Final = 16
 _PAGE: Final = 500
 
@@ -247,20 +245,6 @@ class Sessions:
         """Note that sessions were in use at `at` (ms); one that was over by then stays over."""
         for session_id in session_ids:
             await self._change(session_id, lambda session: _seen(session, at))
-
-    async def end_expired(self) -> int:
-        """Mark sessions that are over as ended, so that the review shows it and why; return how many."""
-        late = self._clock.now() - REPORTING_DELAY
-        standings = await read_standings(self._records)
-        over: list[tuple[str, str]] = []
-        async for found in self._each():
-            if found.ended_at:
-                continue
-            if not alive(found, late):
-                over.append((found.id, "expired"))
-            elif standings and (standing := ended_by(found, "", standings)) is not None:
-                over.append((found.id, standing.ended_by or "all sessions ended"))
-        return sum([await self.end(session_id, by) for session_id, by in over])
 
     async def list(self, *, after: str = "", limit: int = 100, ended: bool = False) -> Sequence[Session]:
         """Return sessions in the order of their ids, live ones only unless `ended` are wanted too."""

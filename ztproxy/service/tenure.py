@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import web
 
 from ztproxy.administrator.audit import Audit
+from ztproxy.administrator.expiry import Expiry
 from ztproxy.administrator.issue import load_assertions
 from ztproxy.api.node import Node
 from ztproxy.config.settings import Settings
@@ -118,7 +119,8 @@ class Tenure:
         await self._serve_telemetry()
         stack.push_async_callback(self._close_office)
         await self.office.open(self._sockets.portal, self._sockets.admin)
-        stack.enter_context(Repeat(EXPIRE_EVERY, lambda: self.office.sessions.end_expired()))
+        expiry = Expiry(store, store, clock.now)
+        stack.enter_context(Repeat(EXPIRE_EVERY, lambda: expiry.sweep(self.office.sessions)))
 
     async def leave(self) -> None:
         """Finish what is under way and close everything."""
