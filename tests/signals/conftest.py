@@ -159,8 +159,8 @@ async def transmitter():
 async def make_node(tmp_path, transmitter):
     async with AsyncExitStack() as stack:
 
-        async def make(folder=tmp_path, **changes):
-            node = await Node(folder, transmitter).open(**changes)
+        async def make(transmitter=transmitter, **changes):
+            node = await Node(tmp_path, transmitter).open(**changes)
             stack.push_async_callback(node.close)
             return node
 

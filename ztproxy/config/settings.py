@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from ztproxy.administrator.signals.streams import Told
 from ztproxy.config import translate
 from ztproxy.config.files import Files
 from ztproxy.config.section import Section
@@ -132,6 +133,10 @@ class Settings(Section):
     def transmitters(self) -> tuple[Transmitter, ...]:
         """Return who tells us; they hold secrets."""
         return translate.transmitters(self)
+
+    def told(self) -> tuple[Told, ...]:
+        """Return whom we tell; they hold secrets."""
+        return translate.told(self)
 
     def hosts(self) -> frozenset[str]:
         """Return every host we answer on."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from ztproxy.administrator.signals.streams import Told
 from ztproxy.model.changes import Changes, Cors, RequestFields, ResponseFields, Rewrite
 from ztproxy.model.endpoints import OWN, SIGNALS
 from ztproxy.model.quota import Quota, Rate
@@ -99,6 +100,14 @@ def transmitters(settings: "Settings") -> tuple[Transmitter, ...]:
             ca=str(entry.ca or ""),
         )
         for entry in settings.signals.transmitters
+    )
+
+
+def told(settings: "Settings") -> tuple[Told, ...]:
+    """Return whom we tell, in the order of the file."""
+    return tuple(
+        Told(entry.name, entry.secret.reveal(), entry.audience, entry.subjects, entry.events)
+        for entry in settings.signals.receivers
     )
 
 

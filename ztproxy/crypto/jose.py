@@ -5,14 +5,16 @@ is decided here: one spelling, one key, an algorithm the key is meant for, a typ
 Messages of errors never quote a token.
 """
 
+import hashlib
 import re
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc.errors import JoseError as LibraryError
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, RSAKey
 from joserfc.jws import JWSRegistry
 from msgspec import Struct
 
@@ -53,10 +55,10 @@ class Expected(Struct, frozen=True):
 
 
 class SigningKey(Struct, frozen=True):
-    """An ES256 private key with its name."""
+    """An ES256 or RS256 private key with its name."""
 
     kid: str
-    key: ECKey
+    key: ECKey | RSAKey
     jwk: dict[str, str]  # public half, with kid, alg and use: as published
 
     def __repr__(self) -> str:
@@ -79,11 +81,20 @@ def signing_key(private: EllipticCurvePrivateKey, kid: str = "") -> SigningKey:
     return SigningKey(kid=name, key=ECKey.import_key(pem), jwk=published)
 
 
+def rsa_signing_key(private: RSAPrivateKey) -> SigningKey:
+    """Return an RSA key ready to sign RS256, named by its thumbprint (RFC 7638)."""
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = RSAKey.import_key(pem)
+    public = {name: str(key.as_dict(private=False)[name]) for name in ("e", "kty", "n")}
+    name = encode_base64url(hashlib.sha256(write_object(public)).digest())
+    return SigningKey(kid=name, key=key, jwk={**public, "kid": name, "alg": "RS256", "use": "sig"})
+
+
 def sign(claims: dict[str, Any], key: SigningKey, typ: str) -> str:
-    """Return a compact ES256 JWS of claims."""
-    header = {"alg": "ES256", "typ": typ, "kid": key.kid}
+    """Return a compact JWS of claims, with the key's own algorithm."""
+    header = {"alg": key.jwk["alg"], "typ": typ, "kid": key.kid}
     signed = f"{encode_base64url(write_object(header))}.{encode_base64url(write_object(claims))}"
-    signature = _algorithm("ES256").sign(signed.encode("ascii"), key.key)
+    signature = _algorithm(key.jwk["alg"]).sign(signed.encode("ascii"), key.key)
     return f"{signed}.{encode_base64url(signature)}"
 
 

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     EllipticCurvePrivateKey,
     generate_private_key,
 )
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -63,6 +65,20 @@ def load_or_create(path: Path, data: bytes) -> bytes:
     if not path.exists():
         _create(path, data)
     return read(path, private=True)
+
+
+def load_or_create_rsa_key(path: Path) -> RSAPrivateKey:
+    """Return the RSA key in a file, made first if there is none. Raises KeyFileError."""
+    if not path.exists():
+        key = generate_rsa_key(65537, 2048)
+        _create(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    try:
+        loaded = load_pem_private_key(read(path, private=True), password=None)
+    except (ValueError, TypeError) as error:
+        raise KeyFileError(f"{path}: not a private key in PEM without a password") from error
+    if not isinstance(loaded, RSAPrivateKey) or loaded.key_size < 2048:
+        raise KeyFileError(f"{path}: not an RSA key of 2048 bits or more")
+    return loaded
 
 
 def load_key(path: Path) -> EllipticCurvePrivateKey:

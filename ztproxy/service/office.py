@@ -33,8 +33,9 @@ from ztproxy.portal import app as portal
 from ztproxy.portal.site import Site
 from ztproxy.service import signals
 from ztproxy.service.state import StateDirectory
+from ztproxy.service.telling import Telling
 from ztproxy.service.vouching import Voucher
-from ztproxy.store.interface import Records
+from ztproxy.store.interface import Store
 from ztproxy.telemetry.metrics import Counters
 from ztproxy.trust.identity.fetch import http_session
 from ztproxy.trust.identity.oidc import OpenIdClient
@@ -51,7 +52,7 @@ class Ground:
     state: StateDirectory
     clock: Clock
     audit: Audit
-    records: Records
+    records: Store
     assertions: Assertions
     node: node_api.Node
     counters: Counters
@@ -105,6 +106,7 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         clients=clients,
     )
     told = await signals.make(settings, parts, stack)
+    telling = Telling(settings, ground.records, clock, ground.state)
     people = await _runner(
         portal.make(
             site=_site(settings),
@@ -119,6 +121,7 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
                 *devices_api.routes(devices, clock),
                 *keys_api.routes(ground.assertions),
                 *told.routes(),
+                *telling.routes(),
             ],
         ),
         stack,
@@ -130,9 +133,11 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         await web.SockSite(people, portal_socket.dup()).start()
         await web.SockSite(administrator, admin_socket.dup()).start()
         await told.start()
+        await telling.start()
 
     async def close() -> None:
         await told.stop()
+        await telling.stop()
         await stack.aclose()
 
     return Office(
