@@ -163,6 +163,9 @@ class Redis(Section):
     durable: Literal["strict", "relaxed"] = "strict"
     """`strict` refuses a server that may forget what it acknowledged (appendonly yes, appendfsync always);
     `relaxed` takes what it is set to: a sign-out that was acknowledged may be lost when it dies."""
+    replicas: int = Field(default=0, ge=0, le=16)
+    """Replicas that must have a write before it is acknowledged, and without which no state counts as fresh: as
+    many as a failover can choose from, so that it loses nothing. Not for a cluster."""
     connect_timeout: Milliseconds = 2_000
     """Time until a connection stands."""
     timeout: Milliseconds = 5_000
@@ -176,6 +179,8 @@ class Redis(Section):
             raise wrong(
                 "a cluster has servers of its own and one database", "write `url: rediss://HOST:PORT`"
             )
+        if self.cluster and self.replicas:
+            raise wrong("`replicas` can not be asked of a cluster", "remove it, or use `sentinel`")
         if self.tls is not None and self.url is not None and not self.url.startswith("rediss:"):
             raise wrong(
                 "`tls` has no effect: the address is not rediss://", "write rediss://, or remove `tls`"

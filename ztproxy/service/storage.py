@@ -43,6 +43,7 @@ async def _open(settings: Settings, state: StateDirectory, clock: Clock) -> Stor
         clock.now,
         name=redis.name,
         durable=redis.durable == "strict",
+        replicas=redis.replicas,
     )
 
 

@@ -69,7 +69,8 @@ class RedisStore:
 
         `durable` demands a server that writes to disk before it answers (appendonly yes, appendfsync
         always); without it an acknowledged write may be lost when the server dies.
-        Raises StoreUnavailable when it can not be reached or may lose what it acknowledged.
+        `replicas` must have a write before it is acknowledged, and be near for anything to count as fresh; not
+        for a cluster. Raises StoreUnavailable when it can not be reached or may lose what it acknowledged.
         """
         reached = reach(options)
         try:
@@ -108,7 +109,7 @@ class RedisStore:
         """Write and publish in one step."""
         expected = "" if if_version is None else if_version
         arguments = [_member(kind, key), value, expected, expires_at, self._now(), self._keep, randbits(62)]
-        return _accepted(kind, await self._run(PUT, arguments))
+        return _accepted(kind, await self._write(PUT, arguments))
 
     async def scan(self, kind: str, *, after: str = "", limit: int = 1000) -> Sequence[Versioned]:
         """Return live records of a kind with keys greater than `after`, in key order."""
@@ -128,7 +129,7 @@ class RedisStore:
         """Delete and publish; False when nothing was there."""
         expected = "" if if_version is None else if_version
         arguments = [_member(kind, key), expected, self._now(), self._keep, randbits(62)]
-        return bool(_accepted(kind, await self._run(DELETE, arguments)))
+        return bool(_accepted(kind, await self._write(DELETE, arguments)))
 
     # Feed
 
@@ -177,6 +178,24 @@ class RedisStore:
             await asyncio.sleep(SWEEP_SECONDS)
             with suppress(StoreUnavailable):  # callers of the store see the same trouble themselves
                 await self.sweep()
+
+    async def _write(self, script: str, arguments: Sequence[str | bytes | int]) -> Any:
+        """Run a script that writes; it is done when as many replicas as demanded have it, too.
+
+        WAIT speaks of what its own connection wrote, so both go over one.
+        """
+        if not self._replicas:
+            return await self._run(script, arguments)
+        async with told():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.eval(script, len(self._keys), *self._keys, *arguments)
+            pipe.execute_command("WAIT", self._replicas, int(self._block * 1000))
+            answer, reached = await pipe.execute()
+        if reached < self._replicas:
+            raise StoreUnavailable(
+                f"Redis: {reached} of {self._replicas} replicas have the write; it may be lost"
+            )
+        return answer
 
     async def _run(self, script: str, arguments: Sequence[str | bytes | int]) -> Any:
         async with told():

@@ -178,6 +178,8 @@ def _words(error: BaseException) -> str:
     for kind, words in _WORDS.items():
         if isinstance(error, kind):
             return words
+    if str(error).startswith("NOREPLICAS"):
+        return "the server is cut off from its replicas: another one may be the master by now"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

@@ -1,0 +1,202 @@
+"""Redis with replicas, Sentinel, TLS and ACL users: nothing acknowledged is lost, and no server is believed
+that may have a successor."""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ztproxy.crypto.issue import create_authority, issue_server, pem
+from ztproxy.crypto.template import term
+from ztproxy.net import keyfiles
+from ztproxy.net.clock import SystemClock, entropy
+from ztproxy.store.interface import StoreUnavailable
+from ztproxy.store.redis import RedisStore
+from ztproxy.store.redis_client import RedisOptions
+
+pytestmark = pytest.mark.redis
+
+ACL = (
+    "user zt on >right resetchannels ~{ztproxy:*}:* -@all +eval +evalsha +script|load +get +incr +hget +hset"
+    " +hdel +zadd +zrem +zrange +xadd +xrange +xrevrange +xread +info +config|get +wait"
+)
+
+
+def now() -> int:
+    return 1_800_000_000_000
+
+
+class Servers:
+    """redis-server processes on ports of their own."""
+
+    def __init__(self, root: Path, free_port: Callable[[], int]) -> None:
+        self._root = root
+        self._free_port = free_port
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, *options: str, program: str = "redis-server") -> int:
+        port = self._free_port()
+        folder = self._root / str(port)
+        folder.mkdir()
+        config = folder / "redis.conf"
+        config.write_text(
+            "\n".join(("bind 127.0.0.1", f"dir {folder}", 'save ""', *options)).format(port=port)
+        )
+        sentinel = ["--sentinel"] if program == "redis-sentinel" else []
+        with (folder / "log").open("wb") as log:
+            self.processes[port] = subprocess.Popen(["redis-server", str(config), *sentinel], stdout=log)
+        return port
+
+    def server(self, *options: str) -> int:
+        return self.start(
+            "port {port}", "appendonly yes", "appendfsync always", "repl-diskless-sync-delay 0", *options
+        )
+
+    def kill(self, port: int) -> None:
+        process = self.processes.pop(port)
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def servers(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Servers]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("the redis-server program is not installed")
+    made = Servers(tmp_path, free_port)
+    yield made
+    for port in list(made.processes):
+        made.kill(port)
+
+
+def knows_a_replica(sentinel: int) -> None:
+    deadline = time.monotonic() + 15
+    command = ["redis-cli", "-p", str(sentinel), "sentinel", "replicas", "zt"]
+    while b"runid" not in subprocess.run(command, capture_output=True, check=False).stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+async def opened(options: RedisOptions, seconds: float = 10, **more: Any) -> RedisStore:
+    deadline = time.monotonic() + seconds
+    while True:
+        store = None
+        try:
+            store = await RedisStore.open(options, now, name="main", **more)
+            await store.position()
+            return store
+        except StoreUnavailable:
+            if store is not None:
+                await store.close()
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+async def test_what_replicas_acknowledged_survives_a_failover(servers: Servers) -> None:
+    master = servers.server()
+    replica = servers.server(f"replicaof 127.0.0.1 {master}", "replica-priority 1")
+    sentinel = servers.start(
+        "port {port}", f"sentinel monitor zt 127.0.0.1 {master} 1",
+        "sentinel down-after-milliseconds zt 500", "sentinel failover-timeout zt 2000",
+        program="redis-sentinel",
+    )  # fmt: skip
+    options = RedisOptions(sentinels=(("127.0.0.1", sentinel),), master="zt", timeout=1.0)
+    store = await opened(options, replicas=1)
+    acknowledged = [f"k{number}" for number in range(50)]
+    for key in acknowledged:
+        await store.put("session", key, b"v")
+    version, stamp = await store.position()
+    await asyncio.sleep(
+        1.5
+    )  # Sentinel asks the master for its replicas every ten seconds, and at once at first
+    await asyncio.to_thread(servers.kill, master)
+    deadline = time.monotonic() + 25
+    while True:
+        try:
+            assert await store.after(version, stamp=stamp) is not None
+            break
+        except StoreUnavailable as error:
+            if "cut off" in str(error):  # the new master has no replica yet: promoted, and not believed alone
+                break
+            assert time.monotonic() < deadline, error
+            await asyncio.sleep(0.1)
+    alone = await opened(RedisOptions(url=f"redis://127.0.0.1:{replica}"))
+    assert {found.key for found in await alone.scan("session")} == set(acknowledged)
+    assert await alone.after(version, stamp=stamp) == [], "and it is the same history"
+    await alone.close()
+    await store.close()
+
+
+async def test_a_master_without_its_replicas_acknowledges_nothing_and_is_not_believed(
+    servers: Servers,
+) -> None:
+    master = servers.server()
+    replica = servers.server(f"replicaof 127.0.0.1 {master}")
+    store = await opened(RedisOptions(url=f"redis://127.0.0.1:{master}", timeout=0.4), replicas=1)
+    await store.put("session", "k", b"v")
+    await asyncio.to_thread(servers.kill, replica)
+    with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        await store.put("session", "lost", b"v")
+    deadline = time.monotonic() + 5
+    with pytest.raises(StoreUnavailable, match="cut off"):
+        while time.monotonic() < deadline:
+            await store.after(0)
+    await store.close()
+
+
+async def test_a_replica_is_not_believed(servers: Servers) -> None:
+    master = servers.server()
+    replica = servers.server(f"replicaof 127.0.0.1 {master}")
+    await (await opened(RedisOptions(url=f"redis://127.0.0.1:{master}"), replicas=1)).close()
+    store = await RedisStore.open(RedisOptions(url=f"redis://127.0.0.1:{replica}"), now)
+    for call in (store.after(0), store.position(), store.put("session", "k", b"v")):
+        with pytest.raises(StoreUnavailable, match="replica"):
+            await call
+    await store.close()
+
+
+async def test_tls_and_an_acl_user_that_may_no_more_than_needed(servers: Servers, tmp_path: Path) -> None:
+    key, at = keyfiles.new_key(), SystemClock().now()
+    root = create_authority("redis", key, term(at, 86_400_000, entropy))
+    own = keyfiles.new_key()
+    leaf = issue_server(
+        root, own.public_key(), term(at, 86_400_000, entropy), dns_names=("redis.corp.example",)
+    )
+    keyfiles.write(tmp_path / "own.key", keyfiles.key_pem(own))
+    keyfiles.write(tmp_path / "own.pem", pem(leaf).encode())
+    keyfiles.write(tmp_path / "ca.pem", pem(root.certificate).encode())
+    port = servers.start(
+        "port 0", "tls-port {port}", "appendonly yes", "appendfsync always", "tls-auth-clients no",
+        f"tls-cert-file {tmp_path}/own.pem", f"tls-key-file {tmp_path}/own.key",
+        f"tls-ca-cert-file {tmp_path}/ca.pem", "user default off", ACL.replace("{", "{{").replace("}", "}}"),
+    )  # fmt: skip
+    tls = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    options = RedisOptions(
+        url=f"rediss://127.0.0.1:{port}",
+        tls=tls,
+        server_name="redis.corp.example",
+        username="zt",
+        password="right",
+    )
+    store = await opened(options)
+    version = await store.put("session", "k", b"v", expires_at=now() + 5)
+    assert await store.put("session", "k", b"w", if_version=version) == 2
+    assert await store.wait(1, 1)
+    assert [one.value for one in await store.scan("session")] == [b"w"]
+    assert await store.delete("session", "k") and await store.sweep() == 0
+    assert [one.version for one in await store.after(0) or ()] == [1, 2, 3]
+    await store.close()
+    for wrong, words in (
+        ({"password": "wrong"}, "refused"),
+        ({"server_name": "other.corp.example"}, "certificate"),
+        ({"tls": ssl.create_default_context()}, "certificate"),
+    ):
+        with pytest.raises(StoreUnavailable, match=words):
+            await RedisStore.open(msgspec.structs.replace(options, **wrong), now)
