@@ -1,4 +1,4 @@
-"""Two nodes share one real Redis: what one is told the other knows, and neither goes on when Redis is gone."""
+"""Two nodes share one real Redis: what one is told the other knows; without Redis both are shut."""
 
 import asyncio
 import base64

@@ -164,8 +164,8 @@ class Redis(Section):
     """`strict` refuses a server that may forget what it acknowledged (appendonly yes, appendfsync always);
     `relaxed` takes what it is set to: a sign-out that was acknowledged may be lost when it dies."""
     replicas: int = Field(default=0, ge=0, le=16)
-    """Replicas that must have a write before it is acknowledged, and without which no state counts as fresh: as
-    many as a failover can choose from, so that it loses nothing. Not for a cluster."""
+    """Replicas that must have a write before it is acknowledged, and without which no state counts as fresh:
+    as many as a failover can choose from, so that it loses nothing. Not for a cluster."""
     connect_timeout: Milliseconds = 2_000
     """Time until a connection stands."""
     timeout: Milliseconds = 5_000

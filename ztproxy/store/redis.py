@@ -33,6 +33,7 @@ class RedisStore:
         "_keep",
         "_keys",
         "_now",
+        "_patience",
         "_reached",
         "_replicas",
         "_scripts",
@@ -40,12 +41,13 @@ class RedisStore:
     )
 
     def __init__(
-        self, reached: Reached, now: Callable[[], int], name: str, keep: int, block: float, replicas: int
+        self, reached: Reached, now: Callable[[], int], name: str, keep: int, timeout: float, replicas: int
     ) -> None:
         self._reached = reached
         self._replicas = replicas
         self._client = client = reached.client
-        self._block = block
+        self._block = min(BLOCK_SECONDS, timeout / 2)
+        self._patience = int(timeout * 800)  # ms for replicas, well within the time for an answer
         self._now = now
         self._keep = keep
         self._keys = [f"{{ztproxy:{name}}}:{part}" for part in ("head", "feed", "expiry", "record", "order")]
@@ -69,8 +71,9 @@ class RedisStore:
 
         `durable` demands a server that writes to disk before it answers (appendonly yes, appendfsync
         always); without it an acknowledged write may be lost when the server dies.
-        `replicas` must have a write before it is acknowledged, and be near for anything to count as fresh; not
-        for a cluster. Raises StoreUnavailable when it can not be reached or may lose what it acknowledged.
+        `replicas` must have a write before it is acknowledged, and be near for anything to count as fresh;
+        not for a cluster.
+        Raises StoreUnavailable when it can not be reached or may lose what it acknowledged.
         """
         reached = reach(options)
         try:
@@ -79,7 +82,7 @@ class RedisStore:
         except BaseException:
             await reached.close()
             raise
-        return cls(reached, now, name, keep, min(BLOCK_SECONDS, options.timeout / 2), replicas)
+        return cls(reached, now, name, keep, options.timeout, replicas)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -189,7 +192,7 @@ class RedisStore:
         async with told():
             pipe = self._client.pipeline(transaction=False)
             pipe.eval(script, len(self._keys), *self._keys, *arguments)
-            pipe.execute_command("WAIT", self._replicas, int(self._block * 1000))
+            pipe.execute_command("WAIT", self._replicas, self._patience)
             answer, reached = await pipe.execute()
         if reached < self._replicas:
             raise StoreUnavailable(
