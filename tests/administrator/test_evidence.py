@@ -83,6 +83,7 @@ def test_each_value_stands_in_its_own_field() -> None:
         "near_misses": ("b-policy: x == 1 and y",),
         "detail": "",
         "standing": (),
+        "sources": (),
     }
 
 

@@ -16,6 +16,7 @@ from ztproxy.administrator import stencil
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.administrator.evidence import decision_record, preflight_record, refused_record
 from ztproxy.administrator.explaining import refusal_of
+from ztproxy.administrator.staleness import as_fresh, patience_of
 from ztproxy.administrator.stamping import stamped
 from ztproxy.model._seal import SEAL
 from ztproxy.model.codes import CODES
@@ -127,6 +128,7 @@ class Access:
         self._sync = sync
         self._touched = touched
         self._now = now
+        self.kept = 0  # times a live path went on by facts that are too old for a new request
         self._callers: dict[str, _Known] = {}
         self._permits: dict[tuple[str, str, str, str], _Written] = {}
 
@@ -154,7 +156,8 @@ class Access:
         now = self._now()
         if self._memory.locked and self._lock_on(request, now) is not None:
             return "locked"
-        caller = self._gatherer.gather(request.subject, request.context.host, at)
+        patience = patience_of(permit.obligations) if permit.obligations else 0
+        caller = self._gatherer.gather(request.subject, request.context.host, at, patience)
         if not isinstance(caller, Caller):
             if isinstance(caller, Locked) and (caller.everywhere or not _is_portal(request)):
                 return "locked"
@@ -164,8 +167,20 @@ class Access:
         known = self._known(caller)
         decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
         if decision.allow:
+            self.kept += caller.facts.feed_age > self._gatherer.feed_limit
+            return ""
+        if patience and self._would_be(request, caller, patience, now).allow:
+            self.kept += 1
             return ""
         return self._explain(request, caller, known.subject, decision, now)[0].code
+
+    def _would_be(self, request: AccessRequest, caller: Caller, patience: int, now: int) -> Decision:
+        """Decide as if what is not too old for a live path were fresh."""
+        facts = as_fresh(caller.facts, patience)
+        if facts == caller.facts:
+            return NOT_ASKED
+        subject = self.policies.subject(facts)
+        return self.policies.decide(subject, request.resource, request.action, request.context, now)
 
     def ends(self, permit: Permit) -> int:
         """Return when time alone may end a live path, as it is known now (ms)."""

@@ -56,6 +56,7 @@ def decision_record(
         _near_misses(explanation) if explanation is not None else (),
         refusal.detail if refusal is not None else "",
         standing_of(facts) if facts.said is not UNSAID else (),
+        sources_of(facts) if facts.sources else (),
     )
 
 
@@ -119,6 +120,11 @@ def standing_of(facts: Facts) -> tuple[str, ...]:
         "device.compliance": said.compliance,
     }
     return tuple(f"{name}={word}" for name, word in words.items() if word)
+
+
+def sources_of(facts: Facts) -> tuple[str, ...]:
+    """Return how fresh sources were, as "NAME STATE AGE"."""
+    return tuple([f"{one.name} {one.state} {one.age}" for one in facts.sources])
 
 
 def _near_misses(explanation: Explanation) -> tuple[str, ...]:

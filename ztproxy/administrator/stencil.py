@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ztproxy.administrator.audit import MAX_RECORD, MAX_TEXT
-from ztproxy.administrator.evidence import posture_of, standing_of
+from ztproxy.administrator.evidence import posture_of, sources_of, standing_of
 from ztproxy.model.decision import Decision
 from ztproxy.model.request import AccessRequest
 from ztproxy.model.subject import Device, Facts, Posture
@@ -36,6 +36,7 @@ def of_caller(facts: Facts) -> bytes:
         posture=posture_of(facts, 0)[0],
         feed_age=facts.feed_age,
         standing=standing_of(facts),
+        sources=sources_of(facts),
     )
 
 

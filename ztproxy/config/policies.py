@@ -53,6 +53,7 @@ def find_policies(
             engine=settings.policy.engine,
             groups=settings.known_groups(),
             tests=sources.tests if tested else (),
+            heard=settings.sources(),
         )
     except PolicyProblems as error:
         problems.extend(_placed(settings, places, problem) for problem in error.problems)

@@ -138,6 +138,11 @@ class Settings(Section):
         """Return whom we tell; they hold secrets."""
         return translate.told(self)
 
+    def sources(self) -> tuple[str, ...]:
+        """Return the names of the sources of facts that policies may ask the age of."""
+        providers = {provider.name for provider in self.identity.providers}
+        return tuple(sorted(providers.union(one.name for one in self.transmitters())))
+
     def hosts(self) -> frozenset[str]:
         """Return every host we answer on."""
         return frozenset({self.portal.host, *(route.from_.host for route in self.route_settings)})

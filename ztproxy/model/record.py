@@ -43,6 +43,7 @@ class DecisionRecord(Struct, frozen=True, tag="decision", tag_field="kind", omit
     near_misses: tuple[str, ...] = ()
     detail: str = ""  # what exactly is wrong with the request, a word of wire.flaws; the lock that is on it
     standing: tuple[str, ...] = ()  # what signals said: "risk=high", "device.compliance=not-compliant"
+    sources: tuple[str, ...] = ()  # of facts, as policies were told of them: "NAME STATE AGE"
 
 
 class OutcomeRecord(Struct, frozen=True, tag="outcome", tag_field="kind", omit_defaults=True, gc=False):

@@ -62,14 +62,25 @@ class Said(Struct, frozen=True):
 UNSAID: Final = Said()
 
 
+State = Literal["ok", "paused", "disabled", "failing"]
+
+
 class Source(Struct, frozen=True):
     """How fresh a source of facts is. Record kind "source", key `name`."""
 
     name: str  # configured name
     kind: Literal["signals", "provider", "posture"]
     heard_at: int  # last time it was known to be well
-    state: Literal["ok", "paused", "disabled", "failing"] = "ok"
+    state: State = "ok"
     detail: str = ""
+
+
+class Heard(Struct, frozen=True):
+    """What policies are told of a source: how long ago it was known to be well (ms), and its state."""
+
+    name: str
+    age: int
+    state: str
 
 
 def key_of(target: str, value: str) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from ztproxy.model.standing import UNSAID, Said
+from ztproxy.model.standing import UNSAID, Heard, Said
 
 CheckResult = Literal["pass", "fail", "unknown"]
 
@@ -119,3 +119,4 @@ class Facts(Struct, frozen=True):
     certificate_expires_at: int = 0  # workloads: end of the credential's life
     feed_age: int = 0  # ms since the control process was last heard
     said: Said = UNSAID  # by signals
+    sources: tuple[Heard, ...] = ()  # of facts, as far as they were ever heard

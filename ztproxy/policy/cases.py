@@ -10,10 +10,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ztproxy.model.decision import Decision
 from ztproxy.model.request import Context, Protocol, Resource
-from ztproxy.model.standing import Compliance, Risk, Said
+from ztproxy.model.standing import Compliance, Heard, Risk, Said, State
 from ztproxy.model.subject import UNKNOWN, Check, CheckResult, Device, Facts, Posture, Principal, Session
 from ztproxy.policy.engine import PolicySet
 from ztproxy.policy.literals import datetime, duration
@@ -74,6 +75,13 @@ class Fixture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     device: DeviceFixture | Literal["unknown"] | None = None
 
 
+class SourceFixture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A source of facts that was heard."""
+
+    age: str = "0s"
+    state: State = "ok"
+
+
 class Circumstance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The request's circumstances."""
 
@@ -83,6 +91,7 @@ class Circumstance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     path: str = "/"
     protocol: Protocol = "http"
     feed_age: str = "0s"
+    sources: dict[str, SourceFixture] = {}
 
 
 class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,7 +145,12 @@ def _run(policies: PolicySet, tests: Document, case: Case, file: str) -> list[Pr
         fixture = msgspec.convert(changed, Fixture)
         around = msgspec.convert(_merged(tests.defaults, case.context), Circumstance)
         now = _instant(around.now)
-        facts = _facts(fixture, now, duration(around.feed_age).ms)
+        facts = replace(
+            _facts(fixture, now, duration(around.feed_age).ms),
+            sources=tuple(
+                Heard(name, duration(one.age).ms, one.state) for name, one in around.sources.items()
+            ),
+        )
     except (msgspec.ValidationError, EvalError) as error:
         return [Problem(file, case.line, f"case {case.name!r}: {error}", "see docs/reference/policy.md")]
     context = Context("0" * 31 + "1", around.ip, around.host, around.path, around.protocol)

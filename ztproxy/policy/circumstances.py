@@ -27,7 +27,7 @@ class Circumstances:
         self._now = 0
         self._instant = Datetime(0)
 
-    def record(self, context: Context, method: str, now: int, feed_age: int) -> Record:
+    def record(self, context: Context, method: str, now: int, feed_age: int, sources: Record) -> Record:
         """Return the record. Raises EvalError for what Cedar can not hold."""
         if now // _MINUTE != self._minute:
             self._turn(now)
@@ -47,6 +47,7 @@ class Circumstances:
             "method": method,
             "protocol": context.protocol,
             "feed_age": feed_age,
+            "sources": sources,
         }
 
     def _turn(self, now: int) -> None:

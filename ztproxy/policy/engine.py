@@ -69,12 +69,13 @@ class PolicySet:
         *,
         engine: Engine,
         digest: str,
+        schema: str = SCHEMA,
     ) -> None:
         self.digest = digest
         self._program = program
         self._circumstances = circumstances
         self._engine: Engine = engine
-        self._schema = cedarpy.Schema.from_str(SCHEMA)
+        self._schema = cedarpy.Schema.from_str(schema)
         self._places: dict[str, Place] = {}
         self._store: dict[Uid, Entity] = dict(ACTIONS)
         self._references: dict[tuple[str, ...], Reference] = {}
@@ -177,7 +178,7 @@ class PolicySet:
         if subject.fault:
             return Decision(False, "error", (), (subject.fault,))
         try:
-            record = self._circumstances.record(context, method, now, subject.feed_age)
+            record = self._circumstances.record(context, method, now, subject.feed_age, subject.sources)
         except Exception as error:  # noqa: BLE001 - values no policy can be asked about deny
             return Decision(False, "error", (), (f"context: {reason(error)}",))
         who, what = subject.entity, self._places[resource.id].entity

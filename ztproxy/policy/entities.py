@@ -25,6 +25,7 @@ class Subject:
     entity: Entity
     uncertain: bool = False  # some fact is UNKNOWN
     feed_age: int = 0  # ms, at the time of the facts
+    sources: Record = field(default_factory=dict)  # of facts, by name
     fault: str = ""  # why nothing can be decided about this caller
     kind: str = field(init=False)  # the entity type
 
@@ -41,9 +42,10 @@ def subject(facts: Facts) -> Subject:
         text(principal.id)
         groups = frozenset([Uid("Group", text(name)) for name in principal.groups])
         entity = Entity(uid, _ATTRIBUTES[principal.kind](facts), groups if _has_groups(principal) else _NONE)
+        sources: Record = {one.name: {"age": one.age, "state": one.state} for one in facts.sources}
     except Exception as error:  # noqa: BLE001 - facts no policy can be asked about are denied everything
-        return Subject(Entity(uid, {}), uncertain, facts.feed_age, f"facts of the caller: {error}"[:300])
-    return Subject(entity, uncertain, facts.feed_age)
+        return Subject(Entity(uid, {}), uncertain, facts.feed_age, {}, f"facts of the caller: {error}"[:300])
+    return Subject(entity, uncertain, facts.feed_age, sources)
 
 
 _NONE: Final[frozenset[Uid]] = frozenset()

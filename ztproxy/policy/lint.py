@@ -16,8 +16,8 @@ from ztproxy.model.remedies import REMEDIES
 from ztproxy.policy.builtin import PORTAL, RESERVED
 from ztproxy.policy.problems import Problem
 from ztproxy.policy.program import OBLIGATIONS
-from ztproxy.policy.render import children, expression, path
-from ztproxy.policy.schema import RANGES, WORDS
+from ztproxy.policy.render import children, expression, path, reads
+from ztproxy.policy.schema import RANGES, STATES, WORDS
 from ztproxy.policy.sources import Statement
 
 #: Annotations that have a meaning here.
@@ -34,8 +34,20 @@ _DUTIES: Final = {
     "record": (re.compile(r"metadata\Z"), "metadata; bodies are not recorded"),
     "maxsession": (_LENGTH, "a duration in one unit, like 30m"),
     "recheck": (_LENGTH, "a duration in one unit, like 30s"),
+    "stale": (
+        re.compile(r"(?:refuse|cut|keep [1-9][0-9]{0,8}(?:ms|s|m|h|d))\Z"),
+        "refuse, cut or keep and a duration in one unit, like keep 5m",
+    ),
     "alert": (_WORD, "a word in lower case, like soc-page"),
 }
+
+
+#: Ages of sources, in ms.
+_AGES: Final = (0, (1 << 63) - 1)
+
+
+def _of_source(steps: tuple[str, ...], attribute: str) -> bool:
+    return len(steps) == 4 and steps[:2] == ("context", "sources") and steps[3] == attribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,7 @@ class Known:
     apps: Collection[str]
     groups: Collection[str] | None = None
     protocols: frozenset[str] = frozenset()  # that routes may upgrade connections to
+    sources: Collection[str] = ()  # of facts
 
 
 def lint(statements: Iterable[Statement], known: Known) -> list[Problem]:
@@ -147,6 +160,15 @@ def _conditions(statement: Statement, known: Known) -> Iterator[Finding]:
     if any(isinstance(clause.expr, pst.BoolLit) for clause in tree.clauses):
         yield "the condition is constant", "leave it out, or write what was meant"
     yield from _one_sided(operators)
+    for clause in tree.clauses:
+        yield from _source(clause.expr, known)
+
+
+def _source(expr: object, known: Known) -> Iterator[Finding]:
+    """Find sources that nobody configured: Cedar takes `has` of one for a condition that never holds."""
+    named = {steps[2] for steps in reads(expr) if steps[:2] == ("context", "sources") and len(steps) > 2}
+    for name in sorted(named.difference(known.sources)):
+        yield f"no source of facts is called {name!r}", _suggestion(name, known.sources)
 
 
 def _walk(node: object) -> Iterator[object]:
@@ -185,7 +207,7 @@ def _word(node: pst.BinaryOp, known: Known) -> Iterator[Finding]:
 
 
 def _among(steps: tuple[str, ...], word: str, known: Known) -> Iterator[Finding]:
-    words = WORDS.get(steps[-2:])
+    words = STATES if _of_source(steps, "state") else WORDS.get(steps[-2:])
     if words is not None and steps[-2:] == ("context", "protocol"):
         words |= known.protocols
     if words is not None and word not in words:
@@ -197,8 +219,9 @@ def _range(node: pst.BinaryOp) -> Iterator[Finding]:
     """Find comparisons of bounded numbers that always or never hold."""
     for steps, op, other in _sides(node, _HOLDS):
         number = _number(other)
-        if steps in RANGES and number is not None:
-            low, high = RANGES[steps]
+        bounds_of = RANGES.get(steps, _AGES if _of_source(steps, "age") else None)
+        if bounds_of is not None and number is not None:
+            low, high = bounds_of
             # a comparison changes its answer at most at the number itself and beside it
             samples = {low, high, *(n for n in (number - 1, number, number + 1) if low <= n <= high)}
             answers = {_HOLDS[op](sample, number) for sample in samples}
@@ -228,7 +251,12 @@ def _one_sided(operators: Iterable[pst.BinaryOp]) -> Iterator[Finding]:
     high: set[tuple[str, ...]] = set()
     for node in operators:
         for steps, op, other in _sides(node, _MIRROR):
-            if steps[:1] == ("context",) and steps not in RANGES and _number(other) is not None:
+            if (
+                steps[:1] == ("context",)
+                and steps not in RANGES
+                and not _of_source(steps, "age")
+                and _number(other) is not None
+            ):
                 (high if op in ("less", "less_eq") else low).add(steps)
     for steps in sorted(low ^ high):
         side = "above" if steps in low else "below"

@@ -19,7 +19,7 @@ from ztproxy.policy.engine import ENGINES, Engine, PolicySet
 from ztproxy.policy.lint import Known, lint
 from ztproxy.policy.problems import PolicyProblems, Problem
 from ztproxy.policy.program import Program
-from ztproxy.policy.schema import SCHEMA
+from ztproxy.policy.schema import schema_of
 from ztproxy.policy.sources import Statement, parse
 from ztproxy.policy.values import EvalError
 
@@ -36,11 +36,12 @@ def load(
     engine: Engine = "compiled",
     groups: Collection[str] | None = None,
     tests: Iterable[tuple[str, Mapping[str, object]]] = (),
+    heard: Collection[str] = (),
 ) -> PolicySet:
     """Return the policy set of (file, text) pairs for these routes. Raises PolicyProblems.
 
-    `groups`: names that exist, None = not checked. `tests`: (file, parsed YAML document) pairs. Without
-    any policy everything but the portal is denied.
+    `groups`: names that exist, None = not checked. `tests`: (file, parsed YAML document) pairs. `heard`:
+    names of the sources of facts. Without any policy everything but the portal is denied.
     """
     texts = list(sources)
     zone, problems = _zone(timezone)
@@ -50,13 +51,14 @@ def load(
         )
     problems += _portal(routes)
     statements, unread = parse(texts)
+    schema = schema_of(heard)
     protocols = frozenset(protocol for route in routes for protocol in route.upgrades)
-    known = Known({route.name for route in routes}, {route.app for route in routes}, groups, protocols)
-    problems += [*unread, *_invalid(statements), *lint(statements, known)]
+    known = Known({route.name for route in routes}, {route.app for route in routes}, groups, protocols, heard)
+    problems += [*unread, *_invalid(statements, schema), *lint(statements, known)]
     if problems or zone is None:
         raise PolicyProblems(problems)
     own, _ = parse([(builtin.FILE, builtin.POLICIES)])
-    made = _set(Program([*statements, *own]), routes, zone, engine, _digest(texts, timezone))
+    made = _set(Program([*statements, *own]), routes, zone, engine, _digest(texts, timezone, schema), schema)
     failed = [problem for file, document in tests for problem in run_tests(made, document, file)]
     if failed:
         raise PolicyProblems(failed)
@@ -64,12 +66,17 @@ def load(
 
 
 def _set(
-    program: Program, routes: Sequence[Route], zone: zoneinfo.ZoneInfo, engine: Engine, digest: str
+    program: Program,
+    routes: Sequence[Route],
+    zone: zoneinfo.ZoneInfo,
+    engine: Engine,
+    digest: str,
+    schema: str,
 ) -> PolicySet:
     places = [route for route in routes if not route.portal]
     places.append(builtin.portal_of(tuple(routes)))
     try:
-        return PolicySet(program, places, Circumstances(zone), engine=engine, digest=digest)
+        return PolicySet(program, places, Circumstances(zone), engine=engine, digest=digest, schema=schema)
     except EvalError as error:
         raise PolicyProblems([Problem("routes", 0, f"a route has a value that is {error}")]) from error
 
@@ -93,11 +100,11 @@ def _portal(routes: Sequence[Route]) -> list[Problem]:
     ]
 
 
-def _invalid(statements: Sequence[Statement]) -> list[Problem]:
+def _invalid(statements: Sequence[Statement], schema: str) -> list[Problem]:
     """Return what Cedar's validator says, at the place of each policy."""
     text = "\n".join(statement.text for statement in statements)
     try:
-        result = cedarpy.validate_policies(text, SCHEMA)
+        result = cedarpy.validate_policies(text, schema)
     except ValueError as error:
         return [Problem("policy", 0, f"Cedar can not validate the set: {error}")]
     problems = []
@@ -118,10 +125,10 @@ def _invalid(statements: Sequence[Statement]) -> list[Problem]:
 _HELP = "docs/reference/policy.md lists what policies can speak of"
 
 
-def _digest(texts: Iterable[tuple[str, str]], timezone: str) -> str:
+def _digest(texts: Iterable[tuple[str, str]], timezone: str, schema: str) -> str:
     """Return what names this set in records: everything that can change an answer goes in."""
     hashed = hashlib.sha256()
-    for part in (SCHEMA, builtin.POLICIES, timezone, *(text for _, text in texts)):
+    for part in (schema, builtin.POLICIES, timezone, *(text for _, text in texts)):
         data = part.encode("utf-8", "surrogatepass")
         hashed.update(len(data).to_bytes(8) + data)
     return hashed.hexdigest()

@@ -17,7 +17,7 @@ from ztproxy.policy.sources import Statement
 from ztproxy.policy.values import Entity, EvalError, Record, Uid
 
 #: Annotations of permits that become duties of whoever opens the path.
-OBLIGATIONS: Final = ("record", "maxsession", "recheck", "alert")
+OBLIGATIONS: Final = ("record", "maxsession", "recheck", "alert", "stale")
 
 DENIED: Final = Decision(allow=False, kind="default-deny")
 

@@ -4,10 +4,12 @@ Read by `load` (validation), `lint` (values the type system does not know) and `
 grows: a name that policies use is never taken away. `docs/reference/policy.md` shows the same text.
 """
 
+import json
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final, get_args
 
-from ztproxy.model.standing import Compliance, Risk
+from ztproxy.model.standing import Compliance, Risk, State
 from ztproxy.policy.values import Entity, Uid
 
 SCHEMA: Final = """\
@@ -51,9 +53,11 @@ entity Route in [App] = { host: String, labels: Set<String> };
 
 // What is done, and the circumstances
 type Local = { hour: Long, minute: Long, weekday: Long };
+type Source = { age: Long, state: String };
+type Sources = {};
 type Http = {
   now: datetime, local: Local, ip: ipaddr, host: String, path: String,
-  method: String, protocol: String, feed_age: Long
+  method: String, protocol: String, feed_age: Long, sources: Sources
 };
 action "any";
 action "http" in ["any"];
@@ -63,6 +67,13 @@ action "GET", "HEAD", "OPTIONS" in ["read"]
 action "POST", "PUT", "PATCH", "DELETE" in ["write"]
   appliesTo { principal: [User, Workload, Anonymous], resource: [Route], context: Http };
 """
+
+
+def schema_of(sources: Iterable[str]) -> str:
+    """Return the schema for these configured sources of facts. One that was never heard has no value."""
+    fields = ", ".join(f"{json.dumps(name)}?: Source" for name in sorted(sources))
+    return SCHEMA.replace("type Sources = {};", f"type Sources = {{ {fields} }};") if fields else SCHEMA
+
 
 #: Actions that requests ask for. Everything else has no policies, so it is refused.
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
@@ -87,6 +98,9 @@ WORDS: Final[dict[tuple[str, ...], frozenset[str]]] = {
     ("posture", "level"): frozenset({"self", "attested"}),
     **{(check, "result"): frozenset({"pass", "fail", "unknown"}) for check in sorted(CHECKS)},
 }
+
+#: States of a source: `context.sources.NAME.state`.
+STATES: Final = frozenset(get_args(State))
 
 #: Numbers we make ourselves, which can not leave these bounds.
 RANGES: Final[dict[tuple[str, ...], tuple[int, int]]] = {

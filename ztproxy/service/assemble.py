@@ -158,7 +158,12 @@ def _door(
     memory, link = lasting.memory, lasting.link
     return Access(
         policies=policies,
-        gatherer=Gatherer(memory, groups=settings.workload_groups(), feed_limit=settings.policy.feed_limit),
+        gatherer=Gatherer(
+            memory,
+            groups=settings.workload_groups(),
+            feed_limit=settings.policy.feed_limit,
+            sources=settings.sources(),
+        ),
         recorder=lasting.audit,
         identities=identities,
         sync=link.sync,

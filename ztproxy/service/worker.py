@@ -40,6 +40,7 @@ from ztproxy.service.serving import connections, first
 from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.log import configure
 from ztproxy.telemetry.metrics import Counters, pack
+from ztproxy.telemetry.snapshot import SourceState
 from ztproxy.trust.memory import Concern, Memory
 
 log = logging.getLogger("ztproxy.worker")
@@ -150,6 +151,9 @@ class Worker:
                 log.warning("the wall clock was set", extra={"by_seconds": round(jump, 1)})
             counters.paths, counters.cuts = len(paths), paths.cuts
             counters.feed_age_seconds, counters.feed_version = memory.feed_age() / 1000, memory.version
+            door = self._serving.now.door
+            counters.kept_stale, door.kept = counters.kept_stale + door.kept, 0
+            counters.fresh = _states(memory, lasting.clock.now())
             counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
             counters.counted_refusals = lasting.audit.counted
             counters.pressed, counters.too_slow = lasting.crowd.pressed, lasting.crowd.slow
@@ -224,6 +228,12 @@ class Worker:
 
     def _patience(self) -> float:
         return min(self._drain, self._serving.now.settings.drain / 1000)
+
+
+def _states(memory: Memory, now: int) -> tuple[SourceState, ...]:
+    """Return how fresh the sources of facts are that were ever heard; a few by configuration."""
+    known = memory.sources.values()
+    return tuple(SourceState(one.name, (now - one.heard_at) / 1000, one.state == "ok") for one in known)
 
 
 async def _either(one: asyncio.Event, other: asyncio.Event) -> None:

@@ -25,6 +25,8 @@ from ztproxy.telemetry.metrics import (
     SIGNAL_HEARD,
     SIGNAL_STREAM_UP,
     SIGNALS,
+    SOURCE_AGE,
+    SOURCE_OK,
     TARGET_EJECTIONS,
     TARGET_UP,
 )
@@ -54,6 +56,7 @@ class SnapshotCollector(Collector):
         yield from self._configuration()
         yield from self._signals()
         yield from self._targets()
+        yield from self._sources()
         for name, metric in NUMBERS.items():
             yield self._number(name, metric)
 
@@ -112,6 +115,16 @@ class SnapshotCollector(Collector):
                 ejections.add_metric([one.worker, state.route, state.target], state.ejections)
         yield up
         yield ejections
+
+    def _sources(self) -> Iterator[Metric]:
+        age = GaugeMetricFamily(SOURCE_AGE.name, SOURCE_AGE.help, labels=["worker", "source"])
+        well = GaugeMetricFamily(SOURCE_OK.name, SOURCE_OK.help, labels=["worker", "source"])
+        for one in self._snapshots:
+            for source in one.fresh:
+                age.add_metric([one.worker, source.name], source.age)
+                well.add_metric([one.worker, source.name], source.ok)
+        yield age
+        yield well
 
     def _number(self, name: str, metric: metrics.Metric) -> Metric:
         family: CounterMetricFamily | GaugeMetricFamily

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from ztproxy.telemetry.snapshot import Configuration, Durations, Snapshot, TargetState
+from ztproxy.telemetry.snapshot import Configuration, Durations, Snapshot, SourceState, TargetState
 
 #: Upper bounds of the buckets of request durations, in seconds.
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -48,6 +48,10 @@ TARGET_UP: Final = Metric(
 TARGET_EJECTIONS: Final = Metric(
     "ztproxy_target_ejections", "counter", "Times a target was left out for failing requests.", "target"
 )
+SOURCE_AGE: Final = Metric(
+    "ztproxy_source_age_seconds", "gauge", "Time since a source of facts was known to be well.", "source"
+)
+SOURCE_OK: Final = Metric("ztproxy_source_ok", "gauge", "Whether a source of facts is well.", "source")
 RETRIES: Final = Metric(
     "ztproxy_retries", "counter", "Requests that were sent to an upstream again.", "route"
 )
@@ -85,6 +89,9 @@ NUMBERS: Final[dict[str, Metric]] = {
     "cuts": Metric("ztproxy_paths_cut", "counter", "Live paths that were cut."),
     "feed_age_seconds": Metric("ztproxy_feed_age_seconds", "gauge", "Time since facts were confirmed."),
     "feed_version": Metric("ztproxy_feed_version", "gauge", "Number of the last change of facts known here."),
+    "kept_stale": Metric(
+        "ztproxy_paths_kept_stale", "counter", "Times a live path went on by facts too old for a new request."
+    ),
     "clock_jumps": Metric("ztproxy_clock_jumps", "counter", "Times the wall clock was set by seconds."),
     "sessions": Metric("ztproxy_sessions", "gauge", "Sessions this worker knows to be alive."),
     "devices": Metric("ztproxy_devices", "gauge", "Devices this worker knows."),
@@ -119,6 +126,7 @@ class Counters:
         "_reloads",
         "_rows",
         "_signals",
+        "fresh",
         "retries",
         "sources",
         "targets",
@@ -135,6 +143,7 @@ class Counters:
     cuts: int
     feed_age_seconds: float
     feed_version: int
+    kept_stale: int
     clock_jumps: int
     sessions: int
     devices: int
@@ -148,6 +157,7 @@ class Counters:
         self._handshakes: dict[str, int] = {}
         self.retries: dict[str, int] = {}  # by route; upstream.Upstreams counts
         self.targets: tuple[TargetState, ...] = ()
+        self.fresh: tuple[SourceState, ...] = ()
         self._limited: dict[str, int] = {}
         self._signals: dict[tuple[str, str, str], int] = {}
         self.sources: dict[str, tuple[bool, float]] = {}  # name -> whether it is heard, and when it last was
@@ -215,6 +225,7 @@ class Counters:
             numbers={name: getattr(self, name) for name in NUMBERS},
             retries=dict(self.retries),
             targets=self.targets,
+            fresh=self.fresh,
             reloads=dict(self._reloads),
             configuration=self._configuration,
             signals=dict(self._signals),

@@ -19,6 +19,14 @@ class TargetState(Struct, frozen=True):
     ejections: int = 0
 
 
+class SourceState(Struct, frozen=True):
+    """How fresh a source of facts is for a worker."""
+
+    name: str
+    age: float  # seconds
+    ok: bool
+
+
 class Configuration(Struct, frozen=True):
     """What is in force: digests in hex, and since when in seconds."""
 
@@ -43,3 +51,4 @@ class Snapshot(Struct, frozen=True):
     configuration: Configuration | None = None
     signals: dict[tuple[str, str, str], int] = {}  # (source, event, outcome) -> count
     sources: dict[str, tuple[bool, float]] = {}  # name -> (heard, Unix time it last was)
+    fresh: tuple[SourceState, ...] = ()

@@ -5,12 +5,12 @@ or COLD when the feed may hold something newer that settles it. Never asks anybo
 allowed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
 from ztproxy.model.request import ClientCertificate, Evidence
-from ztproxy.model.standing import UNSAID, Lock, Said
+from ztproxy.model.standing import UNSAID, Heard, Lock, Said, Source
 from ztproxy.model.subject import Device, Facts, Posture, Principal, Session
 from ztproxy.trust.caller import NOBODY, Caller, Locked
 from ztproxy.trust.memory import Memory
@@ -38,6 +38,11 @@ TOUCH_EVERY: Final = 30_000
 QUIET: Final = 2_500
 #: Callers kept between requests; beyond it all are gathered anew.
 KEPT: Final = 100_000
+#: A source heard no longer ago than this (ms) is told to be 0 old, an older one in steps of so many ms; one
+#: that was heard so far in the future was not heard.
+QUIET_SOURCE: Final = 30_000
+STEP: Final = 5_000
+AHEAD: Final = 60_000
 #: When what has no end ends (ms).
 NEVER: Final = 1 << 62
 
@@ -45,19 +50,35 @@ NEVER: Final = 1 << 62
 class Gatherer:
     """Gathers callers from a worker's memory.
 
-    `groups` maps workload ids to their configured groups; `feed_limit` is in ms. Facts of a session are
+    `groups` maps workload ids to their configured groups; `feed_limit` is in ms; `sources`
+    are the names of those policies may read. Facts of a session are
     kept as long as its session, device and posture are the very same values and no lock or standing of
     anybody has changed, so nothing is ever stale: time alone only ends locks.
     """
 
-    def __init__(self, memory: Memory, *, groups: Mapping[str, tuple[str, ...]], feed_limit: int) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        *,
+        groups: Mapping[str, tuple[str, ...]],
+        feed_limit: int,
+        sources: Sequence[str] = (),
+    ) -> None:
         self.memory = memory
+        self.feed_limit = feed_limit
         self._groups = groups
-        self._feed_limit = feed_limit
+        self._names = sources
+        self._heard: tuple[Heard, ...] = ()
+        self._heard_in = -1  # the second it was put together in
         self._known: dict[str, Caller] = {}
 
-    def gather(self, evidence: Evidence, host: str, now: int) -> Caller | Locked | str | Cold:
-        """Return who asks, a lock on them, a refusal code, or COLD. `now` in ms, `host` as requested."""
+    def gather(
+        self, evidence: Evidence, host: str, now: int, patience: int = 0
+    ) -> Caller | Locked | str | Cold:
+        """Return who asks, a lock on them, a refusal code, or COLD. `now` in ms, `host` as requested.
+
+        `patience`: how long the feed may be silent (ms) when that is longer than for a new request.
+        """
         certificate = evidence.certificate
         if certificate is not None:
             if not certificate.not_before <= now < certificate.not_after:
@@ -65,17 +86,17 @@ class Gatherer:
             if self.memory.locked:
                 lock = self._lock_on(places_of_certificate(certificate), now)
                 if lock is not None:
-                    return Locked(NOBODY if evidence.handle else self._shown(certificate), lock, True)
+                    return Locked(NOBODY if evidence.handle else self._shown(certificate, now), lock, True)
             if certificate.kind == "workload":
                 if evidence.handle is not None:
                     return "credentials-conflict"
-                return self._workload(certificate)
+                return self._workload(certificate, now, patience)
         if evidence.handle is None:
             return NOBODY
-        return self._person(evidence.handle, certificate, host, now)
+        return self._person(evidence.handle, certificate, host, now, patience)
 
     def _person(
-        self, digest: str, certificate: ClientCertificate | None, host: str, now: int
+        self, digest: str, certificate: ClientCertificate | None, host: str, now: int, patience: int
     ) -> Caller | Locked | str | Cold:
         memory = self.memory
         handle = memory.handles.get(digest)
@@ -87,7 +108,7 @@ class Gatherer:
         if handle.host != host:
             return "session-ended"  # a cookie belongs to the one host it was given to
         age = memory.feed_age()
-        if age > self._feed_limit:
+        if age > self.feed_limit and age > patience:
             return "facts-unavailable"  # a session might have been cut and we would not know
         if not self._alive(session, now):
             return "session-ended"
@@ -134,7 +155,7 @@ class Gatherer:
         if device is not None and device.revoked_at:
             device = None
         posture = memory.postures.get(device.id) if device is not None else None
-        known = self._known.get(digest)
+        known, sources = self._known.get(digest), self._sources(now)
         if known is not None and not age:
             old = known.facts
             if (
@@ -143,13 +164,14 @@ class Gatherer:
                 and old.posture is posture
                 and old.device_proved_at == (proved_at if device is not None else 0)
                 and known.spoken == memory.spoken
+                and old.sources is sources
             ):
                 return known
         device_id = device.id if device is not None else ""
         if memory.standings and ended_by(session, device_id, memory.standings) is not None:
             return "session-ended"
         said = said_of_person(session, device_id, memory.standings) if memory.standings else UNSAID
-        facts = facts_of(session, device, posture, proof, proved_at, age, said)
+        facts = facts_of(session, device, posture, proof, proved_at, age, said, sources)
         if known is not None and known.facts == facts:
             facts = known.facts  # what was made of them serves on
         fresh = Caller(facts=facts, handle=digest, key=digest, spoken=memory.spoken)
@@ -166,17 +188,34 @@ class Gatherer:
                 return lock
         return None
 
-    def _shown(self, certificate: ClientCertificate) -> Caller:
+    def _sources(self, now: int) -> tuple[Heard, ...]:
+        """Return how fresh sources are: the same value as long as it says the same."""
+        if self._names and self._heard_in != now // 1000:
+            self._heard_in = now // 1000
+            known = self.memory.sources
+            heard = tuple(
+                _heard(known[name], now) for name in self._names if _believable(known.get(name), now)
+            )
+            if heard != self._heard:
+                self._heard = heard
+        return self._heard
+
+    def _shown(self, certificate: ClientCertificate, now: int) -> Caller:
         """Return whom a certificate stands for, for the record of a refusal."""
-        found = self._workload(certificate) if certificate.kind == "workload" else NOBODY
+        found = self._workload(certificate, now, NEVER) if certificate.kind == "workload" else NOBODY
         return found if isinstance(found, Caller) else NOBODY
 
-    def _workload(self, certificate: ClientCertificate) -> Caller | str:
-        memory, age = self.memory, self.memory.feed_age()
+    def _workload(self, certificate: ClientCertificate, now: int, patience: int) -> Caller | str:
+        memory, age, sources = self.memory, self.memory.feed_age(), self._sources(now)
         known = self._known.get(certificate.fingerprint)
-        if known is not None and age < QUIET and known.spoken == memory.spoken:
+        if (
+            known is not None
+            and age < QUIET
+            and known.spoken == memory.spoken
+            and known.facts.sources is sources
+        ):
             return known
-        if age > self._feed_limit:
+        if age > self.feed_limit and age > patience:
             return "facts-unavailable"  # it might have been locked and we would not know
         principal = Principal(
             kind="Workload",
@@ -190,6 +229,7 @@ class Gatherer:
             certificate_expires_at=certificate.not_after,
             feed_age=0 if age < QUIET else age,
             said=said_of_workload(certificate.subject, memory.standings),
+            sources=sources,
         )
         return self._keep(Caller(facts=facts, key=certificate.fingerprint, spoken=memory.spoken))
 
@@ -220,6 +260,7 @@ def facts_of(
     proved_at: int,
     age: int,
     said: Said = UNSAID,
+    sources: tuple[Heard, ...] = (),
 ) -> Facts:
     """Return the facts of a signed-in person. `proof` and `proved_at` count only with a device."""
     there = device is not None
@@ -232,4 +273,16 @@ def facts_of(
         posture=posture,
         feed_age=age,
         said=said,
+        sources=sources,
     )
+
+
+def _believable(source: Source | None, now: int) -> bool:
+    """Tell whether it was ever heard; what was heard in the future was heard by a clock that is wrong."""
+    return source is not None and 0 < source.heard_at <= now + AHEAD
+
+
+def _heard(source: Source, now: int) -> Heard:
+    """Return what policies are told: in steps, so that it is the same for a while, and never too young."""
+    age = now - source.heard_at
+    return Heard(source.name, 0 if age < QUIET_SOURCE else -(-age // STEP) * STEP, source.state)
