@@ -109,6 +109,7 @@ class Stream(asyncio.Protocol):
         if not self._opened.done():
             self._failed(f"the connection ended: {error}")
         self._ended("cut")
+        self.leave()
 
     def say(self) -> None:
         """Send a message that comes back."""
@@ -177,6 +178,7 @@ class Caller(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         """Nobody answers any more."""
+        self.leave()
         self._transport = None
         self._answered(0)
 

@@ -6,19 +6,24 @@ Each cause makes somebody whom nobody else's cause touches. It is sent to one no
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import aiohttp
+import msgspec
 
 from bench.callers import Door, now, tls_to
 from bench.nodes import APP, CELLS, MACHINES, PORTAL, Estate, Node
-from bench.people import Person, new_person, sign_in
-from ztproxy.model.endpoints import POSTURE
+from bench.outside import AUTHORIZATION, Outside
+from bench.people import Person, sign_in
+from ztproxy.model.endpoints import LOGOUT, POSTURE, SIGNALS
+from ztproxy.model.subject import Session
 from ztproxy.net.names import Resolver
 from ztproxy.portal.home import _token as form_token
 from ztproxy.store.interface import Records
 
 EXPIRES_IN = 1500  # ms from the sign-in: the streams have to stand before
+IDLE = 1000  # ms without a question
 
 
 class NotDone(Exception):
@@ -31,6 +36,7 @@ class Stage:
 
     estate: Estate
     records: Records
+    outside: Outside
     http: aiohttp.ClientSession
     turn: int = 0
 
@@ -61,6 +67,7 @@ class Victim:
     prefix: str = "/"
     what: str = ""  # what is locked, for some causes
     due: float = 0.0  # when it happens by itself, on our clock; 0 = when it is brought about
+    idle: float = 0.0  # seconds after the last question in which it happens by itself
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,9 @@ class Cause:
 # ------------------------------------------------------------------ victims
 
 
-async def a_person(stage: Stage, prefix: str = "/", *, what: str = "", **how: object) -> Victim:
+async def a_person(stage: Stage, prefix: str = "/", *, what: str = "", **how: Any) -> Victim:
     """Return somebody who has just signed in."""
-    person = new_person(**how)  # type: ignore[arg-type]
-    await sign_in(stage.records, [person])
+    person = await sign_in(stage.records, **how)
     return Victim(doors(stage.estate, person.cookie), person, prefix, what)
 
 
@@ -127,10 +133,23 @@ async def a_machine(stage: Stage) -> Victim:
 
 async def about_to_expire(stage: Stage) -> Victim:
     """Return a person whose session is over in a moment."""
-    person = new_person(lifetime=EXPIRES_IN)
-    due = now() + person.expires_at / 1000 - time.time()
-    await sign_in(stage.records, [person])
-    return Victim(doors(stage.estate, person.cookie), person, due=due)
+    victim = await a_person(stage, lifetime=EXPIRES_IN)
+    return replace(victim, due=await _end_of(stage, victim))
+
+
+async def about_to_idle(stage: Stage) -> Victim:
+    """Return a person whose session is over when nothing is asked of it for a moment."""
+    victim = await a_person(stage, idle=IDLE)
+    return replace(victim, idle=IDLE / 1000)
+
+
+async def _end_of(stage: Stage, victim: Victim) -> float:
+    """Return when the session is over, on our clock."""
+    assert victim.person is not None
+    stored = await stage.records.get("session", victim.person.session)
+    assert stored is not None
+    session = msgspec.msgpack.decode(stored.value, type=Session)
+    return now() + session.expires_at / 1000 - time.time()
 
 
 # ------------------------------------------------------------------ causes
@@ -167,6 +186,33 @@ async def _unhealthy(stage: Stage, victim: Victim) -> None:
     assert victim.person is not None
     report = victim.person.report(stage.estate.origin, healthy=False)
     await stage.post(PORTAL, POSTURE, report, Content_Type="application/jose")
+
+
+async def _push(stage: Stage, token: str) -> None:
+    fields = {"Content_Type": "application/secevent+jwt", "Authorization": AUTHORIZATION}
+    await stage.post(PORTAL, SIGNALS + "push/corp", token, Accept="application/json", **fields)
+
+
+def _signal(name: str, **members: object) -> Callable[[Stage, Victim], Awaitable[None]]:
+    async def fire(stage: Stage, victim: Victim) -> None:
+        assert victim.person is not None
+        subject = stage.outside.person(victim.person.subject)
+        await _push(stage, stage.outside.event(name, subject, **members))
+
+    return fire
+
+
+async def _not_compliant(stage: Stage, victim: Victim) -> None:
+    assert victim.person is not None
+    device = {"format": "complex", "device": {"format": "opaque", "id": victim.person.device}}
+    told = {"current_status": "not-compliant", "previous_status": "compliant"}
+    await _push(stage, stage.outside.event("device-compliance-change", device, **told))
+
+
+async def _logged_out(stage: Stage, victim: Victim) -> None:
+    assert victim.person is not None
+    token = stage.outside.logout(victim.person.subject, victim.person.sid)
+    await stage.post(PORTAL, LOGOUT + "corp", {"logout_token": token})
 
 
 async def _reload(stage: Stage, _: Victim) -> None:
@@ -215,12 +261,27 @@ CAUSES = [
     Cause("posture unhealthy", on_device, _unhealthy),
     Cause("policy reloaded", of_group, _reload, after=_let_in, announced=True),
     Cause("session expired", about_to_expire, _nothing),
+    Cause("session idle", about_to_idle, _nothing),
     Cause("person locked", somebody, _lock("user", _of("principal"))),
     Cause("device locked", on_device, _lock("device", _of("device"))),
     Cause("session locked", somebody, _lock("session", _of("session"))),
     Cause("route locked", on_cell, _lock("route", _what)),
     Cause("issuer locked", of_issuer, _lock("issuer", _what)),
     Cause("credential locked", a_machine, _lock("credential", _what)),
+    Cause("session-revoked", somebody, _signal("session-revoked")),
+    Cause(
+        "credential-change",
+        somebody,
+        _signal("credential-change", credential_type="password", change_type="revoke"),
+    ),
+    Cause("device-compliance-change", on_device, _not_compliant),
+    Cause(
+        "risk-level-change",
+        somebody,
+        _signal("risk-level-change", principal="USER", current_level="HIGH", previous_level="LOW"),
+    ),
+    Cause("account-disabled", somebody, _signal("account-disabled", reason="hijacking")),
+    Cause("back-channel logout", somebody, _logged_out),
 ]
 
 #: In the quick form: those that need no time of their own.
@@ -231,7 +292,8 @@ QUICK = [
     "posture unhealthy",
     "person locked",
     "device locked",
-    "session locked",
+    "session-revoked",
+    "back-channel logout",
     "policy reloaded",
 ]
 

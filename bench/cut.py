@@ -26,7 +26,8 @@ from bench import machine, report
 from bench.callers import Caller, Door, Stream, now, open_caller, open_stream
 from bench.causes import CAUSES, QUICK, Cause, Stage, Victim, doors, session_to
 from bench.nodes import Estate
-from bench.people import new_person, sign_in
+from bench.outside import Outside
+from bench.people import sign_in_many
 from ztproxy.net.clock import SystemClock
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.storage import open_store
@@ -36,6 +37,7 @@ CONNECTIONS = 40  # for steady requests
 PROBES = 3  # connections of a victim to each node, besides its streams
 PACE = 0.004  # seconds between two questions on one of them
 LONGEST = 5.0  # seconds for a cause to hold; then the trial has failed
+GRACE = 0.3  # seconds after which a session that was idle is asked whether it is over
 HOLDS = 0.05  # seconds after it for which nothing may be served any more
 
 
@@ -119,8 +121,10 @@ async def trial(stage: Stage, cause: Cause) -> Trial:
     for probe in probes:
         if (status := await probe.status()) != 200:
             raise Failed(f"{cause.name}: refused with {status} before anything happened")
+    if victim.idle:
+        victim = replace(victim, due=now() + victim.idle)
     over: list[float] = []
-    asking = [asyncio.create_task(_first_refusal(probe)) for probe in probes]
+    asking = [asyncio.create_task(_first_refusal(probe, victim)) for probe in probes]
     sent = now()
     try:
         async with asyncio.timeout(LONGEST + max(0.0, victim.due - sent)):
@@ -163,7 +167,11 @@ async def _enter(victim: Victim) -> tuple[list[Stream], list[Caller]]:
     return list(await asyncio.gather(*opening)), list(await asyncio.gather(*asking))
 
 
-async def _first_refusal(probe: Caller) -> float:
+async def _first_refusal(probe: Caller, victim: Victim) -> float:
+    """Return when it was. Who has to be idle is asked once, after a time in which that counts."""
+    if victim.idle:
+        await asyncio.sleep(victim.due + GRACE - now())
+        return victim.due + (LONGEST if await probe.status() == 200 else 0.0)
     while await probe.status() == 200:
         await asyncio.sleep(PACE)
     return now()
@@ -214,15 +222,16 @@ async def run(estate: Estate, plan: Plan, begin: float) -> Seen:
     seen = Seen()
     node = estate.nodes[0]
     records = await open_store(estate.settings(), StateDirectory(node.folder / "state"), SystemClock())
-    people = [new_person() for _ in range(BYSTANDERS)]
-    await sign_in(records, people)
+    outside = Outside(estate.outside)
+    await outside.start()
+    people = await sign_in_many(records, BYSTANDERS)
     places = [door for person in people for door in doors(estate, person.cookie)]
     async with session_to(estate) as http, asyncio.TaskGroup() as group:
         await stand(seen.crowd, places, plan.websockets)
         steady = group.create_task(ask_steadily(seen.crowd, places, plan.rate))
         await asyncio.sleep(1.0)
         print(f"{plan.websockets} WebSockets stand after {time.monotonic() - begin:.1f} s", flush=True)
-        stage = Stage(estate, records, http)
+        stage = Stage(estate, records, outside, http)
         for number in range(plan.trials):
             if time.monotonic() - begin > plan.seconds:
                 break
@@ -234,6 +243,7 @@ async def run(estate: Estate, plan: Plan, begin: float) -> Seen:
         steady.cancel()
     for stream in seen.crowd.streams:
         stream.leave()
+    await outside.stop()
     await records.close()
     return seen
 

@@ -27,6 +27,8 @@ from cryptography.x509 import Certificate
 
 from bench.ground import PATH, SOURCE
 from bench.machine import family, free_port
+from bench.outside import AUTHORIZATION
+from bench.outside import CONFIG as OUTSIDE
 from bench.wires import Wire
 from ztproxy.cli.admin import asked
 from ztproxy.config.load import load
@@ -66,6 +68,7 @@ limits:  # one source is everybody here
   handshaking_per_source: 5000
   requests_per_source: 1000000/s burst 1000000
   sign_in_per_source: 100000/s burst 100000
+{outside}
 {more}
 routes:
   - {{name: app, from: "https://app.localhost", to: "http://127.0.0.1:{upstream}"}}
@@ -264,6 +267,7 @@ class Estate:
         self.wires = [Wire(self.redis.port) for _ in range(nodes)] if self.redis and wired else []
         self.application = Running(self.root / "application.log")
         self.upstream = free_port()
+        self.outside = free_port()  # of the identity provider, which `bench.outside` is, if it runs
         self.nodes = [Node(self.root / f"node{number}") for number in range(nodes)]
         self.origin = f"https://{PORTAL}:{self.nodes[0].port}"
         if compiled:
@@ -333,6 +337,8 @@ class Estate:
         self.permit(["staff"])
         if self.redis is not None:
             keyfiles.write(self.root / "sealing.key", _sealing_key())
+        keyfiles.write(self.root / "client.secret", secrets.token_hex(16).encode())
+        keyfiles.write(self.root / "push.secret", AUTHORIZATION.encode())
         cells = "".join(CELL.format(number=number, upstream=self.upstream) for number in range(CELLS))
         for number, node in enumerate(self.nodes):
             node.config.write_text(
@@ -343,6 +349,7 @@ class Estate:
                     metrics=node.metrics,
                     store=self._store(number),
                     feed_limit=self._feed_limit,
+                    outside=OUTSIDE.format(issuer=f"http://127.0.0.1:{self.outside}"),
                     more=self._more,
                     upstream=self.upstream,
                     cells=cells,

@@ -1,27 +1,28 @@
-"""People, sessions and devices as a sign-in and an enrolment leave them in the store. Used by `bench.cut`."""
+"""People who sign in and devices that are enrolled, as the control process writes them. For `bench.cut`."""
 
 import asyncio
-import hashlib
 import itertools
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
 from bench.nodes import APP, PORTAL
+from ztproxy.administrator.sessions import Limits, Sessions
 from ztproxy.crypto import posture_document
-from ztproxy.crypto.ids import new_device_id, new_session_id
+from ztproxy.crypto.ids import new_device_id
 from ztproxy.crypto.jose import SigningKey, sign, signing_key
+from ztproxy.crypto.jwk import spki_digest
 from ztproxy.crypto.posture_document import Observation, PostureDocument
-from ztproxy.model.subject import Check, Device, Handle, Posture, Principal, Session
+from ztproxy.model.subject import Check, Device, Posture, Principal
 from ztproxy.net import keyfiles
 from ztproxy.net.clock import SystemClock, entropy
 from ztproxy.store.interface import Records
+from ztproxy.trust.identity.provider import SignIn
 
 HOUR = 3_600_000
-AT_ONCE = 16  # records written at once
+AT_ONCE = 16  # people who sign in at once
 _number = itertools.count()
 _clock = SystemClock()
 
@@ -31,20 +32,13 @@ class Person:
     """Somebody who is signed in, with a cookie for the applications and one for the portal."""
 
     subject: str
+    principal: str
     session: str
+    sid: str
     cookie: str
     portal_cookie: str
-    provider: str
-    groups: tuple[str, ...]
     device: str
     key: SigningKey = field(repr=False)  # the device's
-    expires_at: int
-    idle: int
-
-    @property
-    def principal(self) -> str:
-        """Return the principal id."""
-        return f"{self.provider}:{self.subject}"
 
     def report(self, origin: str, *, healthy: bool) -> str:
         """Return what the device says of itself, signed."""
@@ -55,73 +49,55 @@ class Person:
         return sign(claims, self.key, posture_document.TYPE)
 
 
-def new_person(
-    *, provider: str = "corp", groups: Sequence[str] = ("staff",), lifetime: int = HOUR, idle: int = 0
+async def sign_in(
+    records: Records,
+    *,
+    provider: str = "corp",
+    groups: Sequence[str] = ("staff",),
+    lifetime: int = HOUR,
+    idle: int = 0,
 ) -> Person:
-    """Return a new person whose session and device nobody else has. Times in ms."""
-    device = new_device_id(entropy)
+    """Sign somebody in whose name, session and device nobody else has. Times in ms."""
+    subject, sid = f"person-{next(_number)}", secrets.token_hex(8)
+    principal = Principal(
+        "User", f"{provider}:{subject}", "https://idp.cut.example", subject, groups=tuple(groups)
+    )
+    sessions = Sessions(
+        records, _clock, entropy, lambda _: None, Limits(idle=idle or HOUR, absolute=lifetime)
+    )
+    device, key = await _enrol(records, principal.id)
+    proved = SignIn(principal, provider, _clock.now(), amr=("pwd", "otp"), sid=sid)
+    session = await sessions.start(proved)
+    await sessions.bind_device(session.id, device, _clock.now())
     return Person(
-        subject=f"person-{next(_number)}",
-        session=new_session_id(entropy),
-        cookie=secrets.token_urlsafe(32),
-        portal_cookie=secrets.token_urlsafe(32),
-        provider=provider,
-        groups=tuple(groups),
+        subject=subject,
+        principal=principal.id,
+        session=session.id,
+        sid=sid,
+        cookie=await sessions.new_handle(session.id, APP),
+        portal_cookie=await sessions.new_handle(session.id, PORTAL),
         device=device,
-        key=signing_key(keyfiles.new_key(), device),
-        expires_at=_clock.now() + lifetime,
-        idle=idle,
+        key=key,
     )
 
 
-async def sign_in(records: Records, people: Sequence[Person]) -> None:
-    """Put them into the store."""
+async def sign_in_many(records: Records, count: int) -> list[Person]:
+    """Sign that many people in."""
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def put(kind: str, key: str, value: object) -> None:
+    async def one() -> Person:
         async with gate:
-            await records.put(kind, key, msgspec.msgpack.encode(value))
+            return await sign_in(records)
 
-    await asyncio.gather(*(put(*row) for person in people for row in rows(person)))
-
-
-def rows(person: Person) -> list[tuple[str, str, Any]]:
-    """Return kind, key and value of all that is known about a person."""
-    now = _clock.now()
-    principal = Principal(
-        "User", person.principal, "https://idp.cut.example", person.subject, groups=person.groups
-    )
-    session = Session(
-        id=person.session,
-        principal=principal,
-        provider=person.provider,
-        created_at=now,
-        auth_time=now,
-        amr=("pwd", "otp"),
-        last_seen_at=now,
-        expires_at=person.expires_at,
-        idle_limit=person.idle,
-        device_id=person.device,
-        device_proved_at=now,
-    )
-    jwk = person.key.jwk
-    device = Device(
-        person.device,
-        "laptop",
-        hashlib.sha256(person.device.encode()).hexdigest(),
-        {name: jwk[name] for name in ("kty", "crv", "x", "y")},
-        owner=person.principal,
-        enrolled_at=now,
-    )
-    checks = {"disk_encrypted": Check("pass", now)}
-    return [
-        ("device", person.device, device),
-        ("posture", person.device, Posture(person.device, now, 1, "ztproxy-agent", "self", True, checks)),
-        ("session", person.session, session),
-        ("handle", _digest(person.cookie), Handle(person.session, APP, now)),
-        ("handle", _digest(person.portal_cookie), Handle(person.session, PORTAL, now)),
-    ]
+    return list(await asyncio.gather(*(one() for _ in range(count))))
 
 
-def _digest(cookie: str) -> str:
-    return hashlib.sha256(cookie.encode()).hexdigest()
+async def _enrol(records: Records, owner: str) -> tuple[str, SigningKey]:
+    name, private, now = new_device_id(entropy), keyfiles.new_key(), _clock.now()
+    key = signing_key(private, name)
+    jwk = {part: key.jwk[part] for part in ("kty", "crv", "x", "y")}
+    device = Device(name, "laptop", spki_digest(private), jwk, owner=owner, enrolled_at=now)
+    posture = Posture(name, now, 1, "ztproxy-agent", "self", True, {"disk_encrypted": Check("pass", now)})
+    await records.put("device", name, msgspec.msgpack.encode(device))
+    await records.put("posture", name, msgspec.msgpack.encode(posture))
+    return name, key

@@ -18,7 +18,7 @@ import pytest
 from bench.callers import Door, NotOpened, Stream, open_caller, open_stream
 from bench.causes import doors
 from bench.nodes import Estate, Node
-from bench.people import Person, new_person, sign_in
+from bench.people import Person, sign_in
 from ztproxy.cli.admin import Refused
 from ztproxy.net.clock import SystemClock
 from ztproxy.service.state import StateDirectory
@@ -40,10 +40,10 @@ async def enter(estate: Estate, **how: int) -> Person:
     state = StateDirectory(estate.nodes[0].folder / "state")
     settings = await asyncio.to_thread(estate.settings)
     records = await open_store(settings, state, SystemClock())
-    person = new_person(**how)
-    await sign_in(records, [person])
-    await records.close()
-    return person
+    try:
+        return await sign_in(records, **how)
+    finally:
+        await records.close()
 
 
 async def status(door: Door) -> int:
