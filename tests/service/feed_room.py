@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ztproxy.model.messages import AssertionSigned, AssertionWanted
+from ztproxy.model.messages import AssertionSigned, AssertionWanted, Rechecked, RecheckWanted
 from ztproxy.model.subject import ANONYMOUS, Session
 from ztproxy.net.clock import SystemClock
 from ztproxy.service.hub import Hub
@@ -41,6 +41,7 @@ class Control:
             store,
             monotonic=SystemClock().monotonic,
             sign=self._sign,
+            recheck=self._recheck,
             touched=self._touch,
             counted=lambda worker, snapshot: self.counted.append((worker, snapshot)),
         )
@@ -49,6 +50,9 @@ class Control:
 
     async def _sign(self, wanted: AssertionWanted) -> AssertionSigned:
         return AssertionSigned(ask=wanted.ask, token=f"for {wanted.audience}", expires_at=7)
+
+    async def _recheck(self, wanted: RecheckWanted) -> Rechecked:
+        return Rechecked(ask=wanted.ask, outcome="kept", retry_at=wanted.seen + wanted.after)
 
     async def _touch(self, sessions: tuple[str, ...], at: int) -> None:
         self.touched.append((sessions, at))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from feed_room import Control, encode, linked, session, until
 
-from ztproxy.model.messages import AssertionWanted
+from ztproxy.model.messages import AssertionWanted, RecheckWanted
 from ztproxy.model.subject import Handle
 from ztproxy.net.clock import SystemClock
 from ztproxy.store.sqlite import SqliteStore
@@ -147,4 +147,14 @@ async def test_garbage_on_the_socket_breaks_only_that_link(store: SqliteStore, t
             assert await reader.read() == b""
             writer.close()
         assert await link.sync()
+    await control.stop()
+
+
+async def test_a_session_is_rechecked_over_the_link(store: SqliteStore, tmp_path: Path) -> None:
+    control = Control(store, tmp_path / "c.sock")
+    await control.start()
+    async with linked(tmp_path / "c.sock", Memory(SystemClock().monotonic), lambda _: None) as link:
+        answer = await link.recheck(RecheckWanted(ask=0, session="ses_1", seen=40, after=2))
+        assert answer is not None
+        assert (answer.outcome, answer.retry_at) == ("kept", 42)
     await control.stop()

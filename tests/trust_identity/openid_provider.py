@@ -39,6 +39,8 @@ class OpenIdProvider:
         self.answers = {}  # path -> handler that answers instead
         self.person = {"sub": "carol", "name": "Carol", "email": "carol@example.com", "groups": ["staff"]}
         self.codes = {}
+        self.refresh = {}  # refresh tokens that are good -> what they were granted for; used ones are gone
+        self.revoked = []
         self.asked = []
         self.forms = []
         self.fields = []
@@ -60,6 +62,7 @@ class OpenIdProvider:
         app.router.add_get("/authorize", self.on_authorize)
         app.router.add_post("/token", self.on_token)
         app.router.add_get("/userinfo", self.on_userinfo)
+        app.router.add_post("/revoke", self.on_revoke)
         return app
 
     async def on_discovery(self, request):
@@ -70,6 +73,7 @@ class OpenIdProvider:
             "jwks_uri": self.issuer + "/jwks",
             "userinfo_endpoint": self.issuer + "/userinfo",
             "end_session_endpoint": self.issuer + "/bye",
+            "revocation_endpoint": self.issuer + "/revoke",
             "authorization_response_iss_parameter_supported": True,
         } | self.metadata
         return web.json_response({name: value for name, value in document.items() if value is not None})
@@ -96,6 +100,8 @@ class OpenIdProvider:
         form = dict(await request.post())
         self.forms.append(form)
         self.fields.append(dict(request.headers))
+        if form.get("grant_type") == "refresh_token":
+            return await self.on_refresh(form)
         asked = self.codes.pop(form.get("code"), None)
         challenge = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         expected = base64.urlsafe_b64encode(challenge).rstrip(b"=").decode()
@@ -106,7 +112,34 @@ class OpenIdProvider:
             "token_type": "Bearer",
             "id_token": self.sign(self.id_claims(asked["nonce"], asked["client_id"])),
         } | self.token
+        if "offline_access" in asked["scope"]:
+            answer["refresh_token"] = self.new_refresh(asked)
         return web.json_response(answer)
+
+    def new_refresh(self, asked):
+        token = "refresh-" + secrets.token_urlsafe(16)
+        self.refresh[token] = asked
+        return token
+
+    async def on_refresh(self, form):
+        """Rotation: a refresh token is good once; whoever comes with a used one loses all of them."""
+        asked = self.refresh.pop(form["refresh_token"], None)
+        if asked is None:
+            self.refresh.clear()
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        answer = {
+            "access_token": "access",
+            "token_type": "Bearer",
+            "refresh_token": self.new_refresh(asked),
+            "id_token": self.sign(self.id_claims(None, asked["client_id"])),
+        } | self.token
+        return web.json_response({name: value for name, value in answer.items() if value is not None})
+
+    async def on_revoke(self, request):
+        form = dict(await request.post())
+        self.revoked.append(form["token"])
+        self.refresh.pop(form["token"], None)
+        return web.Response()
 
     def id_claims(self, nonce, client_id):
         claims = {

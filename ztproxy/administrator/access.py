@@ -7,21 +7,20 @@ be recorded is refused. Synchronous while facts are warm; otherwise an awaitable
 
 import logging
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
 from ztproxy.administrator import stencil
 from ztproxy.administrator.audit import AuditUnavailable
+from ztproxy.administrator.duties import earlier, raise_alerts
 from ztproxy.administrator.evidence import decision_record, preflight_record, refused_record
-from ztproxy.administrator.explaining import refusal_of
+from ztproxy.administrator.explaining import refusal_of, simple
+from ztproxy.administrator.rechecked import ASK, UNASKED, Freshness
 from ztproxy.administrator.staleness import as_fresh, patience_of
 from ztproxy.administrator.stamping import stamped
 from ztproxy.model._seal import SEAL
-from ztproxy.model.codes import CODES
 from ztproxy.model.decision import Decision, Explanation, Refusal
-from ztproxy.model.durations import milliseconds
 from ztproxy.model.permit import Permit
 from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer, Resource
@@ -41,15 +40,6 @@ Answer = Permit | Refusal
 LONGEST: Final = 24 * 3600 * 1000
 #: Policy values kept for callers; beyond it all are made anew.
 KEPT: Final = 100_000
-#: What helps where policy was not asked.
-REMEDIES_OF: Final = {
-    "session-ended": ("sign-in",),
-    "device-mismatch": ("use-own-device",),
-    "certificate-expired": ("renew-certificate",),
-    "facts-unavailable": ("retry-later",),
-    "audit-unavailable": ("retry-later",),
-    "locked": ("contact-administrator",),
-}
 #: The "decision" of requests that never reach the policies.
 NOT_ASKED: Final = Decision(allow=False, kind="default-deny")
 #: That of requests that a lock refuses: policies are not asked.
@@ -117,6 +107,7 @@ class Access:
         touched: Callable[[str], None],
         now: Callable[[], int],
         routes: Places | None = None,
+        freshness: Freshness = UNASKED,
     ) -> None:
         self.policies = policies
         self._routes = routes
@@ -129,6 +120,7 @@ class Access:
         self._touched = touched
         self._now = now
         self.kept = 0  # times a live path went on by facts that are too old for a new request
+        self._freshness = freshness
         self._callers: dict[str, _Known] = {}
         self._permits: dict[tuple[str, str, str, str], _Written] = {}
 
@@ -168,11 +160,15 @@ class Access:
         decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
         if decision.allow:
             self.kept += caller.facts.feed_age > self._gatherer.feed_limit
-            return ""
-        if patience and self._would_be(request, caller, patience, now).allow:
+            return self._outdated(request, caller, decision, at)
+        if patience and (decided := self._would_be(request, caller, patience, now)).allow:
             self.kept += 1
-            return ""
+            return self._outdated(request, caller, decided, at)
         return self._explain(request, caller, known.subject, decision, now)[0].code
+
+    def _outdated(self, request: AccessRequest, caller: Caller, decision: Decision, at: int) -> str:
+        """Return "" while what the identity provider said is good enough for a live path, else a code."""
+        return "" if _is_portal(request) else self._freshness.of_path(caller, decision, at)
 
     def _would_be(self, request: AccessRequest, caller: Caller, patience: int, now: int) -> Decision:
         """Decide as if what is not too old for a live path were fresh."""
@@ -256,7 +252,7 @@ class Access:
             answer = self._decide(request, NOBODY, now)
             if isinstance(answer, Permit | Refusal):
                 return answer
-        return self._refused(request, NOBODY, NOT_ASKED, now, _simple(code, request))
+        return self._refused(request, NOBODY, NOT_ASKED, now, simple(code, request))
 
     def _lock_on(self, request: AccessRequest, now: int) -> Lock | None:
         """Return the lock that is on what is asked for, whoever asks."""
@@ -264,7 +260,7 @@ class Access:
 
     def _locked(self, request: AccessRequest, caller: Caller, lock: Lock, now: int) -> Refusal:
         """Refuse because of a lock. Why it is there is for the record only."""
-        refusal = replace(_simple("locked", request), detail=f"{lock.id}: {lock.reason}")
+        refusal = replace(simple("locked", request), detail=f"{lock.id}: {lock.reason}")
         return self._refused(request, caller, LOCKED, now, refusal)
 
     def _of_anybody(self, request: AccessRequest, now: int) -> Decision:
@@ -284,13 +280,49 @@ class Access:
             return self._refused(request, caller, decision, now, refusal, explanation)
         route = request.resource.route
         if route is None:  # a policy that permits nowhere in particular still leads nowhere
-            return self._refused(request, caller, decision, now, _simple("access-denied", request))
+            return self._refused(request, caller, decision, now, simple("access-denied", request))
         if route.portal:
             return self._permit(request, caller, known, decision, route, (), now)
+        if decision.obligations or caller.recheck_after or self._freshness.always:
+            verdict = self._freshness.of_request(caller, decision, now)
+            if verdict == ASK:
+                return self._rechecked(request, caller)
+            if verdict:
+                return self._refused(request, caller, decision, now, simple(verdict, request))
+        return self._identified(request, caller, known, decision, route, now)
+
+    def _identified(
+        self,
+        request: AccessRequest,
+        caller: Caller,
+        known: _Known,
+        decision: Decision,
+        route: Route,
+        now: int,
+    ) -> Answer | Awaitable[Answer]:
         lines = self._identities.lines(caller.facts, route, now)
         if lines is None:
             return self._vouched(request, caller, decision, route)
         return self._permit(request, caller, known, decision, route, lines, now)
+
+    async def _rechecked(self, request: AccessRequest, caller: Caller) -> Answer:
+        """The provider has to be asked before this is decided. It is asked once, and what is known then is
+        decided by: to wait again would be to wait for ever."""
+        await self._freshness.ask(caller)
+        if self._successor is not None:
+            return await self._anew(request)
+        now = self._now()
+        newest = self._gatherer.gather(request.subject, request.context.host, now)
+        if not isinstance(newest, Caller):
+            return self._unidentified(request, "session-ended" if isinstance(newest, Cold) else newest, now)
+        known = self._known(newest)
+        decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
+        verdict = self._freshness.of_request(newest, decision, now) if decision.allow else ""
+        if verdict:
+            code = "facts-unavailable" if verdict == ASK else verdict
+            return self._refused(request, newest, decision, now, simple(code, request))
+        answer = self._decide(request, newest, now)
+        return answer if isinstance(answer, Permit | Refusal) else await answer
 
     async def _vouched(
         self, request: AccessRequest, caller: Caller, decision: Decision, route: Route
@@ -304,7 +336,7 @@ class Access:
             return await self._anew(request)
         now = self._now()
         if lines is None:
-            return self._refused(request, caller, decision, now, _simple("facts-unavailable", request))
+            return self._refused(request, caller, decision, now, simple("facts-unavailable", request))
         newest = self._gatherer.gather(request.subject, request.context.host, now)
         if not isinstance(newest, Caller):
             return self._unidentified(request, "session-ended" if isinstance(newest, Cold) else newest, now)
@@ -330,13 +362,13 @@ class Access:
         if route.changes is not None and route.changes.request is not None:
             stamps = stamped(route.changes.request.stamps, caller.facts, route, request.context.request_id)
             if stamps is None:
-                return self._refused(request, caller, decision, now, _simple("head-too-large", request))
+                return self._refused(request, caller, decision, now, simple("head-too-large", request))
             identity += stamps
         if not self._note_permit(request, caller, known, decision, now):
-            return _simple("audit-unavailable", request)
+            return simple("audit-unavailable", request)
         obligations = decision.obligations
         if obligations:
-            _raise_alerts(request, caller, decision)
+            raise_alerts(request, caller, decision)
         facts = caller.facts
         session, device = facts.session, facts.device
         if session is None:
@@ -354,7 +386,7 @@ class Access:
             "" if session is None else session.id,
             device.id if isinstance(device, Device) else "" if session is None else session.device_id,
             caller.handle,
-            _earlier(ends, obligations, now) if obligations else ends,
+            earlier(ends, obligations, now) if obligations else ends,
             identity,
             obligations,
             SEAL,
@@ -383,7 +415,7 @@ class Access:
         explanation: Explanation | None = None,
     ) -> Refusal:
         noted = self._note(request, caller, decision, now, refusal, explanation)
-        return refusal if noted else _simple("audit-unavailable", request)
+        return refusal if noted else simple("audit-unavailable", request)
 
     def _note_permit(
         self, request: AccessRequest, caller: Caller, known: _Known, decision: Decision, now: int
@@ -459,39 +491,3 @@ def _is_portal(request: AccessRequest) -> bool:
 def _is_anonymous(permit: Permit) -> bool:
     """Tell whether a permit was made for nobody. What was opened for somebody ends with their session."""
     return permit.principal_id == ANONYMOUS.id and not permit.session_id
-
-
-def _simple(code: str, request: AccessRequest) -> Refusal:
-    status, reason = CODES[code]
-    remedies = REMEDIES_OF.get(code, ())
-    return Refusal(
-        code=code, status=status, decision_id=request.context.request_id, remedies=remedies, reason=reason
-    )
-
-
-def _raise_alerts(request: AccessRequest, caller: Caller, decision: Decision) -> None:
-    """Honour @alert: whoever watches the log learns of every use."""
-    for name, value in decision.obligations:
-        if name == "alert":
-            log.warning(
-                "alert",
-                extra={
-                    "alert": value,
-                    "decision": request.context.request_id,
-                    "principal": caller.facts.principal.id,
-                    "resource": request.resource.id,
-                    "policies": ",".join(decision.policies),
-                },
-            )
-
-
-def _earlier(ends: int, obligations: tuple[tuple[str, str], ...], now: int) -> int:
-    """A @maxsession obligation ends the path before the session would."""
-    for name, value in obligations:
-        if name == "maxsession":
-            ends = min(ends, now + _duration(value))
-    return ends
-
-
-#: The few durations that policies name. What is none is 0, at once: a typo only closes doors.
-_duration = lru_cache(maxsize=256)(milliseconds)

@@ -8,10 +8,21 @@ from typing import Final
 
 from ztproxy.model.codes import CODES
 from ztproxy.model.decision import Decision, Explanation, Refusal
+from ztproxy.model.request import AccessRequest
 from ztproxy.model.subject import Device, Facts, Posture
 
 #: Remedies that speak of the device: the code then says what about it.
 DEVICE_REMEDIES: Final = frozenset({"enrol-device", "recheck-device", "fix-device", "start-agent"})
+#: What helps where policy was not asked.
+REMEDIES_OF: Final = {
+    "session-ended": ("sign-in",),
+    "device-mismatch": ("use-own-device",),
+    "certificate-expired": ("renew-certificate",),
+    "facts-unavailable": ("retry-later",),
+    "recheck-required": ("confirm-sign-in",),
+    "audit-unavailable": ("retry-later",),
+    "locked": ("contact-administrator",),
+}
 
 
 def refusal_of(decision: Decision, explanation: Explanation, facts: Facts, decision_id: str) -> Refusal:
@@ -64,3 +75,12 @@ _DEVICE_REMEDY: Final = {
     "device-posture-stale": ("start-agent",),
     "device-posture-unhealthy": ("fix-device",),
 }
+
+
+def simple(code: str, request: AccessRequest) -> Refusal:
+    """Return a refusal that its code says all about."""
+    status, reason = CODES[code]
+    remedies = REMEDIES_OF.get(code, ())
+    return Refusal(
+        code=code, status=status, decision_id=request.context.request_id, remedies=remedies, reason=reason
+    )

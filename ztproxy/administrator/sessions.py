@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from ztproxy.administrator.locks import LockTable
 from ztproxy.administrator.standing import read_standing, read_standings
+from ztproxy.administrator.vault import Vault
 from ztproxy.administrator.whose import Whose
 from ztproxy.crypto.ids import handle_digest, new_session_id, new_token
 from ztproxy.model.record import SessionRecord
@@ -22,7 +23,7 @@ from ztproxy.model.standing import Lock
 from ztproxy.model.subject import Handle, Session
 from ztproxy.net.clock import Clock
 from ztproxy.store.interface import Conflict, Records, StoreUnavailable, Versioned
-from ztproxy.trust.identity.provider import SignIn
+from ztproxy.trust.identity.provider import Confirmed, SignIn
 from ztproxy.trust.standing import ended_by, keys_of, places_of_session
 
 #: How long a one-time host handoff code is good for, in ms.
@@ -86,6 +87,7 @@ class Sessions:
         entropy: Callable[[int], bytes],
         witness: Callable[[SessionRecord], None],
         limits: Limits,
+        vault: Vault | None = None,
     ) -> None:
         self._records = records
         self._clock = clock
@@ -94,6 +96,7 @@ class Sessions:
         self._limits = limits
         self._locks = LockTable(records, clock)
         self._whose = Whose(records)
+        self._vault = vault
 
     async def start(
         self, sign_in: SignIn, *, ip: str = "", user_agent: str = "", replaces: str = ""
@@ -108,6 +111,7 @@ class Sessions:
             self._tell(session, "refused", detail=f"locked: {lock.id}")
             raise SignInLocked(lock)
         self._tell(session, "started", detail=f"provider {session.provider}")
+        await self._keep(session, sign_in)
         await self._records.put(
             "session", session.id, _encode(session), if_version=0, expires_at=self._kept_until(session)
         )
@@ -132,6 +136,7 @@ class Sessions:
             ip=ip,
             user_agent=user_agent[:256],
             sid=sign_in.sid,
+            checked_at=now,
         )
 
     async def _after_the_end(self, session: Session) -> Session:
@@ -140,6 +145,29 @@ class Sessions:
         if standing is None or standing.ended_before <= session.created_at:
             return session
         return replace(session, created_at=standing.ended_before)
+
+    async def _keep(self, session: Session, sign_in: SignIn) -> None:
+        """Keep what the provider can be asked again with, for as long as the session can live."""
+        if self._vault is not None:
+            await self._vault.put(session.id, session.provider, sign_in.granted, session.expires_at)
+
+    async def confirm(self, session_id: str, confirmed: Confirmed, at: int) -> Session | None:
+        """Note what the provider says now, asked at `at` (ms); the session keeps its id, None = unknown."""
+        before = await self.get(session_id)
+        if before is None:
+            return None
+        if changes := _differences(before, _confirmed(before, confirmed, at)):
+            self._tell(before, "changed", device=before.device_id, detail=changes)
+        return await self._change(session_id, lambda session: _confirmed(session, confirmed, at))
+
+    async def confirm_anew(self, session_id: str, sign_in: SignIn) -> Session | None:
+        """Note that the person's browser brought a new sign-in of the same person at the same provider."""
+        session = await self.live(session_id)
+        if session is None:
+            return None
+        await self._keep(session, sign_in)
+        said = Confirmed(sign_in.principal, sign_in.amr, sign_in.acr, sign_in.auth_time)
+        return await self.confirm(session_id, said, self._clock.now())
 
     async def get(self, session_id: str) -> Session | None:
         """Return the session, ended or not."""
@@ -239,6 +267,8 @@ class Sessions:
         session = await self._change(session_id, change)
         if ended and session is not None:
             self._tell(session, "ended", device=session.device_id, detail=by)
+            if self._vault is not None:
+                await self._vault.forget(session_id)
         return ended
 
     async def touch(self, session_ids: Sequence[str], at: int) -> None:
@@ -319,3 +349,33 @@ def _seen(session: Session, at: int) -> Session:
     if not alive(session, at) or at <= session.last_seen_at:
         return session
     return replace(session, last_seen_at=at)
+
+
+def _confirmed(session: Session, said: Confirmed, at: int) -> Session:
+    """A later word changes what is known of the person, never who it is, nor when they proved it last: an
+    older time of proof is believed, a newer one takes a sign-in."""
+    principal = said.principal or session.principal
+    if session.ended_at or at <= session.checked_at or principal.id != session.principal.id:
+        return session
+    return replace(
+        session,
+        principal=principal,
+        amr=session.amr if said.amr is None else said.amr,
+        acr=session.acr if said.acr is None else said.acr,
+        auth_time=session.auth_time if said.auth_time is None else min(said.auth_time, session.auth_time),
+        checked_at=at,
+    )
+
+
+def _differences(before: Session, after: Session) -> str:
+    """Return in words what a confirmation changes, for the record."""
+    left = set(before.principal.groups) - set(after.principal.groups)
+    joined = set(after.principal.groups) - set(before.principal.groups)
+    words = [f"-{group}" for group in sorted(left)] + [f"+{group}" for group in sorted(joined)]
+    words += [
+        name
+        for name in ("name", "email")
+        if getattr(before.principal, name) != getattr(after.principal, name)
+    ]
+    words += [name for name in ("amr", "acr", "auth_time") if getattr(before, name) != getattr(after, name)]
+    return ", ".join(words)[:2000]

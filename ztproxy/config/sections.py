@@ -125,6 +125,9 @@ class Provider(Section):
     """Our client secret, `env:NAME` or `file:PATH`."""
     scopes: tuple[Word, ...] = ("openid", "profile", "email")
     """Scopes to ask for; `openid` is needed."""
+    offline: bool = False
+    """Ask for a refresh token (scope `offline_access`), so that the provider can be asked again about a
+    session without the person's browser."""
     groups_claim: Word = "groups"
     """Claim of the ID token that lists the person's groups."""
     algorithms: tuple[Algorithm, ...] = Field(default=("RS256", "ES256"), min_length=1)
@@ -177,6 +180,11 @@ class Sessions(Section):
     """A session ends after this long without a request."""
     absolute: Milliseconds = 10 * HOUR
     """A session ends this long after the sign-in."""
+    recheck: Milliseconds | None = None
+    """The provider is asked again about a session in use this long after it was asked last. Policies can say
+    it for what they permit (`@recheck`); default: they alone, and signals."""
+    recheck_grace: Milliseconds = HOUR
+    """While the provider can not be reached, what it said last is good for this much longer."""
 
     @model_validator(mode="after")
     def _ends(self) -> "Sessions":

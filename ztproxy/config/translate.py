@@ -67,7 +67,7 @@ def providers(settings: "Settings") -> tuple[Provider, ...]:
             issuer=entry.issuer,
             client_id=entry.client_id,
             client_secret=entry.client_secret.reveal(),
-            scopes=entry.scopes,
+            scopes=_scopes(entry.scopes, offline=entry.offline),
             groups_claim=entry.groups_claim,
             algorithms=entry.algorithms,
             ca=str(entry.ca or ""),
@@ -113,6 +113,10 @@ def told(settings: "Settings") -> tuple[Told, ...]:
 
 def _oauth(entry: "signal_sections.OAuth") -> OAuth:
     return OAuth(entry.token_endpoint, entry.client_id, entry.client_secret.reveal(), entry.scopes)
+
+
+def _scopes(scopes: tuple[str, ...], *, offline: bool) -> tuple[str, ...]:
+    return (*scopes, "offline_access") if offline and "offline_access" not in scopes else scopes
 
 
 def _sign_in(rate: Rate | None) -> tuple[Quota, ...]:

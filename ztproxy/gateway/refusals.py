@@ -19,6 +19,7 @@ from ztproxy.model.decision import Refusal
 from ztproxy.model.remedies import Remedy, remedies
 
 LOGIN: Final = "/.ztproxy/login"
+CONFIRM: Final = "/.ztproxy/login?again=c"  # the provider is asked without showing the person anything
 DEVICE: Final = "/.ztproxy/device"
 HOME: Final = "/.ztproxy/home"
 DONE: Final = "/.ztproxy/done"  # "close this tab": where a sign-in in a second tab ends
@@ -125,6 +126,8 @@ def _redirect(refusal: Refusal, method: str, target: str) -> str:
         return ""
     if refusal.code in _SIGN_IN_CODES:
         return _with_return(LOGIN, target)
+    if refusal.code == "recheck-required":
+        return _with_return(CONFIRM, target)
     if refusal.code == "device-check-required":
         return _with_return(DEVICE, target)
     return ""
@@ -218,6 +221,8 @@ def _actions(refusal: Refusal, ways: tuple[Remedy, ...], target: str, new_tab: b
     buttons = {way.path: way.label for way in ways if way.path}
     if refusal.code in _SIGN_IN_CODES:
         buttons = {LOGIN: "Sign in", **buttons}
+    if refusal.code == "recheck-required":
+        buttons = {CONFIRM: "Confirm my sign-in", **buttons}
     if refusal.code in ("device-check-required", "device-required"):
         buttons = {DEVICE: "Check this device", **buttons}
     tab = ' target="_blank" rel="noopener"' if new_tab else ""

@@ -9,6 +9,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     # who you are
     "login-required": (401, "Sign in to continue."),
     "session-ended": (401, "Your session has ended. Sign in again."),
+    "recheck-required": (401, "Your sign-in has to be confirmed again."),
     "client-certificate-required": (403, "This address asks for a client certificate."),
     "certificate-expired": (403, "The client certificate is not valid at this time."),
     "credentials-conflict": (400, "The request carries two different credentials."),

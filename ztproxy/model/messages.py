@@ -4,6 +4,8 @@ Worker to control: Hello once, then Ask…, Touched, Counted. Control to worker:
 Changed…, Beat, Answers.
 """
 
+from typing import Literal
+
 from msgspec import Struct
 
 
@@ -80,6 +82,25 @@ class AssertionSigned(Struct, frozen=True, tag="assertion"):
     expires_at: int  # ms
 
 
+class RecheckWanted(Struct, frozen=True, tag="recheck?"):
+    """Ask the identity provider about a session again, unless that was done since `seen` (its `checked_at`
+    as the worker knows it) and not before `after`. Times in ms."""
+
+    ask: int
+    session: str
+    seen: int
+    after: int = 0
+
+
+class Rechecked(Struct, frozen=True, tag="rechecked"):
+    """Answer to RecheckWanted. "kept": the provider can not be reached, ask again from `retry_at` (ms) on;
+    "impossible": it can only be asked by way of the person's browser."""
+
+    ask: int
+    outcome: Literal["confirmed", "ended", "kept", "impossible"]
+    retry_at: int = 0
+
+
 class Touched(Struct, frozen=True, tag="touched"):
     """These sessions were in use at `at` (ms)."""
 
@@ -93,5 +114,5 @@ class Counted(Struct, frozen=True, tag="counted"):
     snapshot: bytes
 
 
-FromWorker = Hello | Sync | AssertionWanted | Touched | Counted
-FromControl = Fresh | Page | Changed | Beat | Synced | AssertionSigned
+FromWorker = Hello | Sync | AssertionWanted | RecheckWanted | Touched | Counted
+FromControl = Fresh | Page | Changed | Beat | Synced | AssertionSigned | Rechecked

@@ -67,7 +67,7 @@ class SessionRecord(Struct, frozen=True, tag="session", tag_field="kind", omit_d
 
     id: str  # session id
     at: int
-    event: str  # "started", "device-bound", "ended"
+    event: str  # "started", "changed", "device-bound", "ended"
     principal: str = ""
     name: str = ""
     session: str = ""  # session id again, so that every record of a session has the same field

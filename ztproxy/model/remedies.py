@@ -21,6 +21,12 @@ class Remedy(Struct, frozen=True):
 
 _ALL: Final = (
     Remedy("sign-in", "Sign in with your account.", "Sign in", "/.ztproxy/login"),
+    Remedy(
+        "confirm-sign-in",
+        "Let the sign-in service confirm your sign-in again.",
+        "Confirm my sign-in",
+        "/.ztproxy/login?again=c",
+    ),
     Remedy("step-up-mfa", "Sign in again with a second factor.", "Sign in again", "/.ztproxy/login?again=1"),
     Remedy("recheck-device", "Let this device be checked again.", "Check this device", "/.ztproxy/device"),
     Remedy(

@@ -51,6 +51,7 @@ class Session(Struct, frozen=True):
     ip: str = ""  # where the sign-in came from
     user_agent: str = ""
     sid: str = ""  # what the identity provider calls this session (OIDC `sid`), "" when it does not say
+    checked_at: int = 0  # when the provider was last asked and confirmed all this; 0 = at the sign-in
 
 
 class Handle(Struct, frozen=True):

@@ -28,12 +28,13 @@ MAX_TEXT: Final = 500  # characters of an annotation
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@-]{0,99}\Z")
 _WORD = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
 _LENGTH = re.compile(r"[1-9][0-9]{0,8}(?:ms|s|m|h|d)\Z")
+_RECHECK = re.compile(r"[1-9][0-9]{0,8}(?:ms|s|m|h|d)(?: keep [0-9]{1,9}(?:ms|s|m|h|d))?\Z")
 
 #: Values of obligations: a pattern and what it stands for.
 _DUTIES: Final = {
     "record": (re.compile(r"metadata\Z"), "metadata; bodies are not recorded"),
     "maxsession": (_LENGTH, "a duration in one unit, like 30m"),
-    "recheck": (_LENGTH, "a duration in one unit, like 30s"),
+    "recheck": (_RECHECK, "a duration in one unit, like 15m, or two, like 15m keep 1h"),
     "stale": (
         re.compile(r"(?:refuse|cut|keep [1-9][0-9]{0,8}(?:ms|s|m|h|d))\Z"),
         "refuse, cut or keep and a duration in one unit, like keep 5m",

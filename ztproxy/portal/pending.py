@@ -47,7 +47,7 @@ class Pending:
         self._clock = clock
         self._entropy = entropy
 
-    def new_attempt(self, redirect_uri: str, *, fresh: bool) -> Attempt:
+    def new_attempt(self, redirect_uri: str, *, fresh: bool, silent: bool = False) -> Attempt:
         """Return an attempt of new random values."""
         return Attempt(
             state=new_token(self._entropy),
@@ -55,6 +55,7 @@ class Pending:
             verifier=new_token(self._entropy),
             redirect_uri=redirect_uri,
             fresh=fresh,
+            silent=silent,
             started_at=self._clock.now(),
         )
 

@@ -30,6 +30,7 @@ from ztproxy.trust.identity.provider import REASONS, SignIn, SignInRefused, Temp
 log = logging.getLogger("ztproxy.portal")
 
 CALLBACK: Final = "callback"
+SILENTLY: Final = "c"  # value of `again`: let the provider confirm the session there is
 _LONGEST_ANSWER: Final = 4096
 
 
@@ -53,16 +54,19 @@ async def start(request: web.Request) -> web.Response:
     if elsewhere := at_portal(desk, visitor, "home"):
         return elsewhere
     journey = journey_of(request.query, desk.site, visitor.host)
-    again = bool(request.query.get("again"))
-    session = None if again else await desk.session_of(visitor)
-    if session is not None:
+    again = request.query.get("again", "")[:1]
+    session = await desk.session_of(visitor)
+    if session is not None and not again:
         return await _hand_over(desk, session, journey)
+    if session is not None and again == SILENTLY and session.provider in desk.clients:
+        return await _ask_provider(desk, visitor, session.provider, journey, silent=True)
+    fresh = bool(again) and again != SILENTLY
     chosen = request.query.get("provider", "")
     if len(desk.clients) == 1:
         chosen = next(iter(desk.clients))
     if chosen not in desk.clients:
-        return _choice(desk, journey, "1" if again else "")
-    return await _ask_provider(desk, visitor, chosen, journey, fresh=again)
+        return _choice(desk, journey, "1" if fresh else "")
+    return await _ask_provider(desk, visitor, chosen, journey, fresh=fresh)
 
 
 def _choice(desk: Desk, journey: Journey, again: str) -> web.Response:
@@ -88,12 +92,15 @@ async def _hand_over(desk: Desk, session: Session, journey: Journey) -> web.Resp
 
 
 async def _ask_provider(
-    desk: Desk, visitor: Visitor, name: str, journey: Journey, *, fresh: bool
+    desk: Desk, visitor: Visitor, name: str, journey: Journey, *, fresh: bool = False, silent: bool = False
 ) -> web.Response:
-    """Keep the attempt, bound to this browser, and send the browser to the provider."""
+    """Keep the attempt, bound to this browser, and send the browser to the provider.
+
+    `silent`: the provider is to confirm what it knows, or to say that it would have to ask the person.
+    """
     if not desk.sign_ins.take(visitor.network):
         return _refused(desk, "too-many-attempts", status=503)
-    attempt = desk.pending.new_attempt(own(desk.site.origin, CALLBACK), fresh=fresh)
+    attempt = desk.pending.new_attempt(own(desk.site.origin, CALLBACK), fresh=fresh, silent=silent)
     try:
         url = await desk.clients[name].authorization_url(attempt)
     except (TemporaryProviderError, SignInRefused) as error:
@@ -125,6 +132,8 @@ async def callback(request: web.Request) -> web.Response:
     try:
         sign_in = await desk.clients[pending.provider].sign_in(answer, pending.attempt)
     except (TemporaryProviderError, SignInRefused) as error:
+        if pending.attempt.silent and isinstance(error, SignInRefused) and error.reason == "provider-refused":
+            return await _ask_provider(desk, visitor, pending.provider, journey)
         return _failed(desk, visitor, error, journey)
     try:
         return await _settle(desk, visitor, pending, sign_in, journey)
@@ -154,6 +163,8 @@ async def _settle(
     desk: Desk, visitor: Visitor, pending: Login, sign_in: SignIn, journey: Journey
 ) -> web.Response:
     """Start the session under a new id, bind a device that is proved already, and go on."""
+    if pending.attempt.silent and await _confirmed(desk, visitor, sign_in):
+        return go(journey.at(desk.site.origin, "start"))
     session = await _session_for(desk, visitor, pending, sign_in)
     device = await proved_by(desk.devices, visitor.certificate)
     proved = device is not None and await _bind(desk, session, device)
@@ -165,6 +176,17 @@ async def _settle(
     value = await desk.sessions.new_handle(session.id, desk.site.host, drops=visitor.handle)
     give_handle(response, value)
     return response
+
+
+async def _confirmed(desk: Desk, visitor: Visitor, sign_in: SignIn) -> bool:
+    """Whether the session of this browser lives on: the provider says the same person is still signed in."""
+    session = await desk.session_of(visitor)
+    if session is None or (session.provider, session.principal.id) != (
+        sign_in.provider,
+        sign_in.principal.id,
+    ):
+        return False
+    return await desk.sessions.confirm_anew(session.id, sign_in) is not None
 
 
 async def _session_for(desk: Desk, visitor: Visitor, pending: Login, sign_in: SignIn) -> Session:

@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 from ztproxy.administrator.access import Access
 from ztproxy.administrator.audit import Audit
+from ztproxy.administrator.freshness import Rule
 from ztproxy.administrator.paths import Paths
+from ztproxy.administrator.rechecked import Freshness
 from ztproxy.config.settings import Settings
 from ztproxy.crypto.ids import RequestIds
 from ztproxy.gateway.crowd import Crowd
@@ -33,6 +35,7 @@ from ztproxy.policy.routes import RouteTable
 from ztproxy.service.identities import LinkedIdentities
 from ztproxy.service.link import Link
 from ztproxy.service.process import descriptors
+from ztproxy.service.rechecking import LinkedRechecks
 from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.metrics import Counters
 from ztproxy.trust.gather import Gatherer
@@ -170,6 +173,10 @@ def _door(
         touched=link.touched,
         now=lasting.clock.now,
         routes=routes,
+        freshness=Freshness(
+            LinkedRechecks(link, lasting.clock.now),
+            Rule(settings.sessions.recheck or 0, settings.sessions.recheck_grace),
+        ),
     )
 
 

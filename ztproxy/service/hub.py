@@ -21,6 +21,8 @@ from ztproxy.model.messages import (
     FromWorker,
     Hello,
     Page,
+    Rechecked,
+    RecheckWanted,
     Sync,
     Synced,
     Touched,
@@ -40,8 +42,9 @@ BEAT: Final = INTERVAL  # seconds between beats at the most
 class Hub:
     """All workers of a node.
 
-    Callbacks: `sign` an assertion, `touched(sessions, at)`, `counted(pid, snapshot)`, with an empty one when
-    that worker is gone. In an upgrade two workers of one number live side by side: pids tell them apart.
+    Callbacks: `sign` an assertion, `recheck` a session, `touched(sessions, at)`, `counted(pid, snapshot)`,
+    with an empty one when that worker is gone. In an upgrade two workers of one number live side by side:
+    pids tell them apart.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Hub:
         *,
         monotonic: Callable[[], float],
         sign: Callable[[AssertionWanted], Awaitable[AssertionSigned]],
+        recheck: Callable[[RecheckWanted], Awaitable[Rechecked]],
         touched: Callable[[tuple[str, ...], int], Coroutine[Any, Any, None]],
         counted: Callable[[int, bytes], None],
     ) -> None:
@@ -59,6 +63,7 @@ class Hub:
         self._monotonic = monotonic
         self._tail = Tail(feed, monotonic)
         self._sign = sign
+        self._recheck = recheck
         self._touched = touched
         self._counted = counted
         self.workers: dict[int, int] = {}  # pid -> index of workers that are linked and fed
@@ -123,6 +128,8 @@ class _Conversation:
             self._hub._tail.poke()
         elif isinstance(message, AssertionWanted):
             group.create_task(self._answer(message))
+        elif isinstance(message, RecheckWanted):
+            group.create_task(self._recheck(message))
         elif isinstance(message, Touched):
             group.create_task(self._hub._touched(message.sessions, message.at))
         elif isinstance(message, Counted):
@@ -130,6 +137,9 @@ class _Conversation:
 
     async def _answer(self, wanted: AssertionWanted) -> None:
         self._channel.send(await self._hub._sign(wanted))
+
+    async def _recheck(self, wanted: RecheckWanted) -> None:
+        self._channel.send(await self._hub._recheck(wanted))
 
     async def _pump(self) -> None:
         """Send what is newer, then a beat, then wait for more: in that order, so a beat is never a lie."""

@@ -21,6 +21,8 @@ from ztproxy.model.messages import (
     FromControl,
     Hello,
     Page,
+    Rechecked,
+    RecheckWanted,
     Sync,
     Synced,
     Touched,
@@ -189,6 +191,11 @@ class Link:
         """Have an assertion signed; None when the control process does not answer."""
         answer = await self._ask(lambda ask: msgspec.structs.replace(wanted, ask=ask))
         return answer if isinstance(answer, AssertionSigned) else None
+
+    async def recheck(self, wanted: RecheckWanted) -> Rechecked | None:
+        """Have the provider of a session asked again; None when the control process does not answer."""
+        answer = await self._ask(lambda ask: msgspec.structs.replace(wanted, ask=ask))
+        return answer if isinstance(answer, Rechecked) else None
 
     async def _ask(self, question: Callable[[int], msgspec.Struct]) -> FromControl | None:
         """Ask, and once more when the link broke meanwhile: control may have changed hands."""

@@ -18,8 +18,11 @@ from ztproxy.administrator.audit import Audit
 from ztproxy.administrator.devices import Devices
 from ztproxy.administrator.issue import Assertions, load_device_authority
 from ztproxy.administrator.locks import Locks
+from ztproxy.administrator.rechecks import Rechecks
+from ztproxy.administrator.returns import ProviderSources, Returns
 from ztproxy.administrator.sessions import Limits, Sessions
 from ztproxy.administrator.standing import Standings
+from ztproxy.administrator.vault import Vault
 from ztproxy.api import admin
 from ztproxy.api import devices as devices_api
 from ztproxy.api import keys as keys_api
@@ -66,6 +69,7 @@ class Office:
     policies: PolicySet
     sessions: Sessions
     voucher: Voucher
+    rechecks: Rechecks
     open: Callable[[socket, socket], Awaitable[None]]  # accept on the sockets of portal and administrator
     close: Callable[[], Awaitable[None]]  # accept no more, finish what is under way
 
@@ -90,9 +94,22 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         entropy=entropy,
     )
     limits = Limits(idle=settings.sessions.idle, absolute=settings.sessions.absolute)
-    sessions = Sessions(records, clock, entropy, audit.session, limits)
-    devices = Devices(records, clock, entropy, authority, audit.session, origin=settings.portal_origin)
     clients = await _providers(settings, clock, stack)  # left last: requests under way may still need them
+    returns = Returns(clients)
+    stack.push_async_callback(returns.close)
+    vault = Vault(records, returns.give_back)
+    sessions = Sessions(records, clock, entropy, audit.session, limits, vault)
+    rechecks = Rechecks(
+        sessions,
+        vault,
+        clients,
+        clock,
+        entropy,
+        heard=ProviderSources(records, clock).heard,
+        counted=ground.counters.rechecked,
+    )
+    stack.push_async_callback(rechecks.close)
+    devices = Devices(records, clock, entropy, authority, audit.session, origin=settings.portal_origin)
     locks, standings = _locks_and_standings(settings, ground)
     parts = signals.Parts(
         records=records,
@@ -144,6 +161,7 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         settings=settings,
         policies=policies,
         sessions=sessions,
+        rechecks=rechecks,
         voucher=Voucher(ground.assertions, sessions, issuer=settings.portal_origin, now=clock.now),
         open=serve,
         close=close,

@@ -88,6 +88,7 @@ class Tenure:
             store,
             monotonic=clock.monotonic,
             sign=lambda wanted: self.office.voucher.sign(wanted),
+            recheck=lambda wanted: self.office.rechecks.answer(wanted),
             touched=lambda sessions, at: self.office.sessions.touch(sessions, at),
             counted=self._counted,
         )

@@ -18,6 +18,7 @@ from ztproxy.telemetry.metrics import (
     HANDSHAKES,
     LIMITED,
     NUMBERS,
+    RECHECKS,
     REFUSALS,
     RELOADS,
     REQUESTS,
@@ -52,6 +53,7 @@ class SnapshotCollector(Collector):
         yield self._labelled(LIMITED, ((one.worker, one.limited) for one in self._snapshots))
         yield self._labelled(HANDSHAKES, ((one.worker, one.handshakes) for one in self._snapshots))
         yield self._labelled(RETRIES, ((one.worker, one.retries) for one in self._snapshots))
+        yield self._labelled(RECHECKS, ((one.worker, one.rechecks) for one in self._snapshots))
         yield self._labelled(RELOADS, ((one.worker, one.reloads) for one in self._snapshots))
         yield from self._configuration()
         yield from self._signals()

@@ -56,6 +56,12 @@ RETRIES: Final = Metric(
     "ztproxy_retries", "counter", "Requests that were sent to an upstream again.", "route"
 )
 
+RECHECKS: Final = Metric(
+    "ztproxy_rechecks",
+    "counter",
+    "Times a provider was asked again about a session, by what came of it.",
+    "result",
+)
 RELOADS: Final = Metric("ztproxy_config_reloads", "counter", "Reloads by what came of them.", "outcome")
 
 SIGNALS: Final = Metric("ztproxy_signals", "counter", "Security events by source, event and what came of it.")
@@ -123,6 +129,7 @@ class Counters:
         "_handshakes",
         "_limited",
         "_refusals",
+        "_rechecks",
         "_reloads",
         "_rows",
         "_signals",
@@ -161,6 +168,7 @@ class Counters:
         self._limited: dict[str, int] = {}
         self._signals: dict[tuple[str, str, str], int] = {}
         self.sources: dict[str, tuple[bool, float]] = {}  # name -> whether it is heard, and when it last was
+        self._rechecks: dict[str, int] = {}
         self._reloads: dict[str, int] = {}
         self._configuration: Configuration | None = None
         for name in NUMBERS:
@@ -209,6 +217,10 @@ class Counters:
         key = (source, event, outcome)
         self._signals[key] = self._signals.get(key, 0) + 1
 
+    def rechecked(self, result: str) -> None:
+        """Count a question to a provider about a session; `result` is one of a few words."""
+        self._rechecks[result] = self._rechecks.get(result, 0) + 1
+
     def in_force(self, configuration: Configuration) -> None:
         """Note what is in force."""
         self._configuration = configuration
@@ -226,6 +238,7 @@ class Counters:
             retries=dict(self.retries),
             targets=self.targets,
             fresh=self.fresh,
+            rechecks=dict(self._rechecks),
             reloads=dict(self._reloads),
             configuration=self._configuration,
             signals=dict(self._signals),

@@ -47,6 +47,7 @@ class Snapshot(Struct, frozen=True):
     numbers: dict[str, float] = {}
     retries: dict[str, int] = {}
     targets: tuple[TargetState, ...] = ()
+    rechecks: dict[str, int] = {}
     reloads: dict[str, int] = {}
     configuration: Configuration | None = None
     signals: dict[tuple[str, str, str], int] = {}  # (source, event, outcome) -> count

@@ -11,13 +11,16 @@ class Caller:
     """Facts and what they came by: `handle` is the cookie's digest, `key` that or the certificate's
     fingerprint; "" without one. `spoken` is `trust.memory.Memory.spoken` when no lock was on them."""
 
-    __slots__ = ("facts", "handle", "key", "spoken")
+    __slots__ = ("facts", "handle", "key", "recheck_after", "spoken")
 
-    def __init__(self, facts: Facts, handle: str = "", key: str = "", spoken: int = -1) -> None:
+    def __init__(
+        self, facts: Facts, handle: str = "", key: str = "", spoken: int = -1, recheck_after: int = 0
+    ) -> None:
         self.facts: Final = facts
         self.handle: Final = handle
         self.key: Final = key
         self.spoken: Final = spoken
+        self.recheck_after: Final = recheck_after  # ms: what a provider said before has to be asked anew
 
 
 @final

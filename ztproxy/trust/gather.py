@@ -19,6 +19,7 @@ from ztproxy.trust.standing import (
     ended_by,
     places_of_certificate,
     places_of_session,
+    recheck_after,
     said_of_person,
     said_of_workload,
 )
@@ -174,7 +175,8 @@ class Gatherer:
         facts = facts_of(session, device, posture, proof, proved_at, age, said, sources)
         if known is not None and known.facts == facts:
             facts = known.facts  # what was made of them serves on
-        fresh = Caller(facts=facts, handle=digest, key=digest, spoken=memory.spoken)
+        after = recheck_after(session, device_id, memory.standings) if memory.standings else 0
+        fresh = Caller(facts, digest, digest, memory.spoken, after)
         if memory.locked:
             lock = self._lock_on(places_of_session(session), now)
             if lock is not None:

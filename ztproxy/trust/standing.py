@@ -66,6 +66,14 @@ def said_of_person(session: Session, device_id: str, standings: Mapping[str, Sta
     return UNSAID if said == UNSAID else said
 
 
+def recheck_after(session: Session, device_id: str, standings: Mapping[str, Standing]) -> int:
+    """Return since when the provider has to be asked anew about a session, 0 when nothing says so (ms)."""
+    keys = [key_of("user", session.principal.id), key_of("session", session.id)]
+    if device_id:
+        keys.append(key_of("device", device_id))
+    return max(standings.get(key, _NOTHING).recheck_after for key in keys)
+
+
 def said_of_workload(name: str, standings: Mapping[str, Standing]) -> Said:
     """Return what policy may weigh of a workload."""
     standing = standings.get(key_of("workload", name))

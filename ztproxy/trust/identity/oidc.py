@@ -1,19 +1,21 @@
 """OpenID Connect sign-in: the authorization code flow with PKCE, state and nonce, at one provider.
 
-Called by the portal. The answer is a SignIn or an error; tokens never leave this module and are kept nowhere.
+Called by the portal, and by `administrator.rechecks` to ask again later. What it can ask again with is a
+Granted, which is for `administrator.vault` alone; no other token leaves this module.
 """
 
 import asyncio
 import base64
 from collections.abc import Mapping
 from hmac import compare_digest
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote_plus, urlencode
 
 import aiohttp
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ztproxy.crypto import jose
 from ztproxy.model.subject import Principal
@@ -22,7 +24,16 @@ from ztproxy.trust.identity import logout, tokens
 from ztproxy.trust.identity.fetch import Answer, ask, check_url
 from ztproxy.trust.identity.keys import Keys
 from ztproxy.trust.identity.logout import Logout
-from ztproxy.trust.identity.provider import Provider, SignIn, SignInRefused, TemporaryProviderError
+from ztproxy.trust.identity.provider import (
+    CannotAsk,
+    Confirmed,
+    Granted,
+    GrantEnded,
+    Provider,
+    SignIn,
+    SignInRefused,
+    TemporaryProviderError,
+)
 
 _METADATA_LIMIT: Final = 128 * 1024
 _KEYS_LIMIT: Final = 256 * 1024
@@ -31,6 +42,7 @@ _METADATA_FRESH: Final = 3600.0  # seconds
 _AFTER_FAILURE: Final = 5.0  # seconds before discovery is tried again
 _MOST_GROUPS: Final = 1000
 _LONGEST_TEXT: Final = 256
+_LONGEST_ACCESS: Final = 30 * 24 * 3600  # seconds
 _TEMPORARY: Final = frozenset({"temporarily_unavailable", "server_error"})
 
 
@@ -42,6 +54,7 @@ class Attempt(Struct, frozen=True):
     verifier: str  # PKCE, RFC 7636: 43 to 128 characters
     redirect_uri: str
     fresh: bool = False  # the person must prove again who they are
+    silent: bool = False  # the provider must not show the person anything
     started_at: int = 0  # ms
 
 
@@ -53,6 +66,7 @@ class Metadata(Struct, frozen=True):
     jwks_uri: str
     userinfo_endpoint: str
     end_session_endpoint: str
+    revocation_endpoint: str  # RFC 7009
     client_auth: str  # "client_secret_basic", "client_secret_post", "none"
     iss_in_answer: bool  # RFC 9207
 
@@ -84,7 +98,7 @@ class OpenIdClient:
                 nonce=attempt.nonce,
                 code_challenge=create_s256_code_challenge(attempt.verifier),
                 code_challenge_method="S256",
-                prompt="login" if attempt.fresh else None,
+                prompt="login" if attempt.fresh else "none" if attempt.silent else None,
             )
         )
 
@@ -99,8 +113,115 @@ class OpenIdClient:
         access_token = _text(granted.get("access_token"), 16 * 1024)
         answered = tokens.Answered(attempt.nonce, access_token, self._clock.now())
         claims = await tokens.verify(granted.get("id_token"), self.provider, self._keys, answered)
-        claims = await self._complete(claims, access_token, metadata)
-        return self._signed_in(claims, attempt)
+        complete = await self._complete(claims, access_token, metadata)
+        held = self._grant(granted, Granted(nonce=attempt.nonce, groups_from=self._teller(claims, complete)))
+        return replace(self._signed_in(complete, attempt), granted=held)
+
+    # asking again
+
+    async def renew(self, held: Granted) -> tuple[Granted, Mapping[str, Any]]:
+        """Have a grant renewed. Return what replaces `held` from now on, and the answer for `confirm`.
+
+        Raises TemporaryProviderError, SignInRefused, GrantEnded, CannotAsk.
+        """
+        if not held.refresh_token:
+            if self._clock.now() >= held.access_until:
+                raise CannotAsk
+            return held, {"access_token": held.access_token}
+        metadata = await self._discover()
+        headers, parameters = self._authenticate(metadata)
+        body = prepare_token_request("refresh_token", refresh_token=held.refresh_token, **parameters)
+        answer = await ask(
+            self._http, "POST", metadata.token_endpoint, limit=_ANSWER_LIMIT, data=body, headers=headers
+        )
+        if answer.status != 200 and answer.body.get("error") == "invalid_grant":
+            raise GrantEnded("the refresh token is not valid any more")
+        granted = _granted(answer)
+        return self._grant(granted, held), granted
+
+    async def confirm(self, held: Granted, subject: str, answer: Mapping[str, Any]) -> Confirmed:
+        """Return what the provider says now of the person who is `subject` there.
+
+        Raises TemporaryProviderError, SignInRefused, GrantEnded, CannotAsk.
+        """
+        metadata = await self._discover()
+        access_token = _text(answer.get("access_token"), 16 * 1024)
+        claims: Mapping[str, Any] = {}
+        if answer.get("id_token") is not None:
+            answered = tokens.Answered(held.nonce, access_token, self._clock.now(), renewed=True)
+            claims = await tokens.verify(answer["id_token"], self.provider, self._keys, answered)
+        told = await self._userinfo(access_token, metadata, renewed=bool(held.refresh_token))
+        for said in (claims, told):
+            if said and said.get("sub") != subject:
+                raise GrantEnded("the provider answered about somebody else")
+        if held.groups_from == "id_token" and not claims and self.provider.groups_claim not in told:
+            raise CannotAsk  # nobody said anything of the groups: the browser brings an ID token
+        return self._confirmed(claims, told)
+
+    async def revoke(self, held: Granted) -> None:
+        """Give a grant back, RFC 7009, where the provider takes it. Raises TemporaryProviderError,
+        SignInRefused."""
+        metadata = await self._discover()
+        if not held.refresh_token or not metadata.revocation_endpoint:
+            return
+        headers, parameters = self._authenticate(metadata)
+        form = {"token": held.refresh_token, "token_type_hint": "refresh_token", **parameters}
+        url, data = metadata.revocation_endpoint, urlencode(form)
+        await ask(self._http, "POST", url, limit=_ANSWER_LIMIT, data=data, headers=headers, bare=True)
+
+    def _grant(self, granted: Mapping[str, Any], before: Granted) -> Granted:
+        """Return what to keep of a token answer: the new refresh token (rotation), else the one before."""
+        refresh = _text(granted.get("refresh_token"), 16 * 1024) or before.refresh_token
+        if refresh:
+            return replace(before, refresh_token=refresh, access_token="", access_until=0)
+        lifetime = granted.get("expires_in")
+        if isinstance(lifetime, bool) or not isinstance(lifetime, int) or not 0 < lifetime <= _LONGEST_ACCESS:
+            return before
+        return replace(
+            before,
+            access_token=_text(granted.get("access_token"), 16 * 1024),
+            access_until=self._clock.now() + lifetime * 1000,
+        )
+
+    def _teller(
+        self, claims: Mapping[str, Any], complete: Mapping[str, Any]
+    ) -> Literal["", "id_token", "userinfo"]:
+        """Return who told of the groups."""
+        if self.provider.groups_claim in claims:
+            return "id_token"
+        return "userinfo" if self.provider.groups_claim in complete else ""
+
+    async def _userinfo(self, access_token: str, metadata: Metadata, *, renewed: bool) -> Mapping[str, Any]:
+        if not metadata.userinfo_endpoint or not access_token:
+            return {}
+        fields = {"Authorization": f"Bearer {access_token}"}
+        url = metadata.userinfo_endpoint
+        answer = await ask(self._http, "GET", url, limit=_ANSWER_LIMIT, headers=fields, bare=True)
+        if answer.status == 200 and answer.body:
+            return answer.body
+        if not renewed and answer.status in (400, 401, 403):
+            raise CannotAsk  # the access token is worth nothing any more
+        raise TemporaryProviderError(f"userinfo answered {answer.status}")
+
+    def _confirmed(self, claims: Mapping[str, Any], told: Mapping[str, Any]) -> Confirmed:
+        """Userinfo is the newer word: a renewed ID token may repeat what was true at the sign-in."""
+        if not claims and not told:
+            return Confirmed()
+        taken = ("email", "email_verified", "name", "preferred_username", self.provider.groups_claim)
+        newest = {
+            **claims,
+            **{name: told[name] for name in taken if name in told},
+            "sub": (claims or told)["sub"],
+        }
+        stated = claims.get("auth_time")
+        if isinstance(stated, bool) or not isinstance(stated, int | float | None):
+            raise SignInRefused("token-invalid", "auth_time is not a time")
+        return Confirmed(
+            principal=_principal(newest, self.provider),
+            amr=_texts(claims["amr"], 16) if "amr" in claims else None,
+            acr=_text(claims["acr"], _LONGEST_TEXT) if "acr" in claims else None,
+            auth_time=None if stated is None else int(max(stated, 0) * 1000),
+        )
 
     async def sign_out_url(self, return_to: str) -> str:
         """Return the provider's own sign-out page (RP-initiated logout), "" when it has none or is away."""
@@ -248,6 +369,7 @@ def _metadata(body: Mapping[str, Any], *, has_secret: bool) -> Metadata:
         jwks_uri=check_url(body.get("jwks_uri"), "jwks_uri"),
         userinfo_endpoint=_optional_url(body, "userinfo_endpoint"),
         end_session_endpoint=_optional_url(body, "end_session_endpoint"),
+        revocation_endpoint=_optional_url(body, "revocation_endpoint"),
         client_auth=_client_auth(methods, has_secret=has_secret),
         iss_in_answer=body.get("authorization_response_iss_parameter_supported") is True,
     )

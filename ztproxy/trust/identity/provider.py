@@ -4,7 +4,7 @@ Used by `trust.identity.oidc`, the portal and `administrator.sessions`.
 """
 
 import re
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -39,6 +39,29 @@ class Provider(Struct, frozen=True):
         return f"Provider(name={self.name!r}, issuer={self.issuer!r}, client_id={self.client_id!r})"
 
 
+class Granted(Struct, frozen=True):
+    """What a provider can be asked again with. Secret: it is stored apart from the session, sealed, and never
+    leaves the control process. Without a refresh token the access token serves while it lives."""
+
+    refresh_token: str = ""
+    access_token: str = ""
+    access_until: int = 0  # ms
+    nonce: str = ""  # of the sign-in: a renewed ID token that names one names this
+    groups_from: Literal["", "id_token", "userinfo"] = ""
+
+    def __repr__(self) -> str:
+        return f"Granted(refresh={bool(self.refresh_token)}, groups_from={self.groups_from!r})"
+
+
+class Confirmed(Struct, frozen=True):
+    """What a provider says of a person now. None = as before."""
+
+    principal: Principal | None = None
+    amr: tuple[str, ...] | None = None
+    acr: str | None = None
+    auth_time: int | None = None  # ms
+
+
 class SignIn(Struct, frozen=True):
     """What a sign-in proved. `auth_time` in ms since the epoch."""
 
@@ -48,6 +71,15 @@ class SignIn(Struct, frozen=True):
     amr: tuple[str, ...] = ()  # RFC 8176 values
     acr: str = ""
     sid: str = ""  # the provider's name of its session
+    granted: Granted | None = None  # to ask again with
+
+
+class GrantEnded(Exception):
+    """The provider says for good that this person is not signed in any more. The text holds no secret."""
+
+
+class CannotAsk(Exception):
+    """The provider can not be asked without the person's browser: there is nothing to ask with."""
 
 
 class TemporaryProviderError(Exception):
