@@ -241,7 +241,9 @@ def sign_in(database: Path, values: Sequence[str]) -> None:
     with closing(sqlite3.connect(database)) as db, db:  # all at once: one by one a hundred thousand take long
         db.executemany("INSERT INTO record VALUES (?,?,?,?,?)", rows)
         kind, key, version, value, _ = rows[-1]
-        db.execute("INSERT INTO change VALUES (?,?,?,?)", (version, kind, key, value))
+        db.execute(
+            "INSERT INTO change (version, kind, key, value) VALUES (?,?,?,?)", (version, kind, key, value)
+        )
 
 
 def _count(files: Sequence[Path], pattern: str) -> int:
