@@ -1,8 +1,12 @@
 """What processes of a node do first."""
 
+import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from ztproxy.service.process import give_way
 
 PROGRAM = """
 import resource
@@ -37,3 +41,9 @@ def test_what_peers_do_to_their_connections_does_not_fill_the_log() -> None:
     done = subprocess.run([sys.executable, "-c", REPORT], capture_output=True, text=True, check=True)
     assert "a bug of ours" in done.stderr
     assert "a peer went away" not in done.stderr
+
+
+def test_only_the_thread_that_wants_to_gives_way() -> None:
+    with ThreadPoolExecutor(1, initializer=give_way) as thread:
+        assert thread.submit(os.sched_getscheduler, 0).result() == os.SCHED_BATCH
+    assert os.sched_getscheduler(0) != os.SCHED_BATCH

@@ -1,5 +1,6 @@
 """Who asks: principals, sessions, devices and their posture. Values are stored, fed to workers and frozen.
 
+Nothing here can be part of a cycle: what there are many of is kept from the collector (`gc=False`).
 All times are wall clock milliseconds since the epoch. Each stored type says its record kind and key
 (see `store.interface`).
 """
@@ -13,7 +14,7 @@ from ztproxy.model.standing import UNSAID, Heard, Said
 CheckResult = Literal["pass", "fail", "unknown"]
 
 
-class Principal(Struct, frozen=True):
+class Principal(Struct, frozen=True, gc=False):
     """A person, workload or nobody in particular.
 
     `id` is stable and unique per issuer: "PROVIDER:SUB" for people, the SPIFFE ID (or "x509:CN") for
@@ -31,7 +32,7 @@ class Principal(Struct, frozen=True):
 ANONYMOUS = Principal(kind="Anonymous", id="anonymous", name="anonymous")
 
 
-class Session(Struct, frozen=True):
+class Session(Struct, frozen=True, gc=False):
     """A signed-in person. Record kind "session", key `id`."""
 
     id: str  # "ses_" + 26 base32 characters; public, names the session in logs and lists
@@ -54,7 +55,7 @@ class Session(Struct, frozen=True):
     checked_at: int = 0  # when the provider was last asked and confirmed all this; 0 = at the sign-in
 
 
-class Handle(Struct, frozen=True):
+class Handle(Struct, frozen=True, gc=False):
     """One host's cookie for a session. Record kind "handle", key = hex SHA-256 of the cookie value."""
 
     session_id: str

@@ -9,6 +9,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from socket import socket
 from typing import Any, Final, NamedTuple
@@ -26,7 +27,7 @@ from ztproxy.recording import journal as journals
 from ztproxy.recording.sealer import Sealer
 from ztproxy.service.hub import Hub
 from ztproxy.service.office import Ground, Office, furnish
-from ztproxy.service.process import journal_alive
+from ztproxy.service.process import give_way, journal_alive
 from ztproxy.service.repeat import Repeat
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.storage import open_store
@@ -95,8 +96,12 @@ class Tenure:
         sealer = await asyncio.to_thread(self._sealer, settings)
         stack.callback(sealer.close)
 
+        thread = ThreadPoolExecutor(1, "ztproxy-seal", initializer=give_way)
+        stack.callback(thread.shutdown)
+
         async def seal() -> None:
-            self._counters.sealed_records += await asyncio.to_thread(sealer.step)
+            step = asyncio.get_running_loop().run_in_executor(thread, sealer.step)
+            self._counters.sealed_records += await step
 
         sealing = stack.enter_context(Repeat(SEAL_EVERY, seal))
         stack.push_async_callback(sealing.finish)
