@@ -364,3 +364,53 @@ async def test_who_is_locked_is_told_so_and_gets_no_session(world, browser):
     await locks.remove(lock.id, "root")
     world.clock.advance(1)
     assert (await browser.get(f"{ORIGIN}/")).status == 200
+
+
+async def test_the_provider_confirms_without_a_word_and_the_session_stays(world, browser):
+    await browser.sign_in(f"{APP}/")
+    (before,) = await world.sessions.list()
+    cookies = browser.cookie(PORTAL), browser.cookie(SUPPORT)
+    world.clock.advance(60)
+    provider = next(iter(world.providers.values()))
+    provider.person = provider.person | {"groups": ["guests"]}
+    page = await browser.get(f"{APP}/.ztproxy/login?again=c&rd=%2Ftickets")
+    assert page.status == 200 and page.url == f"{APP}/tickets"
+    asked = next(url for url in page.trail if "/authorize" in url)
+    assert "prompt=none" in asked
+    (after,) = await world.sessions.list()
+    assert after.id == before.id and browser.cookie(PORTAL) == cookies[0]
+    assert (after.principal.groups, after.auth_time) == (("guests",), before.auth_time)
+    assert after.checked_at == before.checked_at + 60_000
+
+
+async def test_a_provider_that_has_to_ask_the_person_does(world, browser, monkeypatch):
+    await browser.sign_in()
+    world.clock.advance(60)
+    provider = next(iter(world.providers.values()))
+    honest = provider.authorize
+
+    def authorize(url):
+        asked = parse_qs(urlsplit(url).query)
+        if asked.get("prompt") != ["none"]:
+            return honest(url)
+        answer = {"error": "login_required", "state": asked["state"][0], "iss": provider.issuer}
+        return f"{asked['redirect_uri'][0]}?{urlencode(answer)}"
+
+    monkeypatch.setattr(provider, "authorize", authorize)
+    page = await browser.sign_in(f"{ORIGIN}/.ztproxy/login?again=c")
+    assert page.status == 200
+    assert len(await world.sessions.list()) == 1
+
+
+async def test_somebody_else_at_the_provider_does_not_confirm_the_session(world, browser):
+    await browser.sign_in()
+    (before,) = await world.sessions.list()
+    old = browser.cookie(PORTAL)
+    world.clock.advance(60)
+    provider = next(iter(world.providers.values()))
+    provider.person = {"sub": "mallory", "name": "Mallory"}
+    await browser.sign_in(f"{ORIGIN}/.ztproxy/login?again=c")
+    (after,) = await world.sessions.list()
+    assert after.id != before.id and after.principal.id == "corp:mallory"
+    assert await world.sessions.find(old, PORTAL) is None
+    assert (await world.sessions.get(before.id)).principal.id == "corp:carol"
