@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 import cedarpy
 from cedarpy import pst
 
+from ztproxy.model.decision import Decision
 from ztproxy.model.subject import UNKNOWN
 from ztproxy.policy import literals
 from ztproxy.policy.compile import compiled
-from ztproxy.policy.program import Program, environment, evaluate
+from ztproxy.policy.folded import Folder
+from ztproxy.policy.program import Program, Slice, environment, evaluate
 from ztproxy.policy.render import expression
 from ztproxy.policy.sources import parse
 from ztproxy.policy.values import Entity, EvalError, Uid, Value
@@ -347,6 +349,9 @@ def difference(
     nothing: Callable[[Uid], Entity] = lambda uid: store.get(uid) or Entity(uid, {})  # noqa: E731
     part = program.slice(principal.type, nothing(action), nothing(resource))
     ours = evaluate(part, environment(*request, literals.from_json(context), store))
+    left = folded(part, request, store, literals.from_json(context))
+    if left != ours:
+        return f"what is left to ask: {left} / {ours}"
     named = {error.partition(": ")[0] for error in ours.errors}
     if ours.allow != (answer.allowed and not failing):
         return f"decision: {ours} / {answer.decision} {answer.diagnostics.errors}"
@@ -355,6 +360,14 @@ def difference(
     if not failing and set(ours.policies) != set(answer.diagnostics.reasons):
         return f"determining policies: {ours.policies} / {answer.diagnostics.reasons}"
     return ""
+
+
+def folded(
+    part: Slice, request: tuple[Uid, Uid, Uid], store: Mapping[Uid, Entity], context: Mapping[str, Value]
+) -> Decision:
+    """Decide by what is left to ask of the caller, found out when there was no context at all."""
+    remainder = Folder().fold(part, environment(*request, {}, store))
+    return remainder.evaluate(environment(*request, context, store))
 
 
 def rounds(count: int, seed: int) -> tuple[Counter[str], str]:
@@ -432,6 +445,7 @@ def answer_of(written: str, context: Mapping[str, Value] | None = None) -> str:
         principal: Entity(principal, {"who": "a", "context": context or {}}, frozenset((Uid("G", "g"),)))
     }
     decision = evaluate(part, environment(principal, action, resource, context or {}, store))
+    assert folded(part, (principal, action, resource), store, context or {}) == decision, written
     return "error" if decision.errors else "allow" if decision.allow else "deny"
 
 

@@ -61,13 +61,14 @@ def filled(caller: bytes, permit: bytes, request: AccessRequest, facts: Facts, n
     path = context.path
     if len(path) > MAX_TEXT or not path.isascii() or not path.isprintable() or "?" in path:
         raise TooOdd
+    quoted = _encode(path) if '"' in path or "\\" in path else b'"' + path.encode() + b'"'
     return b'{"kind":"decision","id":"%b","at":%d,%b%b"ip":"%b","path":%b,%b%b,%b}' % (
         context.request_id.encode(),
         now,
         b'"device_proof_age":%d,' % (now - facts.device_proved_at) if facts.device_proof else b"",
         b'"posture_age":%d,' % (now - posture.reported_at) if isinstance(posture, Posture) else b"",
         context.ip.encode(),
-        _encode(path),
+        quoted,
         b'"certificate":"%b",' % certificate.fingerprint.encode() if certificate is not None else b"",
         caller,
         permit,

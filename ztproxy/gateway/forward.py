@@ -30,26 +30,20 @@ def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, u
     route = permit.route
     authority = head.authority.encode("ascii")
     host = route.upstream.host_header
-    identity = _portal_lines(head, peer) if route.portal else b"\r\n".join((*permit.identity, b""))
-    return b"".join(
-        (
-            head.line,
-            b"Host: ",
-            authority if host is None else host.encode("ascii"),
-            b"\r\n",
-            head.fields,
-            _cookies(head) if route.portal else head.other_cookies,
-            head.framing,
-            _UPGRADE % upgrade if upgrade else b"",
-            lines,
-            b"X-Forwarded-Host: ",
-            authority,
-            b"\r\nZt-Request-Id: ",
-            permit.decision_id.encode("ascii"),
-            b"\r\n",
-            identity,
-            b"\r\n",
-        )
+    identity = _portal_lines(head, peer) if route.portal else b"\r\n".join(permit.identity)
+    if identity and not route.portal:
+        identity += b"\r\n"
+    return b"%bHost: %b\r\n%b%b%b%b%bX-Forwarded-Host: %b\r\nZt-Request-Id: %b\r\n%b\r\n" % (
+        head.line,
+        authority if host is None else host.encode("ascii"),
+        head.fields,
+        _cookies(head) if route.portal else head.other_cookies,
+        head.framing,
+        _UPGRADE % upgrade if upgrade else b"",
+        lines,
+        authority,
+        permit.decision_id.encode("ascii"),
+        identity,
     )
 
 

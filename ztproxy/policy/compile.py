@@ -14,6 +14,7 @@ from ztproxy.model.subject import UNKNOWN
 from ztproxy.policy import operations as ops
 from ztproxy.policy.operations import Env
 from ztproxy.policy.operators import BINARY, READING, UNARY
+from ztproxy.policy.render import children
 from ztproxy.policy.values import (
     LONG_MAX,
     LONG_MIN,
@@ -65,6 +66,26 @@ def conditions(clauses: tuple[pst.Clause, ...]) -> Test:
     """Compile the when and unless clauses of a policy into one test."""
     tests = tuple(_clause(clause) for clause in clauses)
     return tests[0] if len(tests) == 1 else _every(tests)
+
+
+def parts_of(clauses: tuple[pst.Clause, ...]) -> tuple[tuple[Test, bool], ...]:
+    """Return the parts of `conditions` in order, and of each whether it says nothing about `context`."""
+    parts: list[tuple[Test, bool]] = []
+    for clause in clauses:
+        if isinstance(clause, pst.When):
+            parts += [(test(node), not _reads_context(node)) for node in _conjuncts(clause.expr)]
+        else:
+            parts.append((_clause(clause), not _reads_context(clause.expr)))
+    return tuple(parts)
+
+
+def _reads_context(node: object) -> bool:
+    """Tell whether an expression speaks of `context`; of what we do not know we think it does."""
+    if isinstance(node, pst.Var):
+        return node.name == "context"
+    if type(node) not in _COMPILERS:
+        return not isinstance(node, _LEAVES)
+    return any(_reads_context(child) for child in children(node))
 
 
 def _every(tests: tuple[Test, ...]) -> Test:
@@ -410,3 +431,6 @@ _COMPILERS: Final[dict[type, Callable[[Any], Code]]] = {
     pst.UnaryOp: _unary,
     pst.BinaryOp: _binary,
 }
+
+#: What expressions are made of besides expressions.
+_LEAVES: Final = (str, pst.EntityUid, pst.EntityType, pst.Wildcard, pst.Char)

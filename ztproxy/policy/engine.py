@@ -18,6 +18,7 @@ from ztproxy.policy import entities
 from ztproxy.policy.circumstances import Circumstances
 from ztproxy.policy.entities import Subject
 from ztproxy.policy.explain import explanation
+from ztproxy.policy.folded import Folder
 from ztproxy.policy.operations import Env
 from ztproxy.policy.program import DENIED, Policy, Program, Slice, evaluate, reason
 from ztproxy.policy.reference import Reference, disagreement
@@ -36,6 +37,9 @@ WHOLE: Final = 32
 #: One of 256 requests gets a second opinion: those whose id ends like this.
 SAMPLED: Final = "00"
 
+#: Slices of which it is kept what is left to ask of a caller.
+SLICES: Final = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -53,6 +57,7 @@ class PolicySet:
     __slots__ = (
         "_circumstances",
         "_engine",
+        "_folder",
         "_places",
         "_program",
         "_references",
@@ -75,6 +80,7 @@ class PolicySet:
         self._program = program
         self._circumstances = circumstances
         self._engine: Engine = engine
+        self._folder = Folder()
         self._schema = cedarpy.Schema.from_str(schema)
         self._places: dict[str, Place] = {}
         self._store: dict[Uid, Entity] = dict(ACTIONS)
@@ -114,7 +120,7 @@ class PolicySet:
             return env
         if self._engine != "compiled":
             return self._second(part, env, subject)
-        decision = evaluate(part, env)
+        decision = self._evaluated(part, env, subject)
         if context.request_id.endswith(SAMPLED):
             return self._verified(decision, part, env, subject)
         return decision
@@ -155,6 +161,20 @@ class PolicySet:
             yield "reference", self._referred(part, env)
 
     # ------------------------------------------------------------------ steps
+
+    def _evaluated(self, part: Slice, env: Env, subject: Subject) -> Decision:
+        """Evaluate what is left to ask of this caller; what that is is found out at their second request."""
+        left, number = subject.left, id(part)
+        remainder = left.get(number)
+        if remainder is not None and remainder.part is part:
+            return remainder.evaluate(env)
+        if number in left:
+            left[number] = self._folder.fold(part, env)
+        else:
+            if len(left) >= SLICES:
+                left.clear()
+            left[number] = None
+        return evaluate(part, env)
 
     def _slice(self, kind: str, resource: Resource, method: str) -> Slice | None:
         place = self._places.get(resource.id)

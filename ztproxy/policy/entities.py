@@ -10,6 +10,7 @@ from typing import Final
 
 from ztproxy.model.resource import Route
 from ztproxy.model.subject import UNKNOWN, Device, Facts, Posture, Principal, Session, Unknown
+from ztproxy.policy.folded import Remainder
 from ztproxy.policy.literals import DATETIME_MAX
 from ztproxy.policy.schema import CHECKS
 from ztproxy.policy.values import CedarSet, Datetime, Entity, Record, Uid, Value, fail
@@ -28,6 +29,8 @@ class Subject:
     sources: Record = field(default_factory=dict)  # of facts, by name
     fault: str = ""  # why nothing can be decided about this caller
     kind: str = field(init=False)  # the entity type
+    #: What is left to ask of this caller, by slice (`folded`); None after its first request.
+    left: dict[int, Remainder | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", self.entity.uid.type)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from cedarpy import pst
 
 from ztproxy.model.decision import Decision
-from ztproxy.policy.compile import Test, conditions, uid_of
+from ztproxy.policy.compile import Test, conditions, parts_of, uid_of
 from ztproxy.policy.operations import Env
 from ztproxy.policy.sources import Statement
 from ztproxy.policy.values import Entity, EvalError, Record, Uid
@@ -41,6 +41,7 @@ class Policy:
     statement: Statement
     holds: Test
     obligations: tuple[tuple[str, str], ...] = ()
+    parts: tuple[tuple[Test, bool], ...] = ()  # `holds` in its parts, see compile.parts_of
     alone: Decision = field(init=False)  # the decision when this policy is the only one that determines it
 
     def __post_init__(self) -> None:
@@ -72,6 +73,7 @@ class Rule(NamedTuple):
     same: Uid | None  # `principal ==`
     holds: Test
     policy: Policy
+    parts: tuple[tuple[Test, bool], ...] = ()  # `holds` in its parts, see compile.parts_of
 
 
 class Slice(NamedTuple):
@@ -87,7 +89,12 @@ def compiled(statement: Statement, name: str) -> Policy:
     permits = tree.effect == "permit"
     found = [(word, tree.annotations[word]) for word in OBLIGATIONS if permits and word in tree.annotations]
     return Policy(
-        tree.annotations.get("id") or name, permits, statement, conditions(tree.clauses), tuple(found)
+        tree.annotations.get("id") or name,
+        permits,
+        statement,
+        conditions(tree.clauses),
+        tuple(found),
+        parts_of(tree.clauses),
     )
 
 
@@ -133,10 +140,10 @@ class Program:
                 return None
             case pst.ScopeEq(entity):
                 same = _uid(entity)
-                return Rule(None, same, policy.holds, policy) if same.type == kind else None
+                return Rule(None, same, policy.holds, policy, policy.parts) if same.type == kind else None
             case pst.ScopeIn(entity) | pst.ScopeIsIn(_, entity):
-                return Rule(_uid(entity), None, policy.holds, policy)
-        return Rule(None, None, policy.holds, policy)
+                return Rule(_uid(entity), None, policy.holds, policy, policy.parts)
+        return Rule(None, None, policy.holds, policy, policy.parts)
 
 
 def _uid(entity: pst.EntityOrSlot) -> Uid:
@@ -192,7 +199,7 @@ def evaluate(part: Slice, env: Env) -> Decision:
     errors: tuple[str, ...] = ()
     principal, lineage = env[0], env[6]
     for rules in part:
-        for above, same, holds, policy in rules:
+        for above, same, holds, policy, _ in rules:
             if above is not None and above not in lineage:
                 continue
             if same is not None and same != principal:
@@ -205,6 +212,11 @@ def evaluate(part: Slice, env: Env) -> Decision:
                         forbids += (policy,)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong here denies, and is named
                 errors += (f"{policy.id}: {reason(error)}",)
+    return concluded(forbids, permits, errors)
+
+
+def concluded(forbids: tuple[Policy, ...], permits: tuple[Policy, ...], errors: tuple[str, ...]) -> Decision:
+    """Return the decision that follows from the policies that hold, and those that could not be evaluated."""
     if errors:
         return Decision(False, "error", tuple(policy.id for policy in forbids), errors)
     if forbids:

@@ -45,14 +45,20 @@ class RouteTable:
             return NOWHERE
         if path.startswith(OWN) or path == OWN[:-1] or host == self._portal_host:
             return self._portal
-        depth = self._deepest[host]
-        if depth:
-            segments = path.split("/", depth + 1)[: depth + 1]
-            while len(segments) > 1:
-                found = prefixes.get("/".join(segments) + "/")
+        ends: list[int] = []  # where its first segments end, as many as the deepest prefix has
+        end = 0
+        for _ in range(self._deepest[host]):
+            end = path.find("/", end + 1)
+            if end < 0:  # the last segment may stand without its slash
+                found = prefixes.get(path + "/") if path[-1] != "/" else None
                 if found is not None:
                     return found
-                segments.pop()
+                break
+            ends.append(end + 1)
+        for end in reversed(ends):
+            found = prefixes.get(path[:end])
+            if found is not None:
+                return found
         return prefixes.get("/", NOWHERE)
 
 

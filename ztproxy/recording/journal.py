@@ -24,7 +24,6 @@ SEGMENT_SIZE: Final = 8 << 20
 MAX_SEGMENTS: Final = 16
 
 _head_of: Final = struct.Struct("=II").unpack_from  # length, crc32
-_word: Final = struct.Struct("=I").pack
 _MAGIC: Final = b"ZTJRNL1\n"
 _ORDER: Final = 0x01020304  # journals are read on the machine that wrote them
 _CHUNK: Final = 1 << 17
@@ -41,6 +40,7 @@ class JournalWriter:
 
     __slots__ = (
         "_directory", "_end", "_map", "_max_segments", "_name", "_next", "_segment", "_size", "_unsealed",
+        "_words",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +63,7 @@ class JournalWriter:
         self._size = segment_size
         self._max_segments = max_segments
         self._map: mmap.mmap
+        self._words: memoryview[int]  # the same, as numbers of four bytes
         self._unsealed: list[Path] = []
         self._segment = 0
         self._next = 1
@@ -83,9 +84,10 @@ class JournalWriter:
             self._roll(size)
             start = self._end
             end = start + 8 + size
-        journal = self._map
-        journal[start + 4 : end] = _word(crc32(payload)) + payload
-        journal[start : start + 4] = _word(size)  # last: from here on the entry exists
+        words, at = self._words, start >> 2
+        words[at + 1] = crc32(payload)
+        self._map[start + 8 : end] = payload
+        words[at] = size  # last: from here on the entry exists
         self._end = (end + 3) & ~3
         self._next += 1
 
@@ -93,6 +95,7 @@ class JournalWriter:
         """Let go of the files; the sealer removes them when everything in them is sealed."""
         self._end = self._size  # an append after this finds no room …
         self._max_segments = 0  # … and gets none
+        self._words.release()
         self._map.close()
 
     def _roll(self, size: int) -> None:
@@ -111,10 +114,12 @@ class JournalWriter:
         except OSError as error:
             raise JournalFull(f"journal {self._name}: {error.strerror}") from error
         if self._segment:
+            self._words.release()
             self._map.close()
         self._segment += 1
         self._unsealed.append(path)
         self._map = mapped
+        self._words = memoryview(mapped).cast("I")
         self._end = HEADER.size
 
 

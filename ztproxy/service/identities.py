@@ -5,9 +5,7 @@ audience; the lines are kept until shortly before the assertion expires, and ren
 """
 
 import asyncio
-from typing import Final
-
-from msgspec import Struct
+from typing import Final, final
 
 from ztproxy.model.messages import AssertionWanted
 from ztproxy.model.resource import Route
@@ -25,10 +23,14 @@ KEPT: Final = 100_000  # callers × devices × audiences; beyond it all are sign
 _Key = tuple[str, str, str]
 
 
-class _Signed(Struct, frozen=True, gc=False):
-    principal: Principal
-    lines: tuple[bytes, ...]
-    expires_at: int
+@final
+class _Signed:
+    __slots__ = ("expires_at", "lines", "principal")
+
+    def __init__(self, principal: Principal, lines: tuple[bytes, ...], expires_at: int) -> None:
+        self.principal: Final = principal
+        self.lines: Final = lines
+        self.expires_at: Final = expires_at
 
 
 class LinkedIdentities:
@@ -40,15 +42,15 @@ class LinkedIdentities:
     def __init__(self, link: Link, origins: dict[str, str], before: "LinkedIdentities | None" = None) -> None:
         self._link = link
         self._origins = origins
-        self._signed: dict[_Key, _Signed] = before.still_good(origins) if before is not None else {}
+        self._ready: dict[_Key, _Signed] = before.still_good(origins) if before is not None else {}
         self._renewing: dict[_Key, asyncio.Task[tuple[bytes, ...] | None]] = {}
 
     def still_good(self, origins: dict[str, str]) -> dict[_Key, _Signed]:
         """Return what was signed for these origins."""
         moved = {name for name, origin in self._origins.items() if origins.get(name) != origin}
         if not moved:
-            return self._signed
-        return {key: signed for key, signed in self._signed.items() if key[2] not in moved}
+            return self._ready
+        return {key: signed for key, signed in self._ready.items() if key[2] not in moved}
 
     def lines(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
         """Return ready header lines, or None when they have to be fetched."""
@@ -56,8 +58,10 @@ class LinkedIdentities:
         if principal.kind == "Anonymous":
             return ()
         key = _key(facts, route)
-        signed = self._signed.get(key)
-        if signed is None or now >= signed.expires_at - SPARE or signed.principal != principal:
+        signed = self._ready.get(key)
+        if signed is None or now >= signed.expires_at - SPARE:
+            return None
+        if signed.principal is not principal and signed.principal != principal:
             return None
         if now >= signed.expires_at - RENEW and key not in self._renewing:
             self._renew(key, facts)
@@ -89,14 +93,14 @@ class LinkedIdentities:
         )
         if answer is None or not answer.token:
             return None
-        if len(self._signed) >= KEPT:
-            self._signed.clear()
+        if len(self._ready) >= KEPT:
+            self._ready.clear()
         lines = (
             b"Zt-Principal: " + field_text(principal.id),
             b"Zt-Name: " + field_text(principal.name),
             b"Zt-Assertion: " + answer.token.encode("ascii"),
         )
-        self._signed[key] = _Signed(principal=principal, lines=lines, expires_at=answer.expires_at)
+        self._ready[key] = _Signed(principal=principal, lines=lines, expires_at=answer.expires_at)
         return lines
 
 

@@ -1,0 +1,93 @@
+"""What is left to ask of one caller when everything is settled that no request can change.
+
+Called by `engine.PolicySet.decide`. Caller, action and resource of a slice are the same until the facts are
+others; only `context` differs from request to request. A condition that does not speak of `context` is
+evaluated once for a caller and a slice. It is left out when it held; its rule goes when it did not hold and
+nothing before it is left. All else, errors above all, is asked each time and in its place, so a decision is
+the one that `program.evaluate` makes. Decisions are never kept.
+"""
+
+from typing import Final, final
+
+from ztproxy.model.decision import Decision
+from ztproxy.policy.compile import Test
+from ztproxy.policy.operations import Env
+from ztproxy.policy.program import Policy, Slice, concluded, reason
+
+#: Different remainders that are kept; callers share them. Beyond it all are made anew.
+KEPT: Final = 10_000
+
+
+@final
+class Remainder:
+    """The rules of a slice that can still apply to a caller, each with the conditions that are left."""
+
+    __slots__ = ("part", "rules")
+
+    def __init__(self, part: Slice, rules: list[tuple[Policy, tuple[Test, ...]]]) -> None:
+        self.part: Final = part
+        self.rules: Final = rules
+
+    def evaluate(self, env: Env) -> Decision:
+        """Decide, as `program.evaluate` does."""
+        forbids = permits = ()  # type: tuple[Policy, ...]
+        errors: tuple[str, ...] = ()
+        for policy, tests in self.rules:
+            try:
+                for holds in tests:
+                    if not holds(env):
+                        break
+                else:
+                    if policy.permits:
+                        permits += (policy,)
+                    else:
+                        forbids += (policy,)
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong here denies, and is named
+                errors += (f"{policy.id}: {reason(error)}",)
+        return concluded(forbids, permits, errors)
+
+
+class Folder:
+    """Makes remainders, the same one for callers of whom the same is left to ask."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, tuple[tuple[int, tuple[Test, ...]], ...]], Remainder] = {}
+
+    def fold(self, part: Slice, env: Env) -> Remainder:
+        """Return what is left to ask of the caller of `env` about the slice."""
+        rules: list[tuple[Policy, tuple[Test, ...]]] = []
+        for group in part:
+            for rule in group:
+                if rule.above is not None and rule.above not in env[6]:
+                    continue
+                if rule.same is not None and rule.same != env[0]:
+                    continue
+                left = _left(rule.parts or ((rule.holds, False),), env)
+                if left is not None:
+                    rules.append((rule.policy, left))
+        key = (id(part), tuple([(id(policy), tests) for policy, tests in rules]))
+        made = self._made.get(key)
+        if made is None or made.part is not part:
+            if len(self._made) >= KEPT:
+                self._made.clear()
+            made = self._made[key] = Remainder(part, rules)
+        return made
+
+
+def _left(parts: tuple[tuple[Test, bool], ...], env: Env) -> tuple[Test, ...] | None:
+    """Return the conditions that are left; None when they can not hold, and none of them can be an error."""
+    left: list[Test] = []
+    for test, fixed in parts:
+        if fixed:
+            try:
+                if test(env):
+                    continue
+            except Exception:  # noqa: BLE001 - an error each time
+                left.append(test)
+                continue
+            if not left:
+                return None
+        left.append(test)
+    return tuple(left)
