@@ -118,6 +118,16 @@ async def of_issuer(stage: Stage) -> Victim:
     return await a_person(stage, what=provider, provider=provider)
 
 
+async def asked_again(stage: Stage) -> Victim:
+    """Return a person about whom the provider can be asked again."""
+    return await a_person(stage, asked_again=True)
+
+
+async def asked_often(stage: Stage) -> Victim:
+    """Return such a person on the route for which the provider is asked all the time."""
+    return await a_person(stage, "/fresh/", asked_again=True)
+
+
 async def of_group(stage: Stage) -> Victim:
     """Return a person whose group alone opens a route, by the policies in force."""
     return await a_person(stage, "/reload/", groups=("staff", "leaving"))
@@ -209,6 +219,21 @@ async def _not_compliant(stage: Stage, victim: Victim) -> None:
     await _push(stage, stage.outside.event("device-compliance-change", device, **told))
 
 
+async def _claims_changed(stage: Stage, victim: Victim) -> None:
+    await _no_group(stage, victim)
+    await _signal("token-claims-change", claims={"groups": []})(stage, victim)
+
+
+async def _no_group(stage: Stage, victim: Victim) -> None:
+    assert victim.person is not None
+    stage.outside.groups[victim.person.subject] = []
+
+
+async def _gone(stage: Stage, victim: Victim) -> None:
+    assert victim.person is not None
+    stage.outside.gone.add(victim.person.subject)
+
+
 async def _logged_out(stage: Stage, victim: Victim) -> None:
     assert victim.person is not None
     token = stage.outside.logout(victim.person.subject, victim.person.sid)
@@ -282,6 +307,9 @@ CAUSES = [
     ),
     Cause("account-disabled", somebody, _signal("account-disabled", reason="hijacking")),
     Cause("back-channel logout", somebody, _logged_out),
+    Cause("token-claims-change", asked_again, _claims_changed),
+    Cause("group removed", asked_often, _no_group),
+    Cause("grant withdrawn", asked_often, _gone),
 ]
 
 #: In the quick form: those that need no time of their own.

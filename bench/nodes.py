@@ -74,6 +74,7 @@ routes:
   - {{name: app, from: "https://app.localhost", to: "http://127.0.0.1:{upstream}"}}
   - {{name: device, from: "https://app.localhost/device/", to: "http://127.0.0.1:{upstream}"}}
   - {{name: reload, from: "https://app.localhost/reload/", to: "http://127.0.0.1:{upstream}"}}
+  - {{name: fresh, from: "https://app.localhost/fresh/", to: "http://127.0.0.1:{upstream}"}}
   - {{name: machines, from: "https://machines.localhost", to: "http://127.0.0.1:{upstream}",
      client_certificate: required}}
 {cells}
@@ -88,6 +89,9 @@ POLICY = """\
 @id("device") permit (
   principal is User in Group::"staff", action in Action::"http", resource == Route::"device"
 ) when { principal has device && principal.device has posture && principal.device.posture.healthy };
+@id("fresh") @recheck("500ms keep 2s") permit (
+  principal is User in Group::"staff", action in Action::"http", resource == Route::"fresh"
+);
 @id("machines") permit (principal is Workload, action in Action::"http", resource == Route::"machines");
 """
 #: Policies of one node that are edited: who may use the route `reload`.

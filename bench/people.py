@@ -10,6 +10,7 @@ import msgspec
 
 from bench.nodes import APP, PORTAL
 from ztproxy.administrator.sessions import Limits, Sessions
+from ztproxy.administrator.vault import Vault
 from ztproxy.crypto import posture_document
 from ztproxy.crypto.ids import new_device_id
 from ztproxy.crypto.jose import SigningKey, sign, signing_key
@@ -19,7 +20,7 @@ from ztproxy.model.subject import Check, Device, Posture, Principal
 from ztproxy.net import keyfiles
 from ztproxy.net.clock import SystemClock, entropy
 from ztproxy.store.interface import Records
-from ztproxy.trust.identity.provider import SignIn
+from ztproxy.trust.identity.provider import Granted, SignIn
 
 HOUR = 3_600_000
 AT_ONCE = 16  # people who sign in at once
@@ -56,17 +57,27 @@ async def sign_in(
     groups: Sequence[str] = ("staff",),
     lifetime: int = HOUR,
     idle: int = 0,
+    asked_again: bool = False,
 ) -> Person:
-    """Sign somebody in whose name, session and device nobody else has. Times in ms."""
+    """Sign somebody in whose name, session and device nobody else has. Times in ms.
+
+    `asked_again`: the provider gave what it can be asked again with (`bench.outside`).
+    """
     subject, sid = f"person-{next(_number)}", secrets.token_hex(8)
     principal = Principal(
         "User", f"{provider}:{subject}", "https://idp.cut.example", subject, groups=tuple(groups)
     )
     sessions = Sessions(
-        records, _clock, entropy, lambda _: None, Limits(idle=idle or HOUR, absolute=lifetime)
+        records,
+        _clock,
+        entropy,
+        lambda _: None,
+        Limits(idle=idle or HOUR, absolute=lifetime),
+        Vault(records, lambda *_: None),
     )
     device, key = await _enrol(records, principal.id)
-    proved = SignIn(principal, provider, _clock.now(), amr=("pwd", "otp"), sid=sid)
+    granted = Granted(refresh_token=subject, groups_from="userinfo") if asked_again else None
+    proved = SignIn(principal, provider, _clock.now(), amr=("pwd", "otp"), sid=sid, granted=granted)
     session = await sessions.start(proved)
     await sessions.bind_device(session.id, device, _clock.now())
     return Person(

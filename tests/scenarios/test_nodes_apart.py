@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from bench.callers import Door, NotOpened, Stream, open_caller, open_stream
 from bench.causes import doors
 from bench.nodes import Estate, Node
+from bench.outside import Outside
 from bench.people import Person, sign_in
 from ztproxy.cli.admin import Refused
 from ztproxy.net.clock import SystemClock
@@ -35,7 +37,7 @@ def estate() -> Iterator[Estate]:
         yield running
 
 
-async def enter(estate: Estate, **how: int) -> Person:
+async def enter(estate: Estate, **how: Any) -> Person:
     """Somebody who has just signed in, somewhere."""
     state = StateDirectory(estate.nodes[0].folder / "state")
     settings = await asyncio.to_thread(estate.settings)
@@ -46,10 +48,10 @@ async def enter(estate: Estate, **how: int) -> Person:
         await records.close()
 
 
-async def status(door: Door) -> int:
+async def status(door: Door, prefix: str = "/") -> int:
     """What one request on a new connection gets; 0 when nobody answers."""
     try:
-        caller = await open_caller(door, "/asked")
+        caller = await open_caller(door, prefix + "asked")
         try:
             return await caller.status()
         finally:
@@ -93,11 +95,12 @@ class Watch:
     served_at: float = 0.0
     answers: list[int] = field(default_factory=list)
     stream: Stream | None = None
+    prefix: str = "/"
 
     async def run(self) -> None:
         while True:
             began = time.monotonic()  # a request is decided after it was sent
-            answer = await status(self.door)
+            answer = await status(self.door, self.prefix)
             if answer == 200:
                 self.served_at = began
             self.answers.append(answer)
@@ -111,9 +114,9 @@ class Watch:
 
 
 @asynccontextmanager
-async def watched(estate: Estate, person: Person, node: int) -> AsyncIterator[Watch]:
-    watch = Watch(doors(estate, person.cookie)[node])
-    watch.stream = await open_stream(watch.door, "websocket", "/echo")
+async def watched(estate: Estate, person: Person, node: int, prefix: str = "/") -> AsyncIterator[Watch]:
+    watch = Watch(doors(estate, person.cookie)[node], prefix=prefix)
+    watch.stream = await open_stream(watch.door, "websocket", prefix + "echo")
     running = asyncio.create_task(watch.run())
     try:
         yield watch
@@ -247,6 +250,37 @@ async def test_a_node_that_was_dead_knows_what_happened_before_it_serves(estate:
     running.cancel()
     assert 200 not in watch.answers
     assert await refused(estate, victim)
+
+
+async def test_an_identity_provider_that_is_gone_is_believed_for_the_grace_and_asked_again(
+    estate: Estate,
+) -> None:
+    """The policy says `@recheck("500ms keep 2s")`. Nobody is signed out by an outage, nor stays in by it."""
+    outside = Outside(estate.outside)
+    await outside.start()
+    stays, leaves = await enter(estate, asked_again=True), await enter(estate, asked_again=True)
+    async with (
+        watched(estate, stays, 0, "/fresh/") as one,
+        watched(estate, leaves, 1, "/fresh/") as other,
+    ):
+        await asyncio.sleep(0.7)
+        assert {one.answers[-1], other.answers[-1]} == {200}
+        await outside.stop()
+        began = time.monotonic()
+        outside.groups[leaves.subject] = []
+        await asyncio.sleep(0.5 + 2.0 + 1.5)
+        for watch in (one, other):
+            assert began + 1.0 < watch.served_at < began + 0.5 + 2.0 + 1.0
+            assert watch.streams_until() < began + 0.5 + 2.0 + 1.0
+        await outside.start()
+        back = time.monotonic()
+
+        async def served_again() -> bool:
+            return one.served_at > back and other.answers[-1] == 403
+
+        await until(served_again)
+        assert other.served_at < back
+    await outside.stop()
 
 
 async def test_a_session_that_runs_out_while_all_is_apart_is_over(estate: Estate) -> None:
