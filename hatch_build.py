@@ -21,7 +21,7 @@ HOT = (
     *("administrator/floods.py", "administrator/paths.py", "administrator/stencil.py"),
     "administrator/concerned.py",
     *("policy/circumstances.py", "policy/compile.py", "policy/engine.py", "policy/operations.py"),
-    *("policy/entities.py", "policy/folded.py", "service/identities.py"),
+    *("policy/folded.py", "service/identities.py"),
     *("policy/operators.py", "policy/program.py", "policy/routes.py", "policy/values.py"),
     *("trust/caller.py", "trust/gather.py", "trust/memory.py"),
     *("model/frozen.py", "model/permit.py", "model/request.py"),

@@ -227,7 +227,7 @@ def test_nothing_is_a_permit_that_was_not_minted(name: str) -> None:
         with pytest.raises(AttributeError):
             getattr(blank, name)
     with pytest.raises(TypeError):
-        type("Forged", (Permit,), {"__init__": lambda self: None, name: "t:root"})
+        type("Forged", (Permit,), {"__init__": lambda self: None, name: "t:root"})()
 
 
 async def test_refusals_before_policy_are_recorded_too(world: World) -> None:

@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 
 from ztproxy.administrator import concerned
 from ztproxy.administrator.paths import LOOK, PER_SECOND, STEP, Paths, Shut
+from ztproxy.model._seal import SEAL
+from ztproxy.model.permit import Permit
+from ztproxy.model.request import AccessRequest, Context, Evidence, Resource
+from ztproxy.model.resource import Route, Upstream
 from ztproxy.trust.memory import Concern
 
 NOW = 1_800_000_000_000
@@ -27,17 +31,14 @@ def permit(
     route: str = "r",
     certificate: Any = None,
 ) -> Any:
-    return SimpleNamespace(
-        decision_id=session,
-        principal_id=principal,
-        issuer=issuer,
-        session_id=session,
-        handle=handle,
-        device_id=device,
-        expires_at=ends,
-        route=SimpleNamespace(name=route),
-        request=SimpleNamespace(subject=SimpleNamespace(certificate=certificate)),
+    where = Route(route, route, "h", "/", Upstream("http", "127.0.0.1", 1))
+    asked = AccessRequest(
+        Evidence(handle or None, certificate),
+        Resource("Route", route, where),
+        "GET",
+        Context("", "", "h", "/"),
     )
+    return Permit(session, asked, where, principal, issuer, session, device, handle, ends, (), (), SEAL)
 
 
 class Stage:
