@@ -17,7 +17,7 @@ import pytest
 from ztproxy.administrator.locks import Locks
 from ztproxy.administrator.sessions import Limits, Sessions
 from ztproxy.administrator.standing import Standings
-from ztproxy.model.messages import AssertionSigned, AssertionWanted
+from ztproxy.model.messages import AssertionSigned, AssertionWanted, Rechecked, RecheckWanted
 from ztproxy.model.subject import Principal
 from ztproxy.net.clock import SystemClock
 from ztproxy.service.hub import Hub
@@ -65,10 +65,21 @@ async def node(store: Any, socket: Path) -> AsyncIterator[tuple[Link, Memory]]:
     async def sign(_: AssertionWanted) -> AssertionSigned:
         raise AssertionError("nobody asks")
 
+    async def recheck(_: RecheckWanted) -> Rechecked:
+        raise AssertionError("nobody doubts")
+
     async def touched(*_: Any) -> None:
         raise AssertionError("nobody tells")
 
-    hub = Hub(store, store, monotonic=clock.monotonic, sign=sign, touched=touched, counted=lambda *_: None)
+    hub = Hub(
+        store,
+        store,
+        monotonic=clock.monotonic,
+        sign=sign,
+        recheck=recheck,
+        touched=touched,
+        counted=lambda *_: None,
+    )
     server = await asyncio.start_unix_server(hub.serve, socket)
     memory = Memory(clock.monotonic)
     link = Link(socket, memory, worker=0, pid=1, journal="w0-1-1", now=clock.now, changed=lambda _: None)
