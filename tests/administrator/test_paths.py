@@ -1,7 +1,7 @@
 """Live paths: found by what a change concerns, decided again in small steps, cut once, never left over."""
 
 from collections import Counter
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,6 +139,8 @@ def test_a_path_is_found_by_what_it_came_to_hang_on() -> None:
 def test_cutting_a_hundred_of_a_hundred_thousand_does_not_look_at_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if not isinstance(concerned.concerns_of, FunctionType):
+        pytest.skip("compiled calls can not be counted")
     stage = Stage()
     for number in range(100_000):
         name = "them" if number % 1000 == 0 else str(number)
