@@ -105,7 +105,7 @@ async def test_sessions_of_other_nodes_end_too_and_used_ones_later(nodes: Nodes)
     assert await nodes.sweep() == 0
     second, third = await nodes.there.start(person(2)), await nodes.there.start(person(3))
     nodes.clock.advance(IDLE / 2000)
-    await nodes.there.touch([second.id], nodes.clock.now())
+    await nodes.there.touch({second.id: nodes.clock.now()})
     await nodes.there.end(third.id, "sign-out")
     nodes.clock.advance((IDLE / 2 + REPORTING_DELAY) / 1000)
     assert await nodes.sweep() == 1

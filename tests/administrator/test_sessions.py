@@ -116,7 +116,7 @@ async def test_idle_and_absolute_limits(world):
     handle = await world.sessions.new_handle(session.id, HOST)
     for _ in range(ABSOLUTE // (IDLE // 2) - 1):
         world.clock.advance(IDLE / 2000)
-        await world.sessions.touch([session.id], world.clock.now())
+        await world.sessions.touch({session.id: world.clock.now()})
         assert await world.sessions.find(handle, HOST)
     world.clock.advance(IDLE / 2000)
     assert await world.sessions.find(handle, HOST) is None, "the absolute limit does not move"
@@ -129,7 +129,7 @@ async def test_an_idle_session_is_over_and_stays_over(world):
     assert await world.sessions.find(handle, HOST)
     world.clock.advance(0.001)
     assert await world.sessions.find(handle, HOST) is None
-    await world.sessions.touch([session.id, "ses_unknown"], world.clock.now())
+    await world.sessions.touch({session.id: world.clock.now(), "ses_unknown": world.clock.now()})
     assert await world.sessions.find(handle, HOST) is None
     with pytest.raises(LookupError):
         await world.sessions.new_handle(session.id, HOST)
@@ -138,8 +138,26 @@ async def test_an_idle_session_is_over_and_stays_over(world):
 
 async def test_an_older_report_of_use_changes_nothing(world):
     session = await world.sessions.start(sign_in())
-    await world.sessions.touch([session.id], world.clock.now() - 5000)
+    await world.sessions.touch({session.id: world.clock.now() - 5000})
     assert (await world.sessions.get(session.id)).last_seen_at == session.last_seen_at
+
+
+async def test_uses_are_written_once_in_a_quarter_of_the_idle_limit(world):
+    session = await world.sessions.start(sign_in())
+    before, began = await world.store.head(), world.clock.now()
+    for _ in range(4 * 60):  # two hours of a use every half minute, told by two workers
+        world.clock.advance(30)
+        for _ in range(2):
+            assert await world.sessions.touch({session.id: world.clock.now()}) == []
+    assert await world.store.head() - before == (world.clock.now() - began) // (IDLE // 4)
+    assert (await world.sessions.get(session.id)).ended_at == 0
+
+
+async def test_uses_that_can_not_be_written_are_named(world):
+    session = await world.sessions.start(sign_in())
+    await world.store.close()
+    uses = {session.id: world.clock.now(), "ses_other": world.clock.now()}
+    assert sorted(await world.sessions.touch(uses)) == sorted(uses)
 
 
 async def test_ending_works_once_and_even_when_the_audit_does_not(world):
@@ -241,10 +259,10 @@ async def test_changes_at_once_are_all_kept(world):
     now = world.clock.now()
     await asyncio.gather(
         world.sessions.bind_device(session.id, "dev_a", now),
-        *[world.sessions.touch([session.id], now + step) for step in range(1, 6)],
+        *[world.sessions.touch({session.id: now + step * (IDLE // 4)}) for step in range(1, 3)],
     )
     kept = await world.sessions.get(session.id)
-    assert (kept.device_id, kept.last_seen_at) == ("dev_a", now + 5)
+    assert (kept.device_id, kept.last_seen_at) == ("dev_a", now + IDLE // 2)
 
 
 async def test_an_auth_time_in_the_future_is_now(world):

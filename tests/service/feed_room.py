@@ -54,7 +54,7 @@ class Control:
     async def _recheck(self, wanted: RecheckWanted) -> Rechecked:
         return Rechecked(ask=wanted.ask, outcome="kept", retry_at=wanted.seen + wanted.after)
 
-    async def _touch(self, sessions: tuple[str, ...], at: int) -> None:
+    def _touch(self, sessions: tuple[str, ...], at: int) -> None:
         self.touched.append((sessions, at))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ztproxy.store.interface import StoreUnavailable
+from ztproxy.store.interface import Conflict, StoreUnavailable
 from ztproxy.store.sqlite import SqliteStore
 
 
@@ -34,6 +34,44 @@ async def test_it_waits_for_the_disk(tmp_path: Path) -> None:
         db = store._writer.tables._db
         assert db.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
         assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+async def test_writes_that_come_together_wait_for_the_disk_together(tmp_path: Path) -> None:
+    async with await SqliteStore.open(tmp_path / "zt.db", now) as store:
+        commits: list[str] = []
+        store._writer.tables._db.set_trace_callback(
+            lambda said: commits.append(said) if said == "COMMIT" else None
+        )
+        versions = await asyncio.gather(*(store.put("session", f"k{n}", b"v") for n in range(100)))
+        assert versions == list(range(1, 101))
+        assert len(commits) <= 2
+    async with await SqliteStore.open(tmp_path / "zt.db", now) as store:
+        assert len(await store.scan("session")) == 100
+
+
+async def test_one_of_several_that_fails_undoes_itself_alone(tmp_path: Path) -> None:
+    async with await SqliteStore.open(tmp_path / "zt.db", now) as store:
+        await store.put("session", "taken", b"old")
+        results = await asyncio.gather(
+            store.put("session", "a", b"v"),
+            store.put("session", "taken", b"new", if_version=0),
+            store.delete("session", "taken", if_version=7),
+            store.put("session", "b", b"v"),
+            return_exceptions=True,
+        )
+        assert [type(result) for result in results] == [int, Conflict, Conflict, int]
+        assert [one.key for one in await store.scan("session")] == ["a", "b", "taken"]
+        changes = await store.after(1)
+        assert changes is not None
+        assert [change.key for change in changes] == ["a", "b"]
+
+
+async def test_a_write_nobody_waits_for_any_more_harms_no_other(tmp_path: Path) -> None:
+    async with await SqliteStore.open(tmp_path / "zt.db", now) as store:
+        writes = [asyncio.create_task(store.put("session", f"k{n}", b"v")) for n in range(3)]
+        await asyncio.sleep(0)
+        writes[1].cancel()
+        assert [await writes[0], bool(await writes[2])] == [1, True]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ztproxy.model.request import ClientCertificate, Evidence
 from ztproxy.model.subject import Device, Handle, Posture, Principal, Session
 from ztproxy.net.clock import FixedClock
 from ztproxy.trust.caller import NOBODY, Caller
-from ztproxy.trust.gather import COLD, TOUCH_EVERY, Gatherer
+from ztproxy.trust.gather import COLD, TOUCH_SELDOM, Gatherer, told_after
 from ztproxy.trust.memory import Memory
 
 NOW = 1_800_000_000_000
@@ -107,15 +107,27 @@ def test_a_session_that_is_over_is_over(world: World, session: Session) -> None:
     assert world.gather() == "session-ended"
 
 
+QUARTER = 150_000  # of the idle limit of SESSION
+
+
 def test_use_keeps_an_idle_session_alive_and_is_reported_now_and_then(world: World) -> None:
     assert not world.gatherer.touch(SESSION, NOW)
-    world.clock.ms = NOW + TOUCH_EVERY
+    world.clock.ms = SESSION.last_seen_at + QUARTER - 1
+    assert not world.gatherer.touch(SESSION, world.clock.now())
+    world.clock.ms = NOW + QUARTER
     assert world.gatherer.touch(SESSION, world.clock.now())
     assert not world.gatherer.touch(SESSION, world.clock.now())
     world.clock.ms = NOW + 610_000
     assert isinstance(world.gather(), Caller)
-    world.clock.ms = NOW + TOUCH_EVERY + 600_000
+    world.clock.ms = NOW + QUARTER + 600_000
     assert world.gather() == "session-ended"
+
+
+@pytest.mark.parametrize(
+    ("idle", "told"), [(1_800_000, 450_000), (60_000, 30_000), (40_000, 20_000), (0, TOUCH_SELDOM)]
+)
+def test_how_often_uses_are_told_follows_the_idle_limit(idle: int, told: int) -> None:
+    assert told_after(idle) == told
 
 
 def test_a_cookie_is_good_for_its_own_host_only(world: World) -> None:

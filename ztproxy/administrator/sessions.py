@@ -5,7 +5,8 @@ A session on which a lock is, or that a standing ended, is none here either.
 It must never hand out a handle or a code in the clear twice, and never revive a session that is over.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from hmac import compare_digest
 from typing import Final
 
@@ -23,6 +24,7 @@ from ztproxy.model.standing import Lock
 from ztproxy.model.subject import Handle, Session
 from ztproxy.net.clock import Clock
 from ztproxy.store.interface import Conflict, Records, StoreUnavailable, Versioned
+from ztproxy.trust.gather import told_after
 from ztproxy.trust.identity.provider import Confirmed, SignIn
 from ztproxy.trust.standing import ended_by, keys_of, places_of_session
 
@@ -30,6 +32,7 @@ from ztproxy.trust.standing import ended_by, keys_of, places_of_session
 CODE_LIFETIME: Final = 60_000
 _ATTEMPTS: Final = 16
 _PAGE: Final = 500
+_TOGETHER: Final = 32  # writes at once: they wait for the disk together
 
 _decode_session = msgspec.msgpack.Decoder(Session).decode
 _decode_handle = msgspec.msgpack.Decoder(Handle).decode
@@ -271,10 +274,24 @@ class Sessions:
                 await self._vault.forget(session_id)
         return ended
 
-    async def touch(self, session_ids: Sequence[str], at: int) -> None:
-        """Note that sessions were in use at `at` (ms); one that was over by then stays over."""
-        for session_id in session_ids:
-            await self._change(session_id, lambda session: _seen(session, at))
+    async def touch(self, uses: Mapping[str, int]) -> Sequence[str]:
+        """Note when sessions were in use (ms); return those of which it could not be noted now.
+
+        One that was over by then stays over; one that was seen shortly before is not written again.
+        """
+        failed: list[str] = []
+
+        async def note(session_id: str, at: int) -> None:
+            try:
+                await self._change(session_id, lambda session: _seen(session, at))
+            except StoreUnavailable:
+                failed.append(session_id)
+
+        left = list(uses.items())
+        while left and not failed:
+            some, left = left[:_TOGETHER], left[_TOGETHER:]
+            await asyncio.gather(*(note(session_id, at) for session_id, at in some))
+        return [*failed, *(session_id for session_id, _ in left)]
 
     async def list(self, *, after: str = "", limit: int = 100, ended: bool = False) -> Sequence[Session]:
         """Return sessions in the order of their ids, live ones only unless `ended` are wanted too."""
@@ -346,7 +363,7 @@ def _bound(session: Session, device_id: str, proved_at: int) -> Session:
 
 
 def _seen(session: Session, at: int) -> Session:
-    if not alive(session, at) or at <= session.last_seen_at:
+    if not alive(session, at) or at - session.last_seen_at < told_after(session.idle_limit):
         return session
     return replace(session, last_seen_at=at)
 

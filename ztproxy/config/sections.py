@@ -177,7 +177,8 @@ class Sessions(Section):
     """How long people stay signed in. Whatever these say, policy is asked for every request."""
 
     idle: Milliseconds = 30 * MINUTE
-    """A session ends after this long without a request."""
+    """A session ends after this long without a request, or up to a quarter of it earlier: uses are written
+    down no more often than that."""
     absolute: Milliseconds = 10 * HOUR
     """A session ends this long after the sign-in."""
     recheck: Milliseconds | None = None

@@ -42,7 +42,7 @@ class Session(Struct, frozen=True, gc=False):
     auth_time: int  # when the person proved who they are (OIDC auth_time, else the sign-in)
     amr: tuple[str, ...] = ()  # RFC 8176 values
     acr: str = ""
-    last_seen_at: int = 0  # coarse: refreshed at most every half minute
+    last_seen_at: int = 0  # coarse: refreshed after a quarter of the idle limit, half a minute at least
     expires_at: int = 0  # absolute limit
     idle_limit: int = 0  # ms; 0 = none
     device_id: str = ""  # device this session is bound to

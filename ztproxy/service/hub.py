@@ -7,9 +7,9 @@ reads from the store until it is not.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from ztproxy.model.messages import (
     AssertionSigned,
@@ -55,7 +55,7 @@ class Hub:
         monotonic: Callable[[], float],
         sign: Callable[[AssertionWanted], Awaitable[AssertionSigned]],
         recheck: Callable[[RecheckWanted], Awaitable[Rechecked]],
-        touched: Callable[[tuple[str, ...], int], Coroutine[Any, Any, None]],
+        touched: Callable[[tuple[str, ...], int], None],
         counted: Callable[[int, bytes], None],
     ) -> None:
         self._records = records
@@ -131,7 +131,7 @@ class _Conversation:
         elif isinstance(message, RecheckWanted):
             group.create_task(self._recheck(message))
         elif isinstance(message, Touched):
-            group.create_task(self._hub._touched(message.sessions, message.at))
+            self._hub._touched(message.sessions, message.at)
         elif isinstance(message, Counted):
             self._hub._counted(self._hello.pid, message.snapshot)
 

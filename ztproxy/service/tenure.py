@@ -31,6 +31,7 @@ from ztproxy.service.process import give_way, journal_alive
 from ztproxy.service.repeat import Repeat
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.storage import open_store
+from ztproxy.service.uses import Uses
 from ztproxy.telemetry import http as telemetry
 from ztproxy.telemetry.health import Readiness
 from ztproxy.telemetry.metrics import Counters, unpack
@@ -38,6 +39,7 @@ from ztproxy.telemetry.snapshot import Snapshot
 
 SEAL_EVERY: Final = 0.1  # seconds
 EXPIRE_EVERY: Final = 15.0
+USES_EVERY: Final = 1.0
 LOCK_PATIENCE: Final = 10.0  # seconds for the one before to be gone
 
 
@@ -84,13 +86,14 @@ class Tenure:
         stack.callback(os.close, await _lock(state))
         store = await open_store(settings, state, clock)
         stack.push_async_callback(store.close)
+        uses = Uses(lambda some: self.office.sessions.touch(some))
         self.hub = Hub(
             store,
             store,
             monotonic=clock.monotonic,
             sign=lambda wanted: self.office.voucher.sign(wanted),
             recheck=lambda wanted: self.office.rechecks.answer(wanted),
-            touched=lambda sessions, at: self.office.sessions.touch(sessions, at),
+            touched=uses.note,
             counted=self._counted,
         )
         sealer = await asyncio.to_thread(self._sealer, settings)
@@ -125,6 +128,8 @@ class Tenure:
         await self._serve_telemetry()
         stack.push_async_callback(self._close_office)
         await self.office.open(self._sockets.portal, self._sockets.admin)
+        using = stack.enter_context(Repeat(USES_EVERY, uses.write))
+        stack.push_async_callback(using.finish)
         expiry = Expiry(store, store, clock.now)
         stack.enter_context(Repeat(EXPIRE_EVERY, lambda: expiry.sweep(self.office.sessions)))
 

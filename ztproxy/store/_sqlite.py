@@ -6,11 +6,11 @@ sqlite3 raises; never commits a record without its change.
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import randbits
-from typing import Final
+from typing import Any, Final
 
 from ztproxy.store.interface import Change, Conflict, StoreUnavailable, Versioned
 
@@ -90,13 +90,16 @@ class Tables:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+        inner = self._db.in_transaction  # one of a group: it alone is undone
+        self._db.execute("SAVEPOINT one" if inner else "BEGIN IMMEDIATE")
         try:
             yield
-            self._db.execute("COMMIT")
+            self._db.execute("RELEASE one" if inner else "COMMIT")
         except BaseException:
             if self._db.in_transaction:  # SQLite itself rolls back on some errors
-                self._db.execute("ROLLBACK")
+                self._db.execute("ROLLBACK TO one" if inner else "ROLLBACK")
+                if inner:
+                    self._db.execute("RELEASE one")
             raise
 
     # reading
@@ -146,6 +149,16 @@ class Tables:
         return [] if version == self.head() else None
 
     # writing
+
+    def group(self, writes: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Do writes that wait for the disk once; return for each what it returned, or its Conflict.
+
+        Each is done or not; when the disk fails, none is.
+        """
+        if len(writes) == 1:
+            return [_attempt(writes[0])]
+        with self._transaction():
+            return [_attempt(write) for write in writes]
 
     def put(
         self, kind: str, key: str, value: bytes, if_version: int | None, expires_at: int, now: int
@@ -203,6 +216,13 @@ class Tables:
         version = int(cursor.lastrowid or 0)
         self._db.execute("DELETE FROM change WHERE version<=?", (version - self._keep,))
         return version
+
+
+def _attempt(write: Callable[[], Any]) -> Any:
+    try:
+        return write()
+    except Conflict as conflict:
+        return conflict
 
 
 def _create_private(path: Path) -> None:

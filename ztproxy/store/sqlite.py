@@ -1,8 +1,8 @@
 """Records and Feed in one SQLite file: the embedded default.
 
-Made by `service` in the control process. Every write waits for the disk before it returns. Two threads
-do the work, one for writes and one for reads, so that the event loop never waits and reads never stand
-behind an fsync. Never shared between event loops.
+Made by `service` in the control process. Every write waits for the disk before it returns; those that come
+while the disk is busy wait for it together. Two threads do the work, one for writes and one for reads, so
+that the event loop never waits and reads never stand behind an fsync. Never shared between event loops.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Final, ParamSpec, Self, TypeVar
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 from ztproxy.store._sqlite import BUSY_SECONDS, SWEEP_BATCH, Tables
 from ztproxy.store.interface import Change, StoreUnavailable, Versioned
@@ -22,12 +23,13 @@ T = TypeVar("T")
 KEEP: Final = 100_000  # changes kept for readers that fell behind
 SWEEP_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.2  # how late `wait` may notice a write of another process
+GROUP: Final = 256  # writes that wait for the disk together at most
 
 
 class SqliteStore:
     """`Records` and `Feed` on one file. `await SqliteStore.open(...)`, later `await store.close()`."""
 
-    __slots__ = ("_changed", "_loop", "_now", "_reader", "_sweeper", "_writer")
+    __slots__ = ("_changed", "_loop", "_now", "_reader", "_sweeper", "_waiting", "_writer", "_writing")
 
     def __init__(self, reader: "_Lane", writer: "_Lane", now: Callable[[], int]) -> None:
         self._reader = reader
@@ -35,6 +37,8 @@ class SqliteStore:
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
+        self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []  # writes, in order
+        self._writing: asyncio.Task[None] | None = None
         self._sweeper = asyncio.create_task(self._sweep_for_ever())
 
     @classmethod
@@ -56,6 +60,8 @@ class SqliteStore:
         self._sweeper.cancel()
         with suppress(asyncio.CancelledError):
             await self._sweeper
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
         await self._reader.close()
         await self._writer.close()
 
@@ -133,13 +139,29 @@ class SqliteStore:
                 await self.sweep()
 
     async def _change(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        def work(*args: P.args, **kwargs: P.kwargs) -> T:
-            try:
-                return do(*args, **kwargs)
-            finally:  # told by the thread, so that waiters learn of it even if the caller was cancelled
-                self._loop.call_soon_threadsafe(self._wake)
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append((partial(do, *args, **kwargs), answer))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        return cast("T", await answer)
 
-        return await self._writer.call(work, *args, **kwargs)
+    async def _write(self) -> None:
+        """Write what waits, as much of it together as there is whenever the disk is free."""
+        while self._waiting:
+            group = [one for one in self._waiting[:GROUP] if not one[1].done()]
+            del self._waiting[:GROUP]
+            try:
+                results = await self._writer.call(self._writer.tables.group, [write for write, _ in group])
+            except Exception as failed:  # noqa: BLE001 - told to those who asked
+                results = [failed] * len(group)
+            self._wake()
+            for (_, answer), result in zip(group, results, strict=True):
+                if answer.done():
+                    continue  # nobody waits for it any more
+                if isinstance(result, Exception):
+                    answer.set_exception(result)
+                else:
+                    answer.set_result(result)
 
     def _wake(self) -> None:
         self._changed.set()

@@ -33,8 +33,9 @@ class Cold(Enum):
 
 COLD: Final = Cold.COLD
 
-#: How often a used session is reported to the control process, in ms.
+#: How often a session in use is told to the control process at most, and one without idle limit, in ms.
 TOUCH_EVERY: Final = 30_000
+TOUCH_SELDOM: Final = 900_000
 #: A feed older than this (ms) is told to policies; below it is the ordinary second between beats.
 QUIET: Final = 2_500
 #: Callers kept between requests; beyond it all are gathered anew.
@@ -245,13 +246,24 @@ class Gatherer:
 
     def touch(self, session: Session, now: int) -> bool:
         """Note a use of the session; True when the control process should hear of it."""
-        if now - session.last_seen_at < TOUCH_EVERY:
+        interval = told_after(session.idle_limit)
+        if now - session.last_seen_at < interval:
             return False
         touched = self.memory.touched
-        if now - touched.get(session.id, 0) < TOUCH_EVERY:
+        if now - touched.get(session.id, 0) < interval:
             return False
         touched[session.id] = now
         return True
+
+
+def told_after(idle_limit: int) -> int:
+    """Return how long after the last use that was told the next one is (ms).
+
+    A quarter of the idle limit: so much earlier than the limit says an idle session may end, never later.
+    """
+    if not idle_limit:
+        return TOUCH_SELDOM
+    return min(max(TOUCH_EVERY, idle_limit // 4), idle_limit // 2)
 
 
 def facts_of(
