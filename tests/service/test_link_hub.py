@@ -158,3 +158,26 @@ async def test_a_session_is_rechecked_over_the_link(store: SqliteStore, tmp_path
         assert answer is not None
         assert (answer.outcome, answer.retry_at) == ("kept", 42)
     await control.stop()
+
+
+async def test_a_worker_outlives_what_it_can_not_read_and_believes_nothing_beside_it(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    """Written by a later version of us, or by somebody else: in the snapshot and in the feed."""
+    control, memory = Control(store, tmp_path / "c.sock"), Memory(SystemClock().monotonic)
+    changes: list[Sequence[Concern] | None] = []
+    await store.put("session", "ses_1", b"\x81\xa2id\x07")
+    await store.put("session", "ses_2", encode(session(2)))
+    await control.start()
+    async with linked(tmp_path / "c.sock", memory, changes.append) as link:
+        await asyncio.wait_for(link.ready.wait(), 5)
+        assert list(memory.sessions) == ["ses_2"]
+        await store.put("session", "ses_2", b"garbage")
+        await until(lambda: not memory.sessions)
+        changes.clear()
+        await store.put("lock", "lck_1", b"garbage")
+        await until(lambda: memory.feed_age() > 1 << 62)
+        assert None in changes, "live paths go on"
+        await store.delete("lock", "lck_1")
+        await until(lambda: memory.feed_age() < 10_000)
+    await control.stop()

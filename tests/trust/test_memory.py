@@ -90,3 +90,49 @@ def test_a_snapshot_forgets_locks_that_are_not_in_it() -> None:
     told(memory, "lock", "lck_1", LOCK)
     memory.become(memory.another())
     assert memory.lock_on("user", "corp:alice", NOW) is None
+
+
+def unreadable(memory: Memory, kind: str, key: str) -> tuple[Concern, ...]:
+    later = msgspec.msgpack.encode({"id": 7, "principal": ["another", "shape"], "heard_at": "soon"})
+    return memory.apply(Changed(version=memory.version + 1, kind=kind, key=key, value=later))
+
+
+def test_what_can_not_be_read_vouches_for_nobody() -> None:
+    memory = fresh()
+    for kind in ("session", "handle", "device", "posture", "source"):
+        unreadable(memory, kind, "one")
+    told(memory, "source", "s", Source(name="s", kind="posture", heard_at=NOW))
+    assert unreadable(memory, "source", "s") == ()
+    assert not (memory.sessions or memory.handles or memory.devices or memory.postures or memory.sources)
+
+
+def test_a_standing_that_can_not_be_read_counts_as_the_worst_one_of_the_same_and_of_nobody_else() -> None:
+    memory = fresh()
+    told(memory, "standing", "user:corp:alice", Standing("user", "corp:alice", ended_before=5))
+    assert unreadable(memory, "standing", "user:corp:alice") == (("principal", "corp:alice"),)
+    worst = memory.standings["user:corp:alice"]
+    assert (worst.risk, worst.compliance) == ("high", "not-compliant")
+    assert worst.ended_before > NOW
+    assert list(memory.standings) == ["user:corp:alice"]
+
+
+def test_a_lock_that_is_not_understood_leaves_nothing_known_until_it_is_gone() -> None:
+    for spoil in (
+        lambda memory: unreadable(memory, "lock", "lck_1"),
+        lambda memory: told(memory, "lock", "lck_1", replace(LOCK, target="group")),
+    ):
+        memory = fresh()
+        memory.heard(1)
+        assert memory.feed_age() == 0
+        spoil(memory)
+        assert memory.feed_age() > 1 << 62
+        other = memory.another()
+        other.become(memory)
+        other.heard(2)
+        assert other.feed_age() > 1 << 62, "a snapshot forgets it"
+        told(memory, "lock", "lck_1", None)
+        assert memory.feed_age() == 0
+        spoil(memory)
+        told(memory, "lock", "lck_1", LOCK)
+        assert memory.feed_age() == 0
+        assert memory.lock_on("user", "corp:alice", NOW)

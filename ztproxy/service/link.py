@@ -144,7 +144,9 @@ class Link:
             return
         self._version, self._stamp = change.version, change.stamp
         concerns = self._memory.apply(change)
-        if concerns:
+        if change.key in self._memory.unread:
+            self._changed(None)
+        elif concerns:
             self._changed(concerns)
 
     def _take_page(self, page: Page) -> None:

@@ -1,17 +1,25 @@
 """A worker's copy of the facts, so that a warm request is decided without asking anybody.
 
 Fed in order by `service.link` from the control process; read by `trust.gather`. Never writes anywhere, and
-keeps no fact longer than the feed says: a deletion in the feed is a deletion here.
+keeps no fact longer than the feed says: a deletion in the feed is a deletion here. What it can not read
+speaks against whomever it may be about: it never keeps a door open that it may have been meant to close.
 """
 
+import logging
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from ztproxy.model.messages import Changed
-from ztproxy.model.standing import Lock, Source, Standing
+from ztproxy.model.standing import LOCKABLE, Lock, Source, Standing
 from ztproxy.model.subject import Device, Handle, Posture, Session
+
+log = logging.getLogger("ztproxy.memory")
+
+#: The age of the feed (ms) while something in it can not be read: so old that every limit is over,
+#: also those that say "as long as the path itself".
+UNREADABLE: Final = (1 << 62) + 1
 
 #: What a change concerns: live paths are found by these.
 Concern = tuple[Literal["session", "device", "handle", "principal", "route", "issuer", "credential"], str]
@@ -32,7 +40,8 @@ class Memory:
 
     `monotonic` gives seconds; `feed_age` is what policies see of the control process being silent. `locked`
     holds the locks by what they are on. `spoken` counts the changes of locks and standings: whoever keeps
-    what follows from them asks anew when it is another.
+    what follows from them asks anew when it is another. `unread` are locks nobody here understands: as long
+    as there is one, nothing counts as known.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -46,6 +55,7 @@ class Memory:
         self.locked: dict[tuple[str, str], tuple[Lock, ...]] = {}
         self.standings: dict[str, Standing] = {}
         self.sources: dict[str, Source] = {}
+        self.unread: set[str] = set()
         self.spoken = 0
         self.touched: dict[str, int] = {}  # session id -> ms of its last use here
         self.version = 0
@@ -73,6 +83,7 @@ class Memory:
         self.devices, self.postures = other.devices, other.postures
         self.locks, self.locked = other.locks, other.locked
         self.standings, self.sources = other.standings, other.sources
+        self.unread = other.unread
         self._tables = self._all()
         self.touched = {key: at for key, at in self.touched.items() if key in self.sessions}
         self.spoken += 1
@@ -84,7 +95,9 @@ class Memory:
         table = self._tables.get(change.kind)
         if table is None:
             return ()
-        value = None if change.value is None else self._decoders[change.kind].decode(change.value)
+        value = None if change.value is None else self._read(change.kind, change.key, change.value)
+        if change.kind == "lock":
+            self._understand(change.key, value, given=change.value is not None)
         before = table.get(change.key)
         if value is None or (isinstance(value, Session) and value.ended_at):
             table.pop(change.key, None)  # ended sessions are kept for the review, not here
@@ -94,6 +107,26 @@ class Memory:
         if isinstance(before, Lock | Standing) or isinstance(value, Lock | Standing):
             return self._speaks(before, value)
         return _CONCERNS[change.kind](change.key)
+
+    def _read(self, kind: str, key: str, value: bytes) -> Any:
+        """Return what was written, by whatever version of us. Of what can not be read, the worst is believed:
+        nobody is vouched for, and whoever was spoken of has nothing left from before."""
+        try:
+            return self._decoders[kind].decode(value)
+        except msgspec.MsgspecError as error:
+            log.error("a record can not be read", extra={"kind": kind, "reason": str(error)[:200]})
+        if kind != "standing":
+            return None
+        target, _, whose = key.partition(":")
+        return Standing(target, whose, risk="high", compliance="not-compliant", ended_before=UNREADABLE)
+
+    def _understand(self, key: str, lock: Lock | None, *, given: bool) -> None:
+        """Note whether a lock is one of those that are understood here."""
+        if given and (lock is None or lock.target not in LOCKABLE):
+            self.unread.add(key)
+            log.critical("a lock is not understood: everybody is refused until it is gone", extra={"id": key})
+        else:
+            self.unread.discard(key)
 
     def _speaks(self, before: Lock | Standing | None, after: Lock | Standing | None) -> tuple[Concern, ...]:
         """Enter what is said of somebody or something; a lock may have been on another before."""
@@ -125,7 +158,9 @@ class Memory:
         self._heard_at = max(self._heard_at, now if as_of is None else min(as_of, now))
 
     def feed_age(self) -> int:
-        """Return ms since it was last known that nothing newer is in the store."""
+        """Return ms since it was last known that nothing newer is in the store, and all of it understood."""
+        if self.unread:
+            return UNREADABLE
         return int((self._monotonic() - self._heard_at) * 1000)
 
 
