@@ -144,6 +144,22 @@ async def test_while_the_store_is_away_the_age_grows_and_then_all_is_well(
     await control.stop()
 
 
+async def test_a_bug_met_while_reading_deafens_nobody_for_good(store: SqliteStore, tmp_path: Path) -> None:
+    """An entry of the feed that is no entry, an answer of another shape: not told as a store that is away."""
+    faulty, held_by_worker = Faulty(store), memory()
+    control = Control(faulty, tmp_path / "c.sock")  # type: ignore[arg-type]
+    await control.start()
+    async with linked(tmp_path / "c.sock", held_by_worker, lambda _: None) as link:
+        await asyncio.wait_for(link.ready.wait(), 5)
+        faulty.store, working = object(), store  # type: ignore[assignment]  # every operation is an AttributeError
+        await until(lambda: held_by_worker.feed_age() > 1_500)
+        faulty.store = working
+        await put(store, "s1")
+        await until(lambda: "s1" in held_by_worker.sessions)
+        await until(lambda: held_by_worker.feed_age() < 1_500)
+    await control.stop()
+
+
 async def test_what_took_long_to_read_is_as_old_as_the_question(store: SqliteStore, tmp_path: Path) -> None:
     faulty = Faulty(store)
     control = Control(faulty, tmp_path / "c.sock")

@@ -10,6 +10,7 @@ from feed_room import Control, encode, linked, session, until
 from ztproxy.model.messages import AssertionWanted, RecheckWanted
 from ztproxy.model.subject import Handle
 from ztproxy.net.clock import SystemClock
+from ztproxy.store.interface import StoreUnavailable
 from ztproxy.store.sqlite import SqliteStore
 from ztproxy.trust.memory import Concern, Memory
 
@@ -180,4 +181,27 @@ async def test_a_worker_outlives_what_it_can_not_read_and_believes_nothing_besid
         assert None in changes, "live paths go on"
         await store.delete("lock", "lck_1")
         await until(lambda: memory.feed_age() < 10_000)
+    await control.stop()
+
+
+async def test_an_answer_that_fails_does_not_cost_a_worker_its_feed(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    control, memory = Control(store, tmp_path / "c.sock"), Memory(SystemClock().monotonic)
+
+    async def gone(*_: object) -> None:
+        raise StoreUnavailable("told to fail")
+
+    control.hub._sign = gone  # type: ignore[assignment]
+    changes: list[Sequence[Concern] | None] = []
+    await control.start()
+    async with linked(tmp_path / "c.sock", memory, changes.append) as link:
+        await asyncio.wait_for(link.ready.wait(), 5)
+        answer = await link.assertion(AssertionWanted(ask=0, audience="a", session="ses_1"))
+        assert answer is not None
+        assert not answer.token
+        await store.put("session", "ses_1", encode(session(1)))
+        await until(lambda: bool(memory.sessions))
+        assert changes.count(None) == 1, "the link broke"
+        assert control.hub.workers == {1: 0}
     await control.stop()

@@ -136,7 +136,13 @@ class _Conversation:
             self._hub._counted(self._hello.pid, message.snapshot)
 
     async def _answer(self, wanted: AssertionWanted) -> None:
-        self._channel.send(await self._hub._sign(wanted))
+        """What fails here is refused to one caller; the feed goes on for all."""
+        try:
+            answer = await self._hub._sign(wanted)
+        except Exception as failed:
+            _log(failed, "an assertion can not be signed")
+            answer = AssertionSigned(ask=wanted.ask, token="", expires_at=0)
+        self._channel.send(answer)
 
     async def _recheck(self, wanted: RecheckWanted) -> None:
         self._channel.send(await self._hub._recheck(wanted))
@@ -218,3 +224,8 @@ class _Conversation:
                     break
         self._position = position
         await hub._tail.fresh()
+
+
+def _log(failed: Exception, what: str) -> None:
+    bug = None if isinstance(failed, StoreUnavailable) else failed
+    log.warning(what, extra={"reason": str(failed)}, exc_info=bug)

@@ -93,8 +93,8 @@ class Tail:
             try:
                 await self._catch_up()
                 self._fails(None)
-            except StoreUnavailable as gone:
-                self._fails(gone)
+            except Exception as failed:  # noqa: BLE001  also a bug: else nobody here would hear anything again
+                self._fails(failed)
                 await asyncio.sleep(RETRY)
                 self._wake.set()
             self._announce()
@@ -136,10 +136,11 @@ class Tail:
         self._news.set()
         self._news = asyncio.Event()
 
-    def _fails(self, why: StoreUnavailable | None) -> None:
+    def _fails(self, why: Exception | None) -> None:
         """Log when it begins and when it ends, not in between."""
         if why is not None and not self._failing:
-            log.error("the store does not answer", extra={"reason": str(why)})
+            bug = None if isinstance(why, StoreUnavailable) else why
+            log.error("the store does not answer", extra={"reason": str(why)}, exc_info=bug)
         elif why is None and self._failing:
             log.warning("the store answers again")
         self._failing = why is not None
@@ -151,7 +152,7 @@ class Tail:
                 if await self._feed.wait(self.position.version, INTERVAL):
                     self._wake.set()
                     await self._news.wait()
-            except StoreUnavailable:
+            except Exception:  # noqa: BLE001  the reader meets the same trouble, and says so
                 await asyncio.sleep(RETRY)
 
 
