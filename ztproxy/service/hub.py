@@ -139,7 +139,7 @@ class _Conversation:
         """What fails here is refused to one caller; the feed goes on for all."""
         try:
             answer = await self._hub._sign(wanted)
-        except Exception as failed:
+        except Exception as failed:  # noqa: BLE001  it is told below, and the caller is refused
             _log(failed, "an assertion can not be signed")
             answer = AssertionSigned(ask=wanted.ask, token="", expires_at=0)
         self._channel.send(answer)
