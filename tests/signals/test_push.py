@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from aiohttp import web
 from caep_transmitter import CAEP, EXAMPLES, RISC, new_rsa
 
 IDP = "https://idp.example"
@@ -174,8 +175,6 @@ async def test_only_on_the_portal_and_only_known_names(node, transmitter):
 
 
 async def test_keys_that_are_not_to_be_had_are_no_reason_to_lose_the_event(node, transmitter):
-    from aiohttp import web
-
     async def away(_):
         return web.Response(status=500)
 
@@ -191,3 +190,53 @@ STRANGE = [{"current_level": ["HIGH"]}, {"principal": {"a": 1}}, {"change_type":
 async def test_members_of_other_types_do_no_harm(node, transmitter, members):
     for name in ("risk-level-change", "credential-change", "device-compliance-change"):
         assert (await node.push(transmitter.make(CAEP + name, CAROL, members)))[0] == 202
+
+
+async def test_news_that_overtakes_while_an_account_is_unlocked_keeps_it_locked(node, transmitter):
+    """Two nodes, or two requests: the older word has looked at the locks when the later one comes."""
+    now, enabled, disabled = transmitter.now(), RISC + "account-enabled", RISC + "account-disabled"
+    await node.push(transmitter.make(disabled, CAROL, {"event_timestamp": now - 20}))
+    look, later = node.locks.list, []
+
+    async def list_and_wait():
+        found = await look()
+        if not later:
+            later.append(transmitter.make(disabled, CAROL, {"event_timestamp": now - 5}))
+            assert (await node.push(later[0]))[0] == 202
+        return found
+
+    node.locks.list = list_and_wait
+    assert (await node.push(transmitter.make(enabled, CAROL, {"event_timestamp": now - 10})))[0] == 202
+    assert later and [lock.value for lock in await look()] == ["corp:carol"]
+    await node.push(transmitter.make(enabled, CAROL, {"event_timestamp": now}))
+    assert not await look()
+
+
+async def test_sessions_end_also_when_there_is_no_room_for_a_lock(node, transmitter, monkeypatch):
+    session, disabled = await node.sign_in(), RISC + "account-disabled"
+    monkeypatch.setattr("ztproxy.administrator.locks.MOST", 0)
+    token = transmitter.make(disabled, CAROL)
+    assert (await node.push(token))[0] == 503  # it has to come again
+    assert await node.ended(session)
+    monkeypatch.undo()
+    assert (await node.push(token))[0] == 202
+    assert [lock.value for lock in await node.locks.list()] == ["corp:carol"]
+
+
+async def test_a_name_that_nobody_can_have_does_no_harm(node, transmitter):
+    workload = {"format": "uri", "uri": "spiffe://corp.example/" + "w" * 1500}
+    assert (await node.push(transmitter.make(CAEP + "risk-level-change", workload)))[0] == 202
+    assert node.outcomes() == ["unmatched"]
+
+
+async def test_events_are_taken_in_while_discovery_is_away(node, transmitter, monkeypatch):
+    assert (await node.push(transmitter.make(CAEP + "session-revoked", CAROL)))[0] == 202
+    monkeypatch.setattr("ztproxy.trust.signals.remote._FRESH", -1.0)
+
+    async def away(_):
+        return web.Response(status=503)
+
+    transmitter.answers["/.well-known/ssf-configuration"] = away
+    session = await node.sign_in()
+    assert (await node.push(transmitter.make(CAEP + "session-revoked", CAROL)))[0] == 202
+    assert await node.ended(session)

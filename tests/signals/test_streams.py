@@ -161,3 +161,23 @@ async def test_nobody_polls_without_the_lease(make_node, transmitter):
     await node.told.start()
     await asyncio.sleep(1.2)
     assert not transmitter.asked
+
+
+async def test_one_event_that_can_not_be_taken_hides_no_other(polling, transmitter, monkeypatch):
+    await until(lambda: is_ok(polling))
+    carol, note = await polling.sign_in(), polling.standings.note
+
+    async def broken(target, value, **changes):
+        if value == "corp:mallory":
+            raise RuntimeError("told to fail")
+        return await note(target, value, **changes)
+
+    monkeypatch.setattr(polling.standings, "note", broken)
+    subjects = [{**CAROL, "sub": name} for name in ("mallory", "carol")]
+    bad, good = [(await transmitter.deliver(CAEP + "session-revoked", one))[0] for one in subjects]
+
+    async def acknowledged():
+        return good in transmitter.acked
+
+    await until(acknowledged)
+    assert await polling.ended(carol) and bad not in transmitter.acked

@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestServer
 
 from ztproxy.administrator.sessions import Limits, Sessions
 from ztproxy.administrator.signals.sources import Sources
-from ztproxy.administrator.signals.streams import Told
+from ztproxy.administrator.signals.streams import Stream, Told
+from ztproxy.api.transmitter import _delivered
 from ztproxy.model.subject import Posture, Principal
 from ztproxy.net.clock import SystemClock
 from ztproxy.portal.app import _edge
@@ -251,3 +252,13 @@ async def test_a_queue_that_is_full_disables_its_stream_and_says_so(ours, monkey
     await until(disabled)
     _, polled = await ours.ask("POST", "poll", {"returnImmediately": True})
     assert len(polled["sets"]) == 1  # stream-updated
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:9/x", "https://localhost/", "https://[::ffff:127.0.0.1]/"]
+)
+def test_a_receiver_can_not_have_us_ask_our_own_machine(endpoint):
+    delivery = {"method": PUSH, "endpoint_url": endpoint}
+    with pytest.raises(web.HTTPBadRequest):
+        _delivered(Stream("s", POLL), delivery, "https://portal.example")
+    assert _delivered(Stream("s", POLL), delivery, "http://127.0.0.1:7").endpoint == endpoint

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any, Final
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlsplit
 
 from aiohttp import web
 from msgspec.structs import replace
@@ -23,7 +23,7 @@ from ztproxy.crypto.encoding import EncodingError, read_object
 from ztproxy.crypto.ids import new_token
 from ztproxy.model.endpoints import SIGNALS, SSF_DISCOVERY
 from ztproxy.net.clock import Clock
-from ztproxy.trust.identity.fetch import check_url
+from ztproxy.trust.identity.fetch import check_url, is_loopback
 from ztproxy.trust.identity.provider import SignInRefused
 from ztproxy.trust.signals.events import URIS
 from ztproxy.trust.signals.transmitter import POLL, PUSH
@@ -148,7 +148,8 @@ class _Endpoints:
     async def create(self, request: web.Request) -> web.Response:
         """Make the receiver's stream."""
         told = self._who(request, MANAGE)
-        stream = _wanted(Stream(id=new_token(self._desk.entropy)[:32], method=POLL), await _json(request))
+        fresh = Stream(id=new_token(self._desk.entropy)[:32], method=POLL)
+        stream = _wanted(fresh, await _json(request), self._desk.issuer)
         if not await self._desk.streams.create(told.name, stream):
             return answer({"err": "conflict", "description": "there is a stream already"}, 409)
         return answer(self._shown(told, stream), 201)
@@ -166,7 +167,7 @@ class _Endpoints:
         told, body = self._who(request, MANAGE), await _json(request)
         stream = await self._stream(told, body.get("stream_id"))
         begun = stream if request.method == "PATCH" else Stream(stream.id, POLL, status=stream.status)
-        changed = _wanted(begun, body)
+        changed = _wanted(begun, body, self._desk.issuer)
         await self._desk.streams.change(told.name, changed)
         return answer(self._shown(told, changed))
 
@@ -277,10 +278,10 @@ class _Endpoints:
         }
 
 
-def _wanted(stream: Stream, body: Mapping[str, Any]) -> Stream:
-    """The stream as a receiver wants it. Raises HTTPBadRequest."""
+def _wanted(stream: Stream, body: Mapping[str, Any], issuer: str) -> Stream:
+    """The stream of `issuer` as a receiver wants it. Raises HTTPBadRequest."""
     if (delivery := body.get("delivery")) is not None:
-        stream = _delivered(stream, delivery)
+        stream = _delivered(stream, delivery, issuer)
     requested = body.get("events_requested", list(stream.requested))
     if not isinstance(requested, list) or len(requested) > 100:
         raise _bad("events_requested is a list")
@@ -291,7 +292,11 @@ def _wanted(stream: Stream, body: Mapping[str, Any]) -> Stream:
     return replace(stream, requested=tuple(requested), description=text)
 
 
-def _delivered(stream: Stream, delivery: object) -> Stream:
+def _is_here(url: str) -> bool:
+    return is_loopback(urlsplit(url).hostname or "")
+
+
+def _delivered(stream: Stream, delivery: object, issuer: str) -> Stream:
     if not isinstance(delivery, dict) or delivery.get("method") not in (PUSH, POLL):
         raise _bad("delivery has a method of RFC 8935 or RFC 8936")
     if delivery["method"] == POLL:
@@ -303,6 +308,8 @@ def _delivered(stream: Stream, delivery: object) -> Stream:
         raise _bad("authorization_header is the value of a field")
     try:
         endpoint = check_url(delivery.get("endpoint_url"), "endpoint_url")
+        if _is_here(endpoint) and not _is_here(issuer):  # what listens on this machine is no receiver's
+            raise SignInRefused("provider-invalid", "endpoint_url is on this machine")
     except SignInRefused:
         raise _bad("endpoint_url is an https URL that may be asked") from None
     return replace(stream, method=PUSH, endpoint=endpoint, authorization=authorization)

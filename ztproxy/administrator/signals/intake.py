@@ -134,8 +134,14 @@ class Intake:
         if event.name in ACCOUNT and found.named() and not await self._newest(transmitter, event, found):
             self._tell(transmitter, event, "overtaken", found, ())
             return "overtaken"
+        failed: StoreUnavailable | None = None
         for action in actions:
-            await self._do(action, transmitter, event, found)
+            try:
+                await self._do(action, transmitter, event, found)
+            except StoreUnavailable as away:  # a lock that can not be set is no reason to let sessions live
+                failed = failed or away
+        if failed is not None:
+            raise failed
         outcome = "ignored" if not actions else "done" if found.named() else "unmatched"
         self._tell(transmitter, event, outcome, found, actions if found.named() else ())
         return outcome
@@ -150,7 +156,7 @@ class Intake:
         elif action == "lock":
             await self._lock(transmitter, event, found)
         else:
-            await self._unlock(transmitter, found)
+            await self._unlock(transmitter, event, found)
 
     async def _end(self, transmitter: Transmitter, event: SecurityEvent, found: Found) -> None:
         """First what reaches all workers at once, then session by session, for the lists and the record."""
@@ -182,24 +188,32 @@ class Intake:
 
     async def _lock(self, transmitter: Transmitter, event: SecurityEvent, found: Found) -> None:
         by, reason = self._by(transmitter), event.text("reason") or event.reason() or event.name
-        held = {(lock.target, lock.value) for lock in await self._tools.locks.list() if lock.set_by == by}
+        before = await self._locks_of(transmitter, found)
         for target, value in _lockable(found):
-            if (target, value) not in held:
-                try:
-                    await self._tools.locks.add(target, value, f"{event.name}: {reason}"[:200], by)
-                except LockRefused as refused:  # too many: it has to be sent again
-                    raise StoreUnavailable(str(refused)) from refused
+            try:
+                await self._tools.locks.add(target, value, f"{event.name}: {reason}"[:200], by)
+            except LockRefused as refused:  # too many: it has to be sent again
+                raise StoreUnavailable(str(refused)) from refused
+        for lock in before:  # in place of those: somebody may be taking them away just now, by older news
+            await self._tools.locks.remove(lock.id, by)
 
-    async def _unlock(self, transmitter: Transmitter, found: Found) -> None:
-        """Take away what this source has locked, and nothing that somebody else has."""
-        by, wanted = self._by(transmitter), set(_lockable(found))
-        for lock in await self._tools.locks.list():
-            if lock.set_by == by and (lock.target, lock.value) in wanted:
-                await self._tools.locks.remove(lock.id, by)
+    async def _unlock(self, transmitter: Transmitter, event: SecurityEvent, found: Found) -> None:
+        """Take away what this source has locked, and nothing that somebody else or later news have."""
+        locks = await self._locks_of(transmitter, found)
+        latest = await self._tools.records.get("signal-order", _order_key(transmitter, found))
+        if event.name in ACCOUNT and latest is not None and int(latest.value) > event.happened_at:
+            return
+        for lock in locks:
+            await self._tools.locks.remove(lock.id, self._by(transmitter))
+
+    async def _locks_of(self, transmitter: Transmitter, found: Found) -> list[Lock]:
+        by, places = self._by(transmitter), set(_lockable(found))
+        every = await self._tools.locks.list()
+        return [lock for lock in every if lock.set_by == by and (lock.target, lock.value) in places]
 
     async def _newest(self, transmitter: Transmitter, event: SecurityEvent, found: Found) -> bool:
         """Whether no later account event of this source is known about the same; remembers this one."""
-        records, key = self._tools.records, digest(f"{transmitter.name} {found.named()}")
+        records, key = self._tools.records, _order_key(transmitter, found)
         for _ in range(8):
             stored = await records.get("signal-order", key)
             if stored is not None and int(stored.value) > event.happened_at:
@@ -211,7 +225,7 @@ class Intake:
             except Conflict:
                 continue
             return True
-        return True
+        raise StoreUnavailable("news of one subject come too often at once")
 
     def _until(self, event: SecurityEvent) -> int:
         """Sessions that began before are concerned: clocks may differ, and the safe side is the later one."""
@@ -253,6 +267,10 @@ def _facts(event: SecurityEvent) -> dict[str, Any]:
         risk = _RISKS.get(event.text("current_level"), "high")
         return {"risk": risk, "risk_at": at, "risk_reason": event.text("risk_reason")}
     return {}
+
+
+def _order_key(transmitter: Transmitter, found: Found) -> str:
+    return digest(f"{transmitter.name} {found.named()}")
 
 
 def _lockable(found: Found) -> list[tuple[str, str]]:

@@ -147,8 +147,14 @@ class Keeper:
         source = await self._sources.get(name)
         if source is not None and source.state == "ok":
             await self._sources.heard(name)
+        failed: Exception | None = None
         for jti, token in polled.sets.items():
-            await self._take(jti, token)
+            try:
+                await self._take(jti, token)
+            except Exception as broken:  # noqa: BLE001  one that can not be taken now must not hide the others
+                failed = failed or broken
+        if failed is not None:
+            raise failed
         return True
 
     async def _take(self, jti: str, token: str) -> None:

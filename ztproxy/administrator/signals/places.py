@@ -178,7 +178,7 @@ def _workloads(subject: Simple | Aliases, domain: str) -> tuple[str, ...]:
             own = str(parse_id(text)) if text.startswith("spiffe://") else ""
         except SpiffeError:
             continue
-        if own and not own.startswith(f"spiffe://{domain}/device/"):
+        if 0 < len(own) <= LONGEST and not own.startswith(f"spiffe://{domain}/device/"):
             found.append(own)
     return tuple(found)
 

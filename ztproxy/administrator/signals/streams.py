@@ -105,11 +105,11 @@ class Streams:
         changed = replace(stream, status=status, reason=reason)
         await self.change(told.name, changed)
         members = {"status": status, **({"reason": reason} if reason else {})}
-        await self._add(told, of_stream(stream.id, "stream-updated", members))
+        await self._of_itself(told, of_stream(stream.id, "stream-updated", members))
 
     async def verify(self, told: Told, stream: Stream, state: str) -> None:
         """Queue a verification event."""
-        await self._add(told, of_stream(stream.id, "verification", {"state": state} if state else {}))
+        await self._of_itself(told, of_stream(stream.id, "verification", {"state": state} if state else {}))
 
     async def tell(self, told: Told, telling: Telling) -> None:
         """Queue an event for a receiver that wants it."""
@@ -138,6 +138,11 @@ class Streams:
             for key, waiting in await self.waiting(name, MOST):
                 if waiting.jti in jtis:
                     await self.delivered(key)
+
+    async def _of_itself(self, told: Told, claims: dict[str, Any]) -> None:
+        """Queue an event about the stream, while there is room: receivers can ask for any number of them."""
+        if len(await self._waiting(told.name, MOST)) < MOST:
+            await self._add(told, claims)
 
     async def _add(self, told: Told, claims: dict[str, Any]) -> None:
         now, jti = self._clock.now(), secrets.token_hex(16)

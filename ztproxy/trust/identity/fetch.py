@@ -48,7 +48,7 @@ def check_url(url: object, what: str) -> str:
         raise SignInRefused("provider-invalid", f"{what} is not a URL") from error
     if not host or "@" in parts.netloc or "#" in url or "\\" in url:
         raise SignInRefused("provider-invalid", f"{what} has a user, a fragment or no host")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise SignInRefused("provider-invalid", f"{what} is not https")
     if _forbidden(host):
         raise SignInRefused("provider-invalid", f"{what} points to a forbidden address")
@@ -64,7 +64,8 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host as URLs name it is this machine."""
     address = _address(host)
     return address.is_loopback if address else host == "localhost"
 
@@ -87,7 +88,7 @@ class GuardedResolver(AbstractResolver):
         found = await self._inner.resolve(host, port, family)
         good = [result for result in found if not _forbidden(result["host"])]
         if host == "localhost":
-            good = [result for result in good if _is_loopback(result["host"])]
+            good = [result for result in good if is_loopback(result["host"])]
         if not good:
             raise OSError(f"{host} has no permitted address")
         return good

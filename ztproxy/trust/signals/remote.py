@@ -93,17 +93,24 @@ class Remote:
         return token.read(text, keys, expected, self._clock.now())
 
     async def metadata(self) -> Metadata:
-        """Return what discovery says, asked for once for everybody who waits and again every hour."""
+        """Return what discovery says, asked for once for everybody who waits and again every hour.
+
+        What it said before is good while it can not be asked: no event is turned away because of that.
+        """
         async with self._lock:
             now = self._clock.monotonic()
             if self._metadata is not None and now - self._asked_at < _FRESH:
                 return self._metadata
             if now - self._failed_at < _AFTER_FAILURE:
+                if self._metadata is not None:
+                    return self._metadata
                 raise TemporaryProviderError("discovery failed a moment ago")
             try:
                 self._metadata = await self._discover()
-            except TemporaryProviderError:
+            except (TemporaryProviderError, SignInRefused, RemoteRefused):
                 self._failed_at = now
+                if self._metadata is not None:
+                    return self._metadata
                 raise
             self._asked_at = now
             return self._metadata
