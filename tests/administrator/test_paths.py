@@ -1,14 +1,13 @@
 """Live paths: found by what a change concerns, decided again in small steps, cut once, never left over."""
 
 from collections import Counter
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztproxy.administrator import concerned
 from ztproxy.administrator.paths import LOOK, PER_SECOND, STEP, Paths, Shut
 from ztproxy.model._seal import SEAL
 from ztproxy.model.permit import Permit
@@ -136,24 +135,30 @@ def test_a_path_is_found_by_what_it_came_to_hang_on() -> None:
     assert len(stage.paths._concerned) == 0
 
 
-def test_cutting_a_hundred_of_a_hundred_thousand_does_not_look_at_the_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    if not isinstance(concerned.concerns_of, FunctionType):
-        pytest.skip("compiled calls can not be counted")
+class Looked:
+    """A client's certificate that counts how often its path's concerns are looked up, and whose it is."""
+
+    kind, bundle, subject = "workload", "i", "spiffe://corp/w"
+
+    def __init__(self, whose: str, times: Counter[str]) -> None:
+        self._whose, self._times = whose, times
+
+    @property
+    def fingerprint(self) -> str:
+        self._times[self._whose] += 1
+        return self._whose
+
+
+def test_cutting_a_hundred_of_a_hundred_thousand_does_not_look_at_the_others() -> None:
     stage = Stage()
+    looked: Counter[str] = Counter()
     for number in range(100_000):
         name = "them" if number % 1000 == 0 else str(number)
-        stage.open(name, handle=name, device=name, principal=name, route=str(number % 50))
+        route, certificate = str(number % 50), Looked(name, looked)
+        stage.open(name, handle=name, device=name, principal=name, route=route, certificate=certificate)
     stage.paths.pulse()
-    looked: Counter[str] = Counter()
-    seen = concerned.concerns_of
-
-    def counted(permit: Any) -> list[Concern]:
-        looked[permit.session_id] += 1
-        return seen(permit)
-
-    monkeypatch.setattr(concerned, "concerns_of", counted)
+    assert looked.total() == 100_000, "entered, each once"
+    looked.clear()
     stage.refused = {"them"}
     assert stage.paths.changed([("session", "them")]) == 100
     stage.settle()
