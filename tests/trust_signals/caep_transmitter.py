@@ -168,6 +168,7 @@ class Transmitter(Signer):
         self.extra = {}  # further members of the stream
         self.bearer = "management-token"
         self.trust = None  # TLS for pushes
+        self.resolver = None  # of names below localhost
 
     def app(self):
         @web.middleware
@@ -307,12 +308,15 @@ class Transmitter(Signer):
             return None
         return await self.push(token, delivery["endpoint_url"], delivery.get("authorization_header"))
 
+    def _connector(self):
+        return aiohttp.TCPConnector(resolver=self.resolver() if self.resolver else None)
+
     async def push(self, token, url, authorization=None, **headers):
         fields = {"Content-Type": "application/secevent+jwt", "Accept": "application/json"}
         if authorization:
             fields["Authorization"] = authorization
         async with (
-            aiohttp.ClientSession() as http,
+            aiohttp.ClientSession(connector=self._connector()) as http,
             http.post(url, data=token, headers=fields | headers, ssl=self.trust or True) as response,
         ):
             body = await response.read()
