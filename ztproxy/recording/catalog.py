@@ -27,6 +27,9 @@ LARGE: Final = 1 << 16  # … or so many records
 SLICE: Final = 64  # owners written at once, at least; all in no more than …
 SLICES: Final = 20  # … so many slices
 
+#: What a record says of its time is not believed beyond this (ms): it has to fit where it is sorted by.
+LATEST: Final = 1 << 53
+
 
 class Catalog:
     """An open catalogue, on disk (the sealer's) or in memory (a reader's)."""
@@ -152,7 +155,7 @@ class Catalog:
         for tally in tallies:
             summary = self.session(tally.owner) or Summary(tally.owner)
             tally.add_to(summary)
-            index.put_summary(tally.owner, summary.last, msgspec.json.encode(summary))
+            index.put_summary(tally.owner, min(summary.last, LATEST), msgspec.json.encode(summary))
 
     def _earlier(self, request: str) -> str | None:
         """Return, once, the owner of a request that was permitted before this growth."""

@@ -6,6 +6,7 @@ then remove what is sealed. So a stop at any point repeats nothing and loses not
 unreadable entry silently: a gap record takes its place.
 """
 
+import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
@@ -20,6 +21,8 @@ from ztproxy.recording.log import FILE_SIZE, Log, LogUnavailable, sync_directory
 from ztproxy.recording.position import Position
 from ztproxy.recording.summary import Run
 from ztproxy.store.interface import StoreUnavailable
+
+messages = logging.getLogger("ztproxy.recording")
 
 BATCH: Final = 4096  # entries read at once
 STEP: Final = 16_384  # entries of one journal sealed in one step
@@ -56,6 +59,7 @@ class Sealer:
         self._unreadable: dict[str, int] = {}  # steps in a row
         self._given_up: set[str] = set()  # living, but unreadable for good
         self._fresh: list[tuple[list[Run], list[Glimpse]]] = []  # not yet listed
+        self._listed = True  # the catalogue could be written the last time
 
     @property
     def count(self) -> int:
@@ -240,7 +244,12 @@ class Sealer:
             log.flush()
         try:
             self._list(log, fresh)
-        except (StoreUnavailable, OSError):  # derived: it catches up when it can be written again
+            self._listed = True
+        except Exception as failed:  # noqa: BLE001  derived: it catches up, and never holds up the sealing
+            if self._listed:
+                bug = None if isinstance(failed, StoreUnavailable | OSError) else failed
+                messages.error("the catalogue is not written", extra={"reason": str(failed)}, exc_info=bug)
+            self._listed = False
             if self._catalog is not None:
                 self._catalog.close()
             self._catalog = None
