@@ -28,6 +28,7 @@ from ztproxy.model.permit import Permit
 from ztproxy.model.request import Peer, TlsFacts
 from ztproxy.model.resource import Route
 from ztproxy.model.subject import Facts, Handle, Posture
+from ztproxy.trust.gather import told_after
 
 
 @pytest.fixture
@@ -195,7 +196,7 @@ async def test_a_live_path_is_decided_by_the_facts_of_now(world: World) -> None:
 async def test_use_is_reported_rarely(world: World) -> None:
     await world.ask()
     assert world.touched == []
-    world.clock.ms += 40_000
+    world.clock.ms += told_after(SESSION.idle_limit) + 10_000
     await world.ask()
     await world.ask()
     assert world.touched == ["ses_1"]
