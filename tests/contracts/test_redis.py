@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ztproxy.net.clock import SystemClock
 from ztproxy.store.interface import StoreUnavailable
 from ztproxy.store.redis import RedisStore
 from ztproxy.store.redis_client import RedisOptions
@@ -170,3 +171,23 @@ async def opened_when_ready(url: str) -> RedisStore:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.2)
+
+
+async def test_a_node_whose_clock_is_ahead_takes_nothing_from_the_others(redis_server: RedisServer) -> None:
+    """A lock of an hour, and one node that lives tomorrow: there it is over, elsewhere it holds."""
+    real, options = SystemClock().now, RedisOptions(url=redis_server.url)
+    async with (
+        await RedisStore.open(options, real, name="skew", durable=False) as node,
+        await RedisStore.open(options, lambda: real() + 86_400_000, name="skew", durable=False) as ahead,
+    ):
+        await node.put("lock", "lck_1", b"v", expires_at=real() + 3_600_000)
+        await node.put("lock", "lck_2", b"v", expires_at=real() - 1)
+        await ahead.sweep()
+        assert [one.key for one in await node.scan("lock")] == ["lck_1"]
+        changes = await node.after(0)
+        assert changes is not None
+        assert [(one.key, one.value) for one in changes] == [
+            ("lck_1", b"v"),
+            ("lck_2", b"v"),
+            ("lck_2", None),
+        ]
