@@ -151,3 +151,18 @@ async def test_what_is_remembered_does_not_grow_with_use(nodes: Nodes) -> None:
             await nodes.sweep()
     assert await nodes.sweep() == 0
     assert not nodes.expiry._ends and len(nodes.expiry._queue) <= 600
+
+
+async def test_what_can_not_be_read_keeps_nobody_else_alive(nodes: Nodes) -> None:
+    session = await nodes.here.start(person(1))
+    await nodes.counting.store.put("session", "ses_0", b"garbage")
+    await nodes.counting.store.put("standing", "user:corp:9", b"garbage")
+    over(nodes)
+    assert await nodes.sweep() == 1
+    later = await nodes.here.start(person(2))
+    await nodes.counting.store.put("session", "ses_0", b"other garbage")
+    await nodes.counting.store.put("standing", "user:corp:9", b"other garbage")
+    over(nodes)
+    assert await nodes.sweep() == 1
+    assert await nodes.ended(session) == await nodes.ended(later) == "expired"
+    assert {one.id for one in await nodes.here.list(ended=True)} == {session.id, later.id}

@@ -129,3 +129,15 @@ async def test_a_lock_set_by_another_process_is_seen_when_what_was_read_is_old(w
     assert await table.on([("user", "wiki"), ("route", "wiki")]) == lock
     world.clock.ms += 1000
     assert await table.on([("route", "wiki")]) is None, "its end is seen without reading"
+
+
+async def test_a_lock_that_can_not_be_read_keeps_nobody_from_setting_and_removing_locks(world: World) -> None:
+    await world.store.put("lock", "lck_odd", b"\x81\xa2id\x07")
+    lock = await world.locks.add("user", "corp:alice", "r", "root")
+    assert await world.on("user", "corp:alice")
+    assert {one.id: one.target for one in await world.locks.list()} == {
+        lock.id: "user",
+        "lck_odd": "unreadable",
+    }
+    assert await world.locks.remove("lck_odd", "root")
+    assert [one.id for one in await world.locks.list()] == [lock.id]

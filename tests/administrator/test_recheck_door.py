@@ -223,3 +223,21 @@ def test_a_word_from_the_far_future_settles_nothing():
     assert confirmed_at(1_000, 900) == 1_000
     assert confirmed_at(1_000, 1_000 + SKEW) == 1_000 + SKEW
     assert confirmed_at(1_000, 1_001 + SKEW) == 1_000
+
+
+async def test_what_became_due_while_an_assertion_was_signed_is_not_let_in():
+    world = world_with()
+    world.signed = None
+    lines = world.fetched
+
+    async def fetch(facts, route, now):
+        world.put("standing", "user:t:carol", Standing("user", SESSION.principal.id, recheck_after=NOW + 1))
+        later(world, 1_000)
+        return lines
+
+    assert isinstance(await world.ask(), Permit)
+    world.fetch = fetch
+    world.access._callers.clear()
+    answer = await world.ask()
+    assert isinstance(answer, Refusal)
+    assert answer.code == "facts-unavailable"

@@ -317,9 +317,7 @@ class Access:
             return self._unidentified(request, "session-ended" if isinstance(newest, Cold) else newest, now)
         known = self._known(newest)
         decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
-        verdict = self._freshness.of_request(newest, decision, now) if decision.allow else ""
-        if verdict:
-            code = "facts-unavailable" if verdict == ASK else verdict
+        if decision.allow and (code := self._freshness.settled(newest, decision, now)):
             return self._refused(request, newest, decision, now, simple(code, request))
         answer = self._decide(request, newest, now)
         return answer if isinstance(answer, Permit | Refusal) else await answer
@@ -347,6 +345,8 @@ class Access:
         if not decision.allow:
             refusal, explanation = self._explain(request, newest, known.subject, decision, now)
             return self._refused(request, newest, decision, now, refusal, explanation)
+        if code := self._freshness.settled(newest, decision, now):
+            return self._refused(request, newest, decision, now, simple(code, request))
         return self._permit(request, newest, known, decision, route, lines, now)
 
     def _permit(

@@ -101,7 +101,10 @@ class Expiry:
         if value is None:
             self._standings.pop(key, None)
             return False
-        after = self._standings[key] = _decode_standing(value)
+        try:
+            after = self._standings[key] = _decode_standing(value)
+        except msgspec.MsgspecError:  # whoever it is about is refused by what workers make of it
+            return False
         return after.ended_before > (before.ended_before if before is not None else 0)
 
     async def _read_all(self) -> None:
@@ -117,7 +120,10 @@ class Expiry:
         self._position = position
 
     def _note(self, session_id: str, value: bytes | None) -> None:
-        session = _decode(value) if value is not None else None
+        try:
+            session = _decode(value) if value is not None else None
+        except msgspec.MsgspecError:  # nobody can use it, and others have to end meanwhile
+            session = None
         if session is None or session.ended_at:
             self._ends.pop(session_id, None)
             return

@@ -14,7 +14,7 @@ from ztproxy.crypto.ids import Entropy, new_lock_id
 from ztproxy.model.record import StandingRecord
 from ztproxy.model.standing import LOCKABLE, Lock
 from ztproxy.net.clock import Clock
-from ztproxy.store.interface import Records
+from ztproxy.store.interface import Records, Versioned
 from ztproxy.trust.standing import Place
 
 LONGEST: Final = 512  # characters of a value; a reason may have as many
@@ -106,7 +106,7 @@ class Locks:
         stored = await self._records.get("lock", id)
         if stored is None:
             return False
-        self._tell(_decode(stored.value), "unlocked", _line(by))
+        self._tell(_lock_of(stored), "unlocked", _line(by))
         return await self._records.delete("lock", id)
 
     async def list(self) -> Sequence[Lock]:
@@ -150,8 +150,17 @@ async def _each(records: Records) -> AsyncIterator[Lock]:
     after = ""
     while page := await records.scan("lock", after=after, limit=_PAGE):
         for stored in page:
-            yield _decode(stored.value)
+            yield _lock_of(stored)
         after = page[-1].key
+
+
+def _lock_of(stored: Versioned) -> Lock:
+    """Return a lock as far as it can be read: whatever else is wrong with it, it can be seen and removed."""
+    try:
+        return _decode(stored.value)
+    except msgspec.MsgspecError:
+        why = "this record can not be read; while it is there workers refuse everybody"
+        return Lock(stored.key, "unreadable", "", why, 0, "")
 
 
 def _line(text: str) -> str:

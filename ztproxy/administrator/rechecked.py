@@ -55,6 +55,11 @@ class Freshness:
             return "recheck-required"
         return "" if now < line.over else "facts-unavailable"
 
+    def settled(self, caller: Caller, decision: Decision, now: int) -> str:
+        """The same when there is no more time to ask: "" or the code of a refusal."""
+        verdict = self.of_request(caller, decision, now)
+        return "facts-unavailable" if verdict == ASK else verdict
+
     def of_path(self, caller: Caller, decision: Decision, now: int) -> str:
         """The same for a live path, which goes on while the provider is asked: "" or why it is cut."""
         session, rechecks = caller.facts.session, self._rechecks

@@ -189,8 +189,8 @@ class Rechecks:
             async with asyncio.timeout(LONGEST):
                 confirmed = await client.confirm(granted, subject, answer)
         except GrantEnded as over:
-            await self._heard(session.provider, "")
             await self._sessions.end(session.id, f"ended by provider: {over}")
+            await self._heard(session.provider, "")
             return ENDED
         except CannotAsk:
             await self._release(session.id, mine, failures=0, retry_at=0)

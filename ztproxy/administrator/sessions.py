@@ -269,9 +269,11 @@ class Sessions:
 
         session = await self._change(session_id, change)
         if ended and session is not None:
-            self._tell(session, "ended", device=session.device_id, detail=by)
-            if self._vault is not None:
-                await self._vault.forget(session_id)
+            try:
+                self._tell(session, "ended", device=session.device_id, detail=by)
+            finally:
+                if self._vault is not None:
+                    await self._vault.forget(session_id)
         return ended
 
     async def touch(self, uses: Mapping[str, int]) -> Sequence[str]:
@@ -307,7 +309,11 @@ class Sessions:
     async def _each(self, after: str = "") -> AsyncIterator[Session]:
         while page := await self._records.scan("session", after=after, limit=_PAGE):
             for stored in page:
-                yield _decode_session(stored.value)
+                try:
+                    session = _decode_session(stored.value)
+                except msgspec.MsgspecError:  # one that nobody can read hides no other
+                    continue
+                yield session
             after = page[-1].key
 
     async def _change(self, session_id: str, change: Callable[[Session], Session]) -> Session | None:

@@ -43,5 +43,11 @@ class Pacing:
             self._paths.pulse()
 
     def _step(self) -> None:
-        if self._loop is not None and self._paths is not None and self._paths.step():
-            self._loop.call_soon(self._step)
+        if self._loop is None or self._paths is None:
+            return
+        more = True  # also after a fault: whoever waits to be decided again must not wait for ever
+        try:
+            more = self._paths.step()
+        finally:
+            if more:
+                self._loop.call_soon(self._step)
