@@ -94,6 +94,27 @@ async def test_a_forgetful_server_is_refused(
         server.kill()
 
 
+async def test_a_server_that_comes_back_forgetful_is_refused_until_it_is_not(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    server = type(redis_server)(tmp_path)
+    await asyncio.to_thread(server.start)
+    store = await RedisStore.open(server.options, now)
+    try:
+        await store.put("session", "k", b"v")
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start, "--appendonly", "no")
+        for call in (store.put("session", "lost", b"v"), store.after(0), store.position(), store.head()):
+            with pytest.raises(StoreUnavailable, match="not durable"):
+                await call
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        assert await store.put("session", "l", b"v") == 2
+    finally:
+        await store.close()
+        await asyncio.to_thread(server.kill)
+
+
 @pytest.mark.parametrize(
     "url", ["unix:///nowhere/secret.sock", "http://secret@x", "redis://:secret@127.0.0.1:1"]
 )

@@ -102,7 +102,8 @@ async def opened(options: RedisOptions, seconds: float = 10, **more: Any) -> Red
 async def test_what_replicas_acknowledged_survives_a_failover(servers: Servers) -> None:
     master = servers.server()
     replica = servers.server(f"replicaof 127.0.0.1 {master}", "replica-priority 1")
-    sentinel = servers.start(
+    await (await opened(RedisOptions(url=f"redis://127.0.0.1:{master}"), replicas=1)).close()
+    sentinel = servers.start(  # now that there is one: it asks for replicas at once, then every 10 s
         "port {port}", f"sentinel monitor zt 127.0.0.1 {master} 1",
         "sentinel down-after-milliseconds zt 500", "sentinel failover-timeout zt 2000",
         program="redis-sentinel",
@@ -113,9 +114,7 @@ async def test_what_replicas_acknowledged_survives_a_failover(servers: Servers) 
     for key in acknowledged:
         await store.put("session", key, b"v")
     version, stamp = await store.position()
-    await asyncio.sleep(
-        1.5
-    )  # Sentinel asks the master for its replicas every ten seconds, and at once at first
+    await asyncio.to_thread(knows_a_replica, sentinel)
     await asyncio.to_thread(servers.kill, master)
     deadline = time.monotonic() + 50  # usually two; a Sentinel that was held up waits for 30 seconds (TILT)
     while True:

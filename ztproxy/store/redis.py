@@ -8,14 +8,16 @@ live in one slot of a cluster. Never believes Redis to be durable without having
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from secrets import randbits
 from typing import Any, Final, Self, cast
 
-from redis.exceptions import RedisError
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
 from ztproxy.store._redis_scripts import AFTER, DELETE, POSITION, PUT, SCAN, SWEEP
 from ztproxy.store.interface import Change, Conflict, StoreUnavailable, Versioned
-from ztproxy.store.redis_client import Client, Reached, RedisOptions, reach, told
+from ztproxy.store.redis_client import Reached, RedisOptions, Unfit, reach, told
 
 KEEP: Final = 100_000  # changes kept for readers that fell behind
 SWEEP_SECONDS: Final = 1.0
@@ -73,16 +75,17 @@ class RedisStore:
         always); without it an acknowledged write may be lost when the server dies.
         `replicas` must have a write before it is acknowledged, and be near for anything to count as fresh;
         not for a cluster.
-        Raises StoreUnavailable when it can not be reached or may lose what it acknowledged.
+        Raises StoreUnavailable when it can not be reached or may lose what it acknowledged; the store does so
+        later for a server that it connects to then, be it the same one with other settings or a successor.
         """
-        reached = reach(options)
+        reached = reach(options, partial(_vet, durable=durable))
+        store = cls(reached, now, name, keep, options.timeout, replicas)
         try:
-            async with told():
-                await _check_server(reached.client, durable=durable)
+            await store.head()  # connects
         except BaseException:
-            await reached.close()
+            await store.close()
             raise
-        return cls(reached, now, name, keep, options.timeout, replicas)
+        return store
 
     async def close(self) -> None:
         """Close the connections."""
@@ -205,19 +208,21 @@ class RedisStore:
             return await self._scripts[script](keys=self._keys, args=arguments)
 
 
-async def _check_server(client: Client, *, durable: bool) -> None:
-    """Refuse a server that may forget what it acknowledged."""
-    memory = await client.info("memory")
-    if str(memory.get("maxmemory_policy", "")).startswith("allkeys"):
-        raise StoreUnavailable("Redis may evict records: set maxmemory-policy to noeviction")
+async def _vet(connection: AbstractConnection, *, durable: bool) -> None:
+    """Refuse a server that may forget what it acknowledged. Raises Unfit."""
+    await connection.send_command("INFO", "memory")
+    if b"maxmemory_policy:allkeys" in await connection.read_response():
+        raise Unfit("it may evict records: set maxmemory-policy to noeviction")
     if not durable:
         return
+    await connection.send_command("CONFIG", "GET", "append*")
     try:
-        settings = await client.config_get("append*")
-    except RedisError as error:
-        raise StoreUnavailable("Redis does not tell whether it is durable (CONFIG GET refused)") from error
-    if (settings.get("appendonly"), settings.get("appendfsync")) != ("yes", "always"):
-        raise StoreUnavailable("Redis is not durable: set appendonly yes and appendfsync always")
+        flat = await connection.read_response()
+    except ResponseError as error:
+        raise Unfit("it does not tell whether it is durable (CONFIG GET refused)") from error
+    settings = dict(zip(flat[::2], flat[1::2], strict=True))
+    if (settings.get(b"appendonly"), settings.get(b"appendfsync")) != (b"yes", b"always"):
+        raise Unfit("it is not durable: set appendonly yes and appendfsync always")
 
 
 def _member(kind: str, key: str) -> bytes:

@@ -5,14 +5,15 @@ answer was done is for the caller to find out. Errors never hold an address or a
 """
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 from redis.asyncio import Connection, ConnectionPool, Redis, Sentinel, UnixDomainSocketConnection
 from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import NoBackoff
@@ -39,6 +40,9 @@ _WORDS: Final[Mapping[type[Exception], str]] = {
 }
 
 
+AnyConnection = TypeVar("AnyConnection", bound=AbstractConnection)
+
+
 class RedisOptions(Struct, frozen=True, kw_only=True):
     """Where Redis is and how it is spoken to. Give `url`, or `sentinels` and `master`. Times in seconds."""
 
@@ -57,6 +61,12 @@ class RedisOptions(Struct, frozen=True, kw_only=True):
 
 
 Client = Redis | RedisCluster
+#: Looks at a server over a connection that was just made, and raises Unfit.
+Vet = Callable[[AbstractConnection], Awaitable[None]]
+
+
+class Unfit(RedisError):
+    """The server that was reached is none to keep records on."""
 
 
 class Reached:
@@ -75,23 +85,28 @@ class Reached:
             await self._sentinel.aclose()
 
 
-def reach(options: RedisOptions) -> Reached:
-    """Return a client, which connects when it is used. Raises StoreUnavailable for what is no address."""
+def reach(options: RedisOptions, vet: Vet | None = None) -> Reached:
+    """Return a client, which connects when it is used. Raises StoreUnavailable for what is no address.
+
+    `vet` looks at every server that is connected to, every time: another one may be the master by then.
+    """
     if options.sentinels:
-        return _by_sentinel(options)
+        return _by_sentinel(options, vet)
     parts = urlsplit(options.url)
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise StoreUnavailable("not a redis://, rediss:// or unix:// address of a Redis server")
     if parts.scheme == "unix":
         pool = ConnectionPool(
-            connection_class=UnixDomainSocketConnection, path=parts.path, **_common(options)
+            connection_class=_connection(UnixDomainSocketConnection, vet),
+            path=parts.path,
+            **_common(options),
         )
         return Reached(Redis.from_pool(pool))
     host, port = parts.hostname or "", parts.port or 6379
     if options.cluster:
-        return Reached(_cluster(options, host, port))
+        return Reached(_cluster(options, host, port, vet))
     pool = ConnectionPool(
-        connection_class=_connection(Connection, options),
+        connection_class=_connection(_encrypted(Connection, options), vet),
         host=host,
         port=port,
         db=int(parts.path.strip("/") or 0),
@@ -118,12 +133,12 @@ def _times(options: RedisOptions) -> dict[str, Any]:
     }
 
 
-def _by_sentinel(options: RedisOptions) -> Reached:
+def _by_sentinel(options: RedisOptions, vet: Vet | None) -> Reached:
     manager = Sentinel([])  # type: ignore[no-untyped-call]
     manager.sentinels = [
         Redis.from_pool(
             ConnectionPool(
-                connection_class=_connection(Connection, options),
+                connection_class=_encrypted(Connection, options),
                 host=host,
                 port=port,
                 username=options.sentinel_username,
@@ -136,22 +151,36 @@ def _by_sentinel(options: RedisOptions) -> Reached:
     pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
         options.master,
         manager,
-        connection_class=_connection(SentinelManagedConnection, options),
+        connection_class=_connection(_encrypted(SentinelManagedConnection, options), vet),
         **_common(options),
     )
     return Reached(Redis.from_pool(pool), manager)
 
 
-def _cluster(options: RedisOptions, host: str, port: int) -> RedisCluster:
+def _cluster(options: RedisOptions, host: str, port: int, vet: Vet | None) -> RedisCluster:
     client = RedisCluster(host=host, port=port, **_common(options))
-    kind = _connection(Connection, options)
+    kind = _connection(_encrypted(Connection, options), vet)
     client.connection_kwargs["connection_class"] = kind  # of the servers that are found later
     for node in client.startup_nodes:
         node.connection_class = kind
     return client
 
 
-def _connection(plain: type[Connection], options: RedisOptions) -> type[Connection]:
+def _connection(plain: type[AnyConnection], vet: Vet | None) -> type[AnyConnection]:
+    """Return a kind of connection whose server is looked at before it is used."""
+    if vet is None:
+        return plain
+    look = vet
+
+    class Vetted(plain):  # type: ignore[misc, valid-type]
+        async def on_connect_check_health(self, check_health: bool = True) -> None:
+            await super().on_connect_check_health(check_health=check_health)
+            await look(self)
+
+    return Vetted
+
+
+def _encrypted(plain: type[Connection], options: RedisOptions) -> type[Connection]:
     """Return a kind of connection that speaks TLS with our context, where there is one."""
     if options.tls is None:
         return plain
@@ -175,12 +204,17 @@ async def told() -> AsyncIterator[None]:
 
 
 def _words(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:  # in a cluster it hides behind another one
+        if isinstance(cause, Unfit):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
     for kind, words in _WORDS.items():
         if isinstance(error, kind):
             return words
     if str(error).startswith("NOREPLICAS"):
         return "the server is cut off from its replicas: another one may be the master by now"
-    cause: BaseException | None = error
+    cause = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is refused: {cause.verify_message}"
