@@ -9,6 +9,7 @@ from aiohttp import web
 from caep_transmitter import CAEP, EXAMPLES, SSF, new_rsa
 
 from ztproxy.administrator.signals.sources import Sources
+from ztproxy.store.interface import StoreUnavailable
 from ztproxy.trust.signals.transmitter import OAuth
 
 IDP = "https://idp.example"
@@ -181,3 +182,13 @@ async def test_one_event_that_can_not_be_taken_hides_no_other(polling, transmitt
 
     await until(acknowledged)
     assert await polling.ended(carol) and bad not in transmitter.acked
+
+
+async def test_a_node_can_stop_while_the_store_is_away(polling, monkeypatch):
+    """A reload then, too: what was in force before must not go on because its lease can not be given up."""
+
+    async def gone(*_, **__):
+        raise StoreUnavailable("told to fail")
+
+    monkeypatch.setattr(type(polling.store), "get", gone)
+    await polling.told.stop()

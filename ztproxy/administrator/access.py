@@ -312,15 +312,22 @@ class Access:
         if self._successor is not None:
             return await self._anew(request)
         now = self._now()
-        newest = self._gatherer.gather(request.subject, request.context.host, now)
-        if not isinstance(newest, Caller):
-            return self._unidentified(request, "session-ended" if isinstance(newest, Cold) else newest, now)
-        known = self._known(newest)
-        decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
+        found = self._newest(request, now)
+        if not isinstance(found, tuple):
+            return found
+        newest, _, decision = found
         if decision.allow and (code := self._freshness.settled(newest, decision, now)):
             return self._refused(request, newest, decision, now, simple(code, request))
         answer = self._decide(request, newest, now)
         return answer if isinstance(answer, Permit | Refusal) else await answer
+
+    def _newest(self, request: AccessRequest, now: int) -> tuple[Caller, _Known, Decision] | Answer:
+        """Return who asks and what is decided by what is known by now, or the answer without a caller."""
+        newest = self._gatherer.gather(request.subject, request.context.host, now)
+        if not isinstance(newest, Caller):
+            return self._unidentified(request, "session-ended" if isinstance(newest, Cold) else newest, now)
+        known, resource, context = self._known(newest), request.resource, request.context
+        return newest, known, self.policies.decide(known.subject, resource, request.action, context, now)
 
     async def _vouched(
         self, request: AccessRequest, caller: Caller, decision: Decision, route: Route
@@ -335,13 +342,12 @@ class Access:
         now = self._now()
         if lines is None:
             return self._refused(request, caller, decision, now, simple("facts-unavailable", request))
-        newest = self._gatherer.gather(request.subject, request.context.host, now)
-        if not isinstance(newest, Caller):
-            return self._unidentified(request, "session-ended" if isinstance(newest, Cold) else newest, now)
+        found = self._newest(request, now)
+        if not isinstance(found, tuple):
+            return found
+        newest, known, decision = found
         if self._memory.locked and (lock := self._lock_on(request, now)) is not None:
             return self._locked(request, newest, lock, now)
-        known = self._known(newest)
-        decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
         if not decision.allow:
             refusal, explanation = self._explain(request, newest, known.subject, decision, now)
             return self._refused(request, newest, decision, now, refusal, explanation)

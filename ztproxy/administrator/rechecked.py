@@ -5,7 +5,7 @@ Called by `administrator.access`. Decides by `freshness`; asks through `Rechecks
 
 from typing import Final, Protocol
 
-from ztproxy.administrator.freshness import Rule, line_of
+from ztproxy.administrator.freshness import Line, Rule, line_of
 from ztproxy.model.decision import Decision
 from ztproxy.model.subject import Session
 from ztproxy.trust.caller import Caller
@@ -37,13 +37,11 @@ class Freshness:
 
     def of_request(self, caller: Caller, decision: Decision, now: int) -> str:
         """Return "" while what the provider said last is good, ASK, or the code of a refusal."""
-        session, rechecks = caller.facts.session, self._rechecks
-        if session is None or rechecks is None:
+        due = self._due(caller, decision, now)
+        if due is None:
             return ""
+        session, rechecks, line = due
         after = caller.recheck_after
-        line = line_of(session, decision.obligations, self._rule, after)
-        if now < line.ahead:
-            return ""
         state = rechecks.state(session, after, now)
         if now < line.due:
             if not state:
@@ -62,16 +60,22 @@ class Freshness:
 
     def of_path(self, caller: Caller, decision: Decision, now: int) -> str:
         """The same for a live path, which goes on while the provider is asked: "" or why it is cut."""
-        session, rechecks = caller.facts.session, self._rechecks
-        if session is None or rechecks is None:
+        due = self._due(caller, decision, now)
+        if due is None:
             return ""
+        session, rechecks, line = due
         after = caller.recheck_after
-        line = line_of(session, decision.obligations, self._rule, after)
-        if now < line.ahead:
-            return ""
         if not rechecks.state(session, after, now):
             rechecks.begin(session, after)
         return "recheck-required" if now >= line.over else ""
+
+    def _due(self, caller: Caller, decision: Decision, now: int) -> tuple[Session, Rechecks, Line] | None:
+        """Return whom to ask about what, and where that stands; None while nothing has to be asked."""
+        session, rechecks = caller.facts.session, self._rechecks
+        if session is None or rechecks is None:
+            return None
+        line = line_of(session, decision.obligations, self._rule, caller.recheck_after)
+        return None if now < line.ahead else (session, rechecks, line)
 
     async def ask(self, caller: Caller) -> None:
         """Ask, and wait for a bounded time until memory holds what came of it."""

@@ -4,7 +4,7 @@ Made by `service.control` at start and for every reload, then beside the one in 
 and devices are in the store and outlive it; nothing here is kept in memory that a caller would miss.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from socket import socket
@@ -86,30 +86,16 @@ async def furnish(settings: Settings, policies: PolicySet, ground: Ground) -> Of
 
 async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stack: AsyncExitStack) -> Office:
     clock, records, audit = ground.clock, ground.records, ground.audit
-    authority = load_device_authority(
-        ground.state.root,
-        trust_domain=settings.trust_domain,
-        lifetime=settings.devices.certificate_lifetime,
-        clock=clock,
-        entropy=entropy,
-    )
-    limits = Limits(idle=settings.sessions.idle, absolute=settings.sessions.absolute)
     clients = await _providers(settings, clock, stack)  # left last: requests under way may still need them
     returns = Returns(clients)
     stack.push_async_callback(returns.close)
     vault = Vault(records, returns.give_back)
+    limits = Limits(idle=settings.sessions.idle, absolute=settings.sessions.absolute)
     sessions = Sessions(records, clock, entropy, audit.session, limits, vault)
-    rechecks = Rechecks(
-        sessions,
-        vault,
-        clients,
-        clock,
-        entropy,
-        heard=ProviderSources(records, clock).heard,
-        counted=ground.counters.rechecked,
-    )
+    heard, counted = ProviderSources(records, clock).heard, ground.counters.rechecked
+    rechecks = Rechecks(sessions, vault, clients, clock, entropy, heard=heard, counted=counted)
     stack.push_async_callback(rechecks.close)
-    devices = Devices(records, clock, entropy, authority, audit.session, origin=settings.portal_origin)
+    devices = _devices(settings, ground)
     locks, standings = _locks_and_standings(settings, ground)
     parts = signals.Parts(
         records=records,
@@ -125,23 +111,7 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
     told = await signals.make(settings, parts, stack)
     telling = Telling(settings, ground.records, clock, ground.state)
     people = await _runner(
-        portal.make(
-            site=_site(settings),
-            sessions=sessions,
-            clients=clients,
-            devices=devices,
-            apps=Apps(lambda: policies, settings.routes(), records, clock),
-            records=records,
-            clock=clock,
-            entropy=entropy,
-            routes=[
-                *devices_api.routes(devices, clock),
-                *keys_api.routes(ground.assertions),
-                *told.routes(),
-                *telling.routes(),
-            ],
-        ),
-        stack,
+        _portal(settings, policies, parts, ground, [*told.routes(), *telling.routes()]), stack
     )
     more = [*node_api.routes(ground.node), *_locks_of(settings, ground, sessions, devices, locks, standings)]
     administrator = await _runner(admin.make(sessions, devices, more), stack)
@@ -153,9 +123,11 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         await telling.start()
 
     async def close() -> None:
-        await told.stop()
-        await telling.stop()
-        await stack.aclose()
+        async with stack:  # whatever fails before: nobody is to be answered by what is not in force any more
+            try:
+                await told.stop()
+            finally:
+                await telling.stop()
 
     return Office(
         settings=settings,
@@ -165,6 +137,39 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         voucher=Voucher(ground.assertions, sessions, issuer=settings.portal_origin, now=clock.now),
         open=serve,
         close=close,
+    )
+
+
+def _devices(settings: Settings, ground: Ground) -> Devices:
+    records, clock = ground.records, ground.clock
+    authority = load_device_authority(
+        ground.state.root,
+        trust_domain=settings.trust_domain,
+        lifetime=settings.devices.certificate_lifetime,
+        clock=clock,
+        entropy=entropy,
+    )
+    return Devices(records, clock, entropy, authority, ground.audit.session, origin=settings.portal_origin)
+
+
+def _portal(
+    settings: Settings,
+    policies: PolicySet,
+    parts: signals.Parts,
+    ground: Ground,
+    routes: Sequence[web.RouteDef],
+) -> web.Application:
+    records, clock, devices = ground.records, ground.clock, parts.devices
+    return portal.make(
+        site=_site(settings),
+        sessions=parts.sessions,
+        clients=parts.clients,
+        devices=devices,
+        apps=Apps(lambda: policies, settings.routes(), records, clock),
+        records=records,
+        clock=clock,
+        entropy=entropy,
+        routes=[*devices_api.routes(devices, clock), *keys_api.routes(ground.assertions), *routes],
     )
 
 

@@ -7,7 +7,7 @@ everything done under it can be done twice.
 from typing import Final
 
 from ztproxy.net.clock import Clock
-from ztproxy.store.interface import Conflict, Records
+from ztproxy.store.interface import Conflict, Records, StoreUnavailable
 
 #: ms after which somebody else may take over from a node that is gone, and seconds between renewals.
 HELD: Final = 30_000
@@ -49,12 +49,11 @@ class Lease:
         return True
 
     async def release(self) -> None:
-        """Give it up, so that nobody has to wait."""
+        """Give it up, so that nobody has to wait. Where that can not be written it runs out."""
         self._until = -1.0
-        stored = await self._records.get("lease", self._name)
-        if stored is None or stored.value != self._owner:
-            return
         try:
-            await self._records.delete("lease", self._name, if_version=stored.version)
-        except Conflict:
+            stored = await self._records.get("lease", self._name)
+            if stored is not None and stored.value == self._owner:
+                await self._records.delete("lease", self._name, if_version=stored.version)
+        except (Conflict, StoreUnavailable):
             return
