@@ -194,9 +194,11 @@ async def test_a_live_path_is_decided_by_the_facts_of_now(world: World) -> None:
 
 
 async def test_use_is_reported_rarely(world: World) -> None:
+    session = replace(SESSION, idle_limit=120_000)
+    world.put("session", "ses_1", session)
     await world.ask()
     assert world.touched == []
-    world.clock.ms += told_after(SESSION.idle_limit) + 10_000
+    world.clock.ms += told_after(session.idle_limit) + 10_000
     await world.ask()
     await world.ask()
     assert world.touched == ["ses_1"]
