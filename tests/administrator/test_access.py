@@ -207,6 +207,7 @@ async def test_use_is_reported_rarely(world: World) -> None:
 async def test_permits_cannot_be_made_by_hand(world: World) -> None:
     permit = await world.ask()
     fields = dict(zip(Permit.FIELDS, permit.values(), strict=True))
+    assert all(line.decode() not in repr(permit) for line in permit.identity), "a log may show it"
     with pytest.raises(TypeError):
         permit.replaced(principal_id="t:root")
     for seal in ({}, {"seal": None}, {"seal": Seal()}):

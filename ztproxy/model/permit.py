@@ -57,5 +57,9 @@ class Permit(Frozen):
         self.identity: Final = identity  # header lines without CRLF that tell the upstream who asks
         self.obligations: Final = obligations
 
+    def __repr__(self) -> str:
+        """What it is, without the assertion that it carries for the upstream."""
+        return f"Permit({self.decision_id!r}, route={self.route.name!r}, session={self.session_id!r})"
+
 
 closed(Permit)
