@@ -252,6 +252,7 @@ class Estate:
 
     `redis` False: one node on SQLite. `more` are further lines of configuration at the top level. `compiled`:
     what `scripts/compile` laid out is run, where it is. `wired`: every node has a wire of its own to Redis.
+    `before` is called before the nodes are started.
     """
 
     def __init__(
@@ -264,6 +265,7 @@ class Estate:
         feed_limit: str = "10s",
         compiled: bool = False,
         wired: bool = False,
+        before: Callable[["Estate"], None] = lambda _: None,
     ) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="ztproxy-nodes-"))
         self.root.chmod(0o711)
@@ -277,6 +279,7 @@ class Estate:
         if compiled:
             for node in self.nodes:
                 node.path = PATH
+        self._before = before
         self._workers, self._more, self._feed_limit = workers, more, feed_limit
         self._stack = ExitStack()
 
@@ -292,11 +295,12 @@ class Estate:
                 self._stack.callback(wire.end)
             self._stack.callback(self.application.end)
             self.application.spawn(sys.executable, "-m", "bench.upstream", str(self.upstream), cwd=self.root)
+            self._before(self)
             for node in self.nodes:
                 self._stack.callback(node.end)
                 node.start()
             for node in self.nodes:
-                node.wait()
+                node.wait(180)  # a hundred thousand sessions take their time
         except BaseException:
             print("\n".join(node.said() for node in self.nodes), file=sys.stderr)
             self._stack.close()

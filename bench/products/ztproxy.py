@@ -208,11 +208,16 @@ class Ztproxy:
 
 def sign_in(database: Path, values: Sequence[str]) -> None:
     """Put people, their sessions and cookies, their devices and healthy reports into a new store."""
+    put_all(database, people(values))
+
+
+def people(values: Sequence[str], host: str = HOST, *, devices: bool = True) -> list[tuple[str, str, bytes]]:
+    """Return kind, key and value of all records of people with these cookies."""
     now = SystemClock().now()
-    rows: list[tuple[str, str, int, bytes, int]] = []
+    rows: list[tuple[str, str, bytes]] = []
 
     def put(kind: str, key: str, value: object) -> None:
-        rows.append((kind, key, len(rows) + 1, msgspec.msgpack.encode(value), 0))
+        rows.append((kind, key, msgspec.msgpack.encode(value)))
 
     for number, value in enumerate(values):
         name, device = f"bench:{number}", f"{DEVICE}{number}"
@@ -228,15 +233,23 @@ def sign_in(database: Path, values: Sequence[str]) -> None:
             amr=("pwd", "otp"),
             last_seen_at=now,
             expires_at=now + 10 * HOUR,
-            device_id=device,
-            device_proved_at=now,
+            device_id=device if devices else "",
+            device_proved_at=now if devices else 0,
         )
+        digest = hashlib.sha256(value.encode()).hexdigest()
+        put("session", session.id, session)
+        put("handle", digest, Handle(session_id=session.id, host=host, created_at=now))
+        if not devices:
+            continue
         put("device", device, Device(device, "laptop", f"{number:064x}", owner=name, enrolled_at=now))
         checks = {check: Check("pass", now) for check in ("disk_encrypted", "firewall", "screen_lock")}
         put("posture", device, Posture(device, now, 1, "ztproxy-agent", "self", True, checks, "linux"))
-        put("session", session.id, session)
-        digest = hashlib.sha256(value.encode()).hexdigest()
-        put("handle", digest, Handle(session_id=session.id, host=HOST, created_at=now))
+    return rows
+
+
+def put_all(database: Path, records: Sequence[tuple[str, str, bytes]]) -> None:
+    """Make a store that holds these."""
+    rows = [(kind, key, at, value, 0) for at, (kind, key, value) in enumerate(records, 1)]
     Tables(database, keep=1000).close()  # makes the tables
     with closing(sqlite3.connect(database)) as db, db:  # all at once: one by one a hundred thousand take long
         db.executemany("INSERT INTO record VALUES (?,?,?,?,?)", rows)
