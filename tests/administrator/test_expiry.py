@@ -166,3 +166,14 @@ async def test_what_can_not_be_read_keeps_nobody_else_alive(nodes: Nodes) -> Non
     assert await nodes.sweep() == 1
     assert await nodes.ended(session) == await nodes.ended(later) == "expired"
     assert {one.id for one in await nodes.here.list(ended=True)} == {session.id, later.id}
+
+
+async def test_uses_of_others_are_noted_beside_a_session_that_can_not_be_read(nodes: Nodes) -> None:
+    session = await nodes.here.start(person(1))
+    await nodes.counting.store.put("session", "ses_0", b"garbage")
+    nodes.clock.advance(IDLE / 2_000)
+    now = nodes.clock.now()
+    assert await nodes.here.touch({"ses_0": now, session.id: now}) == []
+    found = await nodes.here.get(session.id)
+    assert found is not None
+    assert found.last_seen_at == now

@@ -288,6 +288,8 @@ class Sessions:
                 await self._change(session_id, lambda session: _seen(session, at))
             except StoreUnavailable:
                 failed.append(session_id)
+            except msgspec.MsgspecError:
+                return  # nobody can use one that can not be read
 
         left = list(uses.items())
         while left and not failed:
