@@ -76,9 +76,14 @@ def eventually(fact: Callable[[], Any], seconds: float = 30, step: float = 0.05)
 class Application:
     """What the node protects."""
 
+    def __init__(self) -> None:
+        self.opened: list[str] = []  # the path of every WebSocket, when it began
+        self.ended: list[str] = []
+
     async def start(self) -> int:
         app = web.Application()
         app.router.add_get("/ws", self._echo)
+        app.router.add_get("/ws/{name}", self._echo)
         app.router.add_get("/slow", self._slow)
         app.router.add_get("/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -106,9 +111,13 @@ class Application:
     async def _echo(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        async for message in socket:
-            if message.type is WSMsgType.TEXT:
-                await socket.send_str(message.data)
+        self.opened.append(request.path)
+        try:
+            async for message in socket:
+                if message.type is WSMsgType.TEXT:
+                    await socket.send_str(message.data)
+        finally:
+            self.ended.append(request.path)
         return socket
 
 

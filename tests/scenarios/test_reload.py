@@ -22,8 +22,12 @@ GOING_AWAY, POLICY_VIOLATION = 1001, 1008
 
 
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    application = Application()
+def application() -> Application:
+    return Application()
+
+
+@pytest.fixture
+async def node(tmp_path: Path, application: Application) -> AsyncIterator[Node]:
     made = Node(tmp_path, await application.start())
     await made.sign_in()
     with made.running():
@@ -126,6 +130,62 @@ async def test_reloads_under_load_fail_nobody_and_cut_who_is_no_longer_allowed(n
     assert 'ztproxy_config_reloads_total{outcome="applied",worker="control"} 4.0' in found
     shown = (await cli(node, "recordings", "show", "configuration")).stdout
     assert shown.count("reload applied") == 4
+
+
+@asynccontextmanager
+async def talking(opened: aiohttp.ClientWebSocketResponse) -> AsyncIterator[list[str]]:
+    """Numbered messages all the time, several under way at once; fails unless each comes back, in order."""
+    back: list[str] = []
+    sent, stop = 0, asyncio.Event()
+
+    async def send() -> None:
+        nonlocal sent
+        while not stop.is_set():
+            await opened.send_str(f"{sent}:" + "x" * (sent % 3_000))
+            sent += 1
+            await asyncio.sleep(0.002)
+
+    async def receive() -> None:
+        while not (stop.is_set() and sender.done() and len(back) == sent):
+            back.append(await opened.receive_str(timeout=20))
+
+    async with asyncio.TaskGroup() as group:
+        sender = group.create_task(send())
+        receiver = group.create_task(receive())
+        yield back
+        stop.set()
+        await sender
+        await opened.send_str(f"{sent}:" + "x" * (sent % 3_000))  # so that the receiver wakes once more
+        sent += 1
+        await receiver
+    assert back == [f"{number}:" + "x" * (number % 3_000) for number in range(sent)]
+
+
+@pytest.mark.parametrize("by", ["reload", "watch"])
+async def test_of_two_live_websockets_policies_end_one_and_the_other_loses_no_byte(
+    node: Node, application: Application, by: str
+) -> None:
+    if by == "watch":
+        node.config.write_text(node.config.read_text() + "reload: watch\n")
+        assert (await cli(node, "reload")).returncode == 0
+    async with websocket(node, "/ws/kept") as kept, websocket(node, "/ws/ended") as ended:
+        assert await echoes(kept, "before") and await echoes(ended, "before")
+        async with talking(kept) as back:
+            forbid = '@id("no") forbid (principal, action, resource) when { context.path == "/ws/ended" };'
+            fresh = node.policy.with_suffix(".new")
+            fresh.write_text(POLICY + forbid + "\n")
+            fresh.replace(node.policy)
+            if by == "reload":
+                assert (await cli(node, "reload")).returncode == 0
+            closed = await ended.receive(timeout=20)
+            assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, POLICY_VIOLATION)
+            assert closed.extra == "access-denied"
+            after = len(back)
+            await eventual(lambda: len(back) > after + 20)
+        await eventual(lambda: application.ended == ["/ws/ended"])
+        assert application.opened == ["/ws/kept", "/ws/ended"], "the same connection to the application"
+
+    await eventual(lambda: "cut: access-denied" in node.cli("recordings", "show", "ses_carol").stdout)
 
 
 async def test_a_route_that_is_gone_takes_its_live_paths_along(node: Node) -> None:
