@@ -25,7 +25,7 @@ pytestmark = pytest.mark.redis
 
 ACL = (
     "user zt on >right resetchannels ~{ztproxy:*}:* -@all +eval +evalsha +script|load +get +incr +hget +hset"
-    " +hdel +zadd +zrem +zrange +xadd +xrange +xrevrange +xread +info +config|get +wait"
+    " +hdel +zadd +zrem +zrange +xadd +xrange +xrevrange +xread +info +config|get +wait +time"
 )
 
 

@@ -38,6 +38,8 @@ Answer = Permit | Refusal
 
 #: Permits of callers without a session end at the latest after this (ms); live paths are decided anew anyway.
 LONGEST: Final = 24 * 3600 * 1000
+#: What bars from public paths, too: wrong credentials, rather than none that count.
+UNFORGIVEN: Final = ("certificate-expired", "credentials-conflict")
 #: Policy values kept for callers; beyond it all are made anew.
 KEPT: Final = 100_000
 #: The "decision" of requests that never reach the policies.
@@ -153,7 +155,7 @@ class Access:
         if not isinstance(caller, Caller):
             if isinstance(caller, Locked) and (caller.everywhere or not _is_portal(request)):
                 return "locked"
-            if _is_portal(request) or (_is_anonymous(permit) and self._of_anybody(request, now).allow):
+            if _is_portal(request) or (_is_anonymous(permit) and self._is_public(request, now, patience)):
                 return ""
             return caller if isinstance(caller, str) else "session-ended"
         known = self._known(caller)
@@ -247,8 +249,7 @@ class Access:
             if code.everywhere or not _is_portal(request):
                 return self._locked(request, code.caller, code.lock, now)
             code = "locked"
-        forgiven = code not in ("certificate-expired", "credentials-conflict")
-        if forgiven and (_is_portal(request) or self._of_anybody(request, now).allow):
+        if code not in UNFORGIVEN and (_is_portal(request) or self._is_public(request, now)):
             answer = self._decide(request, NOBODY, now)
             if isinstance(answer, Permit | Refusal):
                 return answer
@@ -263,10 +264,11 @@ class Access:
         refusal = replace(simple("locked", request), detail=f"{lock.id}: {lock.reason}")
         return self._refused(request, caller, LOCKED, now, refusal)
 
-    def _of_anybody(self, request: AccessRequest, now: int) -> Decision:
-        """Decide as for somebody of whom nothing is known."""
-        subject = self._known(NOBODY).subject
-        return self.policies.decide(subject, request.resource, request.action, request.context, now)
+    def _is_public(self, request: AccessRequest, now: int, patience: int = 0) -> bool:
+        """Say whether anybody may have it now: not while a lock on it might not have been heard of."""
+        who = self._known(NOBODY).subject
+        decided = self.policies.decide(who, request.resource, request.action, request.context, now)
+        return decided.allow and not self._gatherer.silent(patience)
 
     def _decide(self, request: AccessRequest, caller: Caller, now: int) -> Answer | Awaitable[Answer]:
         if self._memory.locked:

@@ -94,8 +94,13 @@ class Gatherer:
                     return "credentials-conflict"
                 return self._workload(certificate, now, patience)
         if evidence.handle is None:
-            return NOBODY
+            return "facts-unavailable" if self.silent(patience) else NOBODY
         return self._person(evidence.handle, certificate, host, now, patience)
+
+    def silent(self, patience: int = 0) -> bool:
+        """Say whether the feed has not been heard for so long that anything might be locked or over."""
+        age = self.memory.feed_age()
+        return age > self.feed_limit and age > patience
 
     def _person(
         self, digest: str, certificate: ClientCertificate | None, host: str, now: int, patience: int
