@@ -17,7 +17,12 @@ HOT = (
     "gateway/*.py",
     "upstream/*.py",
     "wire/*.py",
-    *("administrator/access.py", "administrator/audit.py", "administrator/evidence.py"),
+    *(
+        "administrator/access.py",
+        "administrator/asked.py",
+        "administrator/audit.py",
+        "administrator/evidence.py",
+    ),
     *("administrator/floods.py", "administrator/paths.py", "administrator/stencil.py"),
     "administrator/concerned.py",
     *("policy/circumstances.py", "policy/compile.py", "policy/engine.py", "policy/operations.py"),

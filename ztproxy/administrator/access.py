@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from msgspec.structs import replace
 
 from ztproxy.administrator import stencil
+from ztproxy.administrator.asked import is_anonymous, is_portal, leads_on
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.administrator.duties import earlier, raise_alerts
 from ztproxy.administrator.evidence import decision_record, preflight_record, refused_record
@@ -26,7 +27,7 @@ from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer, Resource
 from ztproxy.model.resource import Route
 from ztproxy.model.standing import Lock
-from ztproxy.model.subject import ANONYMOUS, Device, Facts
+from ztproxy.model.subject import Device, Facts
 from ztproxy.policy.engine import PolicySet, Subject
 from ztproxy.trust.caller import NOBODY, Caller, Locked
 from ztproxy.trust.gather import Cold, Gatherer
@@ -38,7 +39,7 @@ Answer = Permit | Refusal
 
 #: Permits of callers without a session end at the latest after this (ms); live paths are decided anew anyway.
 LONGEST: Final = 24 * 3600 * 1000
-#: What bars from public paths, too: wrong credentials, rather than none that count.
+#: Wrong credentials bar from public paths, too.
 UNFORGIVEN: Final = ("certificate-expired", "credentials-conflict")
 #: Policy values kept for callers; beyond it all are made anew.
 KEPT: Final = 100_000
@@ -145,7 +146,7 @@ class Access:
         unless that was set ahead meanwhile. Policies are asked by the wall clock.
         """
         request = self._placed(permit.request)
-        if not _leads_on(permit.route, request.resource.route):
+        if not leads_on(permit.route, request.resource.route):
             return "access-denied"
         now = self._now()
         if self._memory.locked and self._lock_on(request, now) is not None:
@@ -153,9 +154,9 @@ class Access:
         patience = patience_of(permit.obligations) if permit.obligations else 0
         caller = self._gatherer.gather(request.subject, request.context.host, at, patience)
         if not isinstance(caller, Caller):
-            if isinstance(caller, Locked) and (caller.everywhere or not _is_portal(request)):
+            if isinstance(caller, Locked) and (caller.everywhere or not is_portal(request)):
                 return "locked"
-            if _is_portal(request) or (_is_anonymous(permit) and self._is_public(request, now, patience)):
+            if is_portal(request) or (is_anonymous(permit) and self._is_public(request, now, patience)):
                 return ""
             return caller if isinstance(caller, str) else "session-ended"
         known = self._known(caller)
@@ -170,15 +171,15 @@ class Access:
 
     def _outdated(self, request: AccessRequest, caller: Caller, decision: Decision, at: int) -> str:
         """Return "" while what the identity provider said is good enough for a live path, else a code."""
-        return "" if _is_portal(request) else self._freshness.of_path(caller, decision, at)
+        return "" if is_portal(request) else self._freshness.of_path(caller, decision, at)
 
     def _would_be(self, request: AccessRequest, caller: Caller, patience: int, now: int) -> Decision:
         """Decide as if what is not too old for a live path were fresh."""
         facts = as_fresh(caller.facts, patience)
         if facts == caller.facts:
             return NOT_ASKED
-        subject = self.policies.subject(facts)
-        return self.policies.decide(subject, request.resource, request.action, request.context, now)
+        who = self.policies.subject(facts)
+        return self.policies.decide(who, request.resource, request.action, request.context, now)
 
     def ends(self, permit: Permit) -> int:
         """Return when time alone may end a live path, as it is known now (ms)."""
@@ -246,10 +247,10 @@ class Access:
         nothing but the pages on which somebody else may sign in.
         """
         if isinstance(code, Locked):
-            if code.everywhere or not _is_portal(request):
+            if code.everywhere or not is_portal(request):
                 return self._locked(request, code.caller, code.lock, now)
             code = "locked"
-        if code not in UNFORGIVEN and (_is_portal(request) or self._is_public(request, now)):
+        if code not in UNFORGIVEN and (is_portal(request) or self._is_public(request, now)):
             answer = self._decide(request, NOBODY, now)
             if isinstance(answer, Permit | Refusal):
                 return answer
@@ -485,17 +486,3 @@ class Access:
                 self._permits.clear()
             written = self._permits[key] = _Written(decision, self.policies, text)
         return written.record
-
-
-def _leads_on(opened: Route, found: Route | None) -> bool:
-    """Tell whether what is there now is what a path was opened to: by its name, or by where it lives."""
-    return found is not None and (found.name == opened.name or found.upstream == opened.upstream)
-
-
-def _is_portal(request: AccessRequest) -> bool:
-    return request.resource.route is not None and request.resource.route.portal
-
-
-def _is_anonymous(permit: Permit) -> bool:
-    """Tell whether a permit was made for nobody. What was opened for somebody ends with their session."""
-    return permit.principal_id == ANONYMOUS.id and not permit.session_id
