@@ -20,6 +20,8 @@ from ztproxy.policy.operations import Env
 from ztproxy.policy.program import Policy
 from ztproxy.policy.values import Entity, Uid
 
+#: Sets of entities kept as Cedar holds them; beyond it all are read anew.
+KEPT: Final = 256
 _ERROR: Final = re.compile(r"error while evaluating policy `(policy[0-9]+)`: (.*)", re.DOTALL)
 
 
@@ -33,7 +35,7 @@ class Inputs(Struct, frozen=True):
 class Reference:
     """Cedar's engine over a list of policies, with the entities their conditions name."""
 
-    __slots__ = ("_named", "_policies", "_schema", "_set")
+    __slots__ = ("_named", "_policies", "_read", "_schema", "_set")
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class Reference:
         self._policies = {f"policy{number}": policy for number, policy in enumerate(policies)}
         self._set = cedarpy.PolicySet.from_str("\n".join(policy.statement.text for policy in policies))
         self._schema = schema
+        self._read: dict[str, cedarpy.Entities] = {}  # by their very text, so never out of date
         clauses = tuple(clause for policy in policies for clause in policy.tree.clauses)
         uids = {uid_of(uid) for uid in pst.entity_uids(clauses)}
         # Cedar takes the actions from the schema, where there is one
@@ -71,13 +74,22 @@ class Reference:
     def decide(self, inputs: Inputs) -> Decision:
         """Return Cedar's answer by our rule: an error denies."""
         try:
-            entities = cedarpy.Entities.from_json_str(json.dumps(inputs.entities), self._schema)
+            entities = self._entities(json.dumps(inputs.entities))
             answer = cedarpy.is_authorized(inputs.request, self._set, entities, self._schema)
         except ValueError as error:
             return Decision(False, "error", (), (f"reference: {error}"[:300],))
         if answer.decision is cedarpy.Decision.NoDecision:
             return Decision(False, "error", (), (f"reference: {answer.diagnostics.errors}"[:300],))
         return self._decision(answer)
+
+    def _entities(self, text: str) -> cedarpy.Entities:
+        """Read entities, or return them as read before: that is half of what an opinion costs."""
+        found = self._read.get(text)
+        if found is None:
+            if len(self._read) >= KEPT:
+                self._read.clear()
+            found = self._read[text] = cedarpy.Entities.from_json_str(text, self._schema)
+        return found
 
     def _decision(self, answer: cedarpy.AuthzResult) -> Decision:
         found = sorted(answer.diagnostics.reasons, key=lambda name: int(name[6:]))
