@@ -32,6 +32,7 @@ from ztproxy.policy.engine import PolicySet
 from ztproxy.recording.journal import JournalWriter
 from ztproxy.service.assemble import Lasting
 from ztproxy.service.configuration import unseal
+from ztproxy.service.ebb import Ebb
 from ztproxy.service.link import Link
 from ztproxy.service.orders import Commit, Done, Drain, Forget, Orders, Prepare, Ready, ToChild, of_child
 from ztproxy.service.pacing import Pacing
@@ -142,13 +143,14 @@ class Worker:
     async def _tick(self) -> None:
         lasting = self._lasting
         counters, memory, paths = lasting.counters, lasting.memory, lasting.paths
-        watch = JumpWatch(lasting.clock)
+        watch, ebb = JumpWatch(lasting.clock), Ebb()
         sum_up_at = lasting.clock.monotonic() + INTERVAL
         while True:
             await asyncio.sleep(TICK)
             if jump := watch.look():
                 counters.clock_jumps += 1
                 log.warning("the wall clock was set", extra={"by_seconds": round(jump, 1)})
+            ebb.look(len(self._listener), lasting.clock.monotonic())
             counters.paths, counters.cuts = len(paths), paths.cuts
             counters.feed_age_seconds, counters.feed_version = memory.feed_age() / 1000, memory.version
             door = self._serving.now.door
