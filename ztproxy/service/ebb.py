@@ -1,9 +1,9 @@
 """Gives memory back to the machine when many connections have gone.
 
-The worker asks once a second. glibc keeps what connections leave behind and hands it out again page by page,
-so that later connections touch buffers that fresh ones would not: a crowd that came once would be paid for ever
-after. Giving back stops the process (25 ms after 10,000 connections), so it is done seldom. It is about memory
-alone and must never fail.
+The worker asks once a second. glibc keeps what connections leave behind and hands it out again page by
+page, so that later connections touch buffers that fresh ones would not: a crowd that came once would be
+paid for ever after. Giving back stops the process (25 ms after 10,000 connections), so it is done seldom.
+It is about memory alone and must never fail.
 """
 
 import ctypes
