@@ -332,7 +332,8 @@ async def test_a_lease_left_over_ends_by_itself(place):
     await asyncio.sleep(0.25)
     assert place.refreshes() == 0
     place.later(LEASE)
-    assert await asking == "kept" or place.refreshes() == 1
+    assert await asking == "confirmed"
+    assert place.refreshes() == 1
 
 
 async def test_signing_out_gives_the_grant_back(place):
