@@ -147,6 +147,27 @@ def test_several_targets_share_what_the_route_says_of_its_upstream(config: Path)
     assert (route.connect_timeout, route.retries) == (1.0, 0)
 
 
+def test_targets_may_be_reached_through_connectors(config: Path) -> None:
+    edit(
+        config,
+        "    to: http://127.0.0.1:9001",
+        """\
+    connector: partner-site
+    to:
+      - http://127.0.0.1:8443
+      - {url: "unix:/run/app.sock", connector: other-site}""",
+    )
+    settings = load(config)
+    upstreams = settings.routes()[0].upstreams
+    assert [one.place for one in upstreams] == [
+        "http://127.0.0.1:8443 through partner-site",
+        "unix:/run/app.sock through other-site",
+    ]
+    written = settings.model_dump(mode="json", by_alias=True)["routes"][0]
+    assert written["connector"] == "partner-site"
+    assert written["to"][1] == {"url": "unix:/run/app.sock", "weight": 1, "connector": "other-site"}
+
+
 def test_both_names_of_an_upstream_are_known(config: Path) -> None:
     edit(config, "from: https://app.corp.example", "from: https://app.corp.example/app/")
     assert load(config).routes()[0].changes is None

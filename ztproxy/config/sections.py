@@ -330,7 +330,10 @@ class Route(Section):
     """https://HOST or https://HOST/PREFIX/; the longest prefix wins."""
     to: To
     """Its upstream: http://HOST:PORT, https://HOST or unix:/PATH; or a list of targets, each an address or
-    `{url: ADDRESS, weight: 1…100}`, which share the requests."""
+    `{url: ADDRESS, weight: 1…100}`, which share the requests. A target may name a `connector` of its own."""
+    connector: Name | None = None
+    """Connectors that reach the upstream, by their name; `to` is then the address as they see it. Default:
+    this node reaches it by itself."""
     client_certificate: Literal["off", "optional", "required"] = "optional"
     """Whether a TLS client certificate is asked for."""
     websocket: bool = True

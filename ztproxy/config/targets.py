@@ -4,15 +4,18 @@ Used by `sections` as a pydantic type. It is read as a whole, because a text and
 is wrong is told with its place inside.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Final, TypeVar
 
+from msgspec.structs import replace
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from ztproxy.config.secrets import wrong
-from ztproxy.config.values import upstream
+from ztproxy.config.values import NAME_PATTERN, name, upstream
 from ztproxy.model.resource import Target, Upstream
+
+_T = TypeVar("_T")
 
 MOST: Final = 64  # targets of a route
 HEAVIEST: Final = 100
@@ -39,29 +42,39 @@ def _distinct(raw: Sequence[object]) -> Iterator[Target]:
 
 def _target(raw: object, index: int) -> Target:
     if not isinstance(raw, Mapping):
-        return Target(_address(raw, index))
-    unknown = sorted(map(str, raw.keys() - {"url", "weight"}))
+        return Target(_read(upstream, raw, index))
+    unknown = sorted(map(str, raw.keys() - {"url", "weight", "connector"}))
     if unknown:
-        raise wrong(f"unknown key {unknown[0][:60]!r}", "known here: url, weight", index, unknown[0])
+        known = "known here: url, weight, connector"
+        raise wrong(f"unknown key {unknown[0][:60]!r}", known, index, unknown[0])
     weight = raw.get("weight", 1)
     if type(weight) is not int or not 1 <= weight <= HEAVIEST:
         raise wrong("not a weight", f"write a whole number from 1 to {HEAVIEST}", index, "weight")
-    return Target(_address(raw.get("url"), index, "url"), weight)
+    address = _read(upstream, raw.get("url"), index, "url")
+    if "connector" in raw:
+        address = replace(address, connector=_read(name, raw["connector"], index, "connector"))
+    return Target(address, weight)
 
 
-def _address(raw: object, *below: str | int) -> Upstream:
-    """Read an address; say where in the list it is when it is none."""
+def _read(reader: Callable[[object], _T], raw: object, *below: str | int) -> _T:
+    """Read a value; say where in the list it is when it is none."""
     try:
-        return upstream(raw)
+        return reader(raw)
     except PydanticCustomError as error:
         said = error.context or {}
         raise wrong(said["message"], said["remedy"], *below) from None
 
 
 def _written(value: tuple[Target, ...]) -> object:
-    if len(value) == 1:
+    if len(value) == 1 and not value[0].upstream.connector:
         return value[0].upstream.url
-    return [{"url": target.upstream.url, "weight": target.weight} for target in value]
+    return [_one_written(target) for target in value]
+
+
+def _one_written(target: Target) -> dict[str, object]:
+    connector = target.upstream.connector
+    written: dict[str, object] = {"url": target.upstream.url, "weight": target.weight}
+    return {**written, "connector": connector} if connector else written
 
 
 _ADDRESS: Final = {
@@ -71,7 +84,11 @@ _ADDRESS: Final = {
 }
 _TARGET: Final = {
     "type": "object",
-    "properties": {"url": _ADDRESS, "weight": {"type": "integer", "minimum": 1, "maximum": HEAVIEST}},
+    "properties": {
+        "url": _ADDRESS,
+        "weight": {"type": "integer", "minimum": 1, "maximum": HEAVIEST},
+        "connector": {"type": "string", "pattern": NAME_PATTERN},
+    },
     "required": ["url"],
     "additionalProperties": False,
 }

@@ -249,6 +249,7 @@ def _upstream(entry: "sections.Route", target: Upstream) -> Upstream:
     tls = entry.tls
     return replace(
         target,
+        connector=target.connector or entry.connector or "",
         server_name=tls.server_name if tls else None,
         ca=str(tls.ca) if tls and tls.ca else None,
         host_header=entry.host_header,

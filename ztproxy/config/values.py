@@ -64,6 +64,7 @@ _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+NAME_PATTERN: Final = rf"^{_NAME.pattern}$"
 _LAST: Final = re.compile(r"[A-Za-z0-9._~-]*")
 _PREFIX: Final = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*")
 _UPGRADE: Final = re.compile(r"[a-z0-9][a-z0-9._+-]{0,39}(/[a-z0-9._+-]{1,20})?")
@@ -401,7 +402,7 @@ Bytes = Annotated[
 DrainTime = Annotated[Milliseconds, _between(1_000, 3_600_000, UNITS)]
 HeadBytes = Annotated[Bytes, _between(4 << 10, 1 << 20, _BYTES)]
 HostName = Annotated[str, _plain(host), _schema(r"^[a-z0-9.-]{1,253}$", "app.corp.example")]
-Name = Annotated[str, _plain(name), _schema(rf"^{_NAME.pattern}$", "support")]
+Name = Annotated[str, _plain(name), _schema(NAME_PATTERN, "support")]
 ProviderName = Annotated[str, _plain(provider_name), _schema(r"^[a-z0-9][a-z0-9-]{0,62}$", "corp")]
 Listen = Annotated[
     Address,

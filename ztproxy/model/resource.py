@@ -29,6 +29,7 @@ class Upstream(Struct, frozen=True, gc=False, cache_hash=True):
     host_header: str | None = None  # Host sent upstream (default: the one the client asked for)
     certificate: str | None = None  # TLS: PEM file of the certificate we show, leaf first
     key: str | None = None  # TLS: PEM file of its private key
+    connector: str = ""  # name of the connectors that reach it, as they see it; "" = we do ourselves
 
     @property
     def tls_files(self) -> TlsFiles:
@@ -37,10 +38,15 @@ class Upstream(Struct, frozen=True, gc=False, cache_hash=True):
 
     @property
     def url(self) -> str:
-        """The address as configurations, records and metrics write it."""
+        """The address as configurations write it."""
         if self.scheme == "unix":
             return f"unix:{self.host}"
         return f"{self.scheme}://{self.authority}"
+
+    @property
+    def place(self) -> str:
+        """The address as records and metrics write it: the same one means another application elsewhere."""
+        return f"{self.url} through {self.connector}" if self.connector else self.url
 
     @property
     def authority(self) -> str:
@@ -105,6 +111,7 @@ class Route(Struct, frozen=True, gc=False):
     idle_timeout: float = 300.0  # seconds without a byte in either direction of a stream
     max_body: int = 1 << 30  # bytes of request body
     portal: bool = False  # ours: the portal and its endpoints under /.ztproxy/
+    carries: bool = False  # ours: where connectors dial in to carry
     changes: Changes | None = None  # of messages, when there are any
     targets: Targets | None = None  # when there is something to choose or to watch
     retries: int = 1  # how often a request that was not answered at all is sent again, if that does no harm

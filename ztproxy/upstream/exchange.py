@@ -90,7 +90,7 @@ class Exchange:
     @property
     def target(self) -> str:
         """The address of the upstream that serves this."""
-        return self._permit.route.upstream.url
+        return self._permit.route.upstream.place
 
     # ------------------------------------------------------------------ what the connection does
 

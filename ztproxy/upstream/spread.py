@@ -49,7 +49,7 @@ class Group:
         log.log(
             logging.INFO if healthy else logging.WARNING,
             "a target is healthy again" if healthy else "a target is unhealthy: it fails its checks",
-            extra={"route": self.route, "target": self.upstreams[index].url},
+            extra={"route": self.route, "target": self.upstreams[index].place},
         )
 
     def failed(self, index: int, now: float) -> None:
@@ -57,7 +57,7 @@ class Group:
         if self.balancer.failed(index, now):
             log.warning(
                 "a target is left out for a while: it failed requests",
-                extra={"route": self.route, "target": self.upstreams[index].url},
+                extra={"route": self.route, "target": self.upstreams[index].place},
             )
 
 
@@ -85,7 +85,7 @@ class Spread(Exchange):
     @property
     def target(self) -> str:
         """The address of the target that serves this."""
-        return self._group.upstreams[self._index].url
+        return self._group.upstreams[self._index].place
 
     @property
     def _unanswered(self) -> bool:

@@ -107,7 +107,7 @@ class Upstreams:
             group.balancer.look(self._wheel.now)
         return tuple(
             TargetState(
-                group.route, upstream.url, group.balancer.usable(index), group.balancer.ejections(index)
+                group.route, upstream.place, group.balancer.usable(index), group.balancer.ejections(index)
             )
             for group in self.groups.values()
             for index, upstream in enumerate(group.upstreams)

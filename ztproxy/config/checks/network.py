@@ -15,7 +15,8 @@ def loops(settings: Settings, places: Places) -> Iterator[Problem]:
     hosts = settings.hosts()
     for index, route in enumerate(settings.route_settings):
         for number, target in enumerate(route.to):
-            if message := _own(target.upstream, settings, hosts):
+            upstream = target.upstream
+            if not (route.connector or upstream.connector) and (message := _own(upstream, settings, hosts)):
                 remedy = "write the application's own address"
                 yield places.problem(message, remedy, "routes", index, "to", number)
 
