@@ -10,10 +10,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from ztproxy.administrator.devices import CODE_ATTEMPTS, DeviceRefused, Devices, Enrolled
-from ztproxy.administrator.issue import load_device_authority
+from ztproxy.administrator.devices import Devices, Enrolled
+from ztproxy.administrator.enrolment import CODE_ATTEMPTS, Refused
+from ztproxy.administrator.issue import DEVICES, load_authority
 from ztproxy.administrator.locks import Locks
-from ztproxy.crypto import device_statements, posture_document
+from ztproxy.crypto import posture_document, statements
 from ztproxy.crypto.csr import make_request
 from ztproxy.crypto.jose import sign, signing_key
 from ztproxy.crypto.posture_document import Observation, PostureDocument
@@ -37,8 +38,9 @@ class World:
 
     async def open(self) -> None:
         self.store = await SqliteStore.open(self.folder / "ztproxy.db", self.clock.now)
-        authority = load_device_authority(
+        authority = load_authority(
             self.folder,
+            DEVICES,
             trust_domain="corp.example",
             lifetime=3_600_000,
             clock=self.clock,
@@ -87,7 +89,7 @@ async def enrolled(world: World, key: EllipticCurvePrivateKey) -> Enrolled:
 
 
 async def refused(code: str, what: Any) -> None:
-    with pytest.raises(DeviceRefused) as caught:
+    with pytest.raises(Refused) as caught:
         await what
     assert caught.value.code == code
 
@@ -113,7 +115,7 @@ async def test_of_many_who_use_a_code_at_once_one_wins(world: World, key: Ellipt
     tries = [world.devices.enrol(code, make_request(key, "x")) for _ in range(8)]
     answers = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(answer, Enrolled) for answer in answers) == 1
-    assert sum(isinstance(answer, DeviceRefused) for answer in answers) == 7
+    assert sum(isinstance(answer, Refused) for answer in answers) == 7
     assert len(await world.devices.list()) == 1
 
 
@@ -286,8 +288,8 @@ async def test_statements_are_not_taken_for_each_other(
     report = world.report(key, enrolled.device.id)
     await refused("statement-invalid", world.devices.renew(report))
     await refused("statement-invalid", world.devices.verify_proof(report, ORIGIN, "n"))
-    claims = device_statements.renewal(enrolled.device.id, ORIGIN, world.clock.now())
-    renewal = sign(claims, signing_key(key, kid=enrolled.device.id), device_statements.RENEWAL)
+    claims = statements.renewal(enrolled.device.id, ORIGIN, world.clock.now())
+    renewal = sign(claims, signing_key(key, kid=enrolled.device.id), statements.RENEWAL)
     await refused("statement-invalid", world.devices.accept_posture(renewal))
 
 
@@ -295,8 +297,8 @@ async def test_statements_are_not_taken_for_each_other(
 
 
 def prove(world: World, key: EllipticCurvePrivateKey, device: str, nonce: str, origin: str = ORIGIN) -> str:
-    claims = device_statements.proof(device, origin, nonce, world.clock.now())
-    return sign(claims, signing_key(key, kid=device), device_statements.PROOF)
+    claims = statements.proof(device, origin, nonce, world.clock.now())
+    return sign(claims, signing_key(key, kid=device), statements.PROOF)
 
 
 async def test_a_proof_answers_one_nonce_of_one_origin(
@@ -310,16 +312,16 @@ async def test_a_proof_answers_one_nonce_of_one_origin(
     await refused("statement-invalid", world.devices.verify_proof(token, "https://evil.example", "n1"))
     foreign = prove(world, key, enrolled.device.id, "n1", "https://evil.example")
     await refused("statement-invalid", world.devices.verify_proof(foreign, ORIGIN, "n1"))
-    world.clock.advance(device_statements.LIFE + 31)
+    world.clock.advance(statements.LIFE + 31)
     await refused("statement-invalid", world.devices.verify_proof(token, ORIGIN, "n1"))
 
 
 async def test_a_long_lived_proof_is_refused(
     world: World, key: EllipticCurvePrivateKey, enrolled: Enrolled
 ) -> None:
-    claims = device_statements.proof(enrolled.device.id, ORIGIN, "n", world.clock.now())
+    claims = statements.proof(enrolled.device.id, ORIGIN, "n", world.clock.now())
     claims["exp"] += 1
-    token = sign(claims, signing_key(key, kid=enrolled.device.id), device_statements.PROOF)
+    token = sign(claims, signing_key(key, kid=enrolled.device.id), statements.PROOF)
     await refused("statement-invalid", world.devices.verify_proof(token, ORIGIN, "n"))
 
 
@@ -327,8 +329,8 @@ async def test_a_renewed_certificate_holds_the_enrolled_key(
     world: World, key: EllipticCurvePrivateKey, enrolled: Enrolled
 ) -> None:
     world.clock.advance(3000)
-    claims = device_statements.renewal(enrolled.device.id, ORIGIN, world.clock.now())
-    token = sign(claims, signing_key(key, kid=enrolled.device.id), device_statements.RENEWAL)
+    claims = statements.renewal(enrolled.device.id, ORIGIN, world.clock.now())
+    token = sign(claims, signing_key(key, kid=enrolled.device.id), statements.RENEWAL)
     renewed = await world.devices.renew(token)
     leaf = x509.load_pem_x509_certificates(renewed.certificate.pem.encode())[0]
     assert leaf.public_key() == key.public_key()
@@ -345,8 +347,8 @@ async def test_a_revoked_device_is_not_heard(
     stored = await world.devices.get(device)
     assert stored is not None and stored.revoked_at == world.clock.now() and stored.revoked_by == "dana"
     assert world.told[-1].event == "device-revoked" and world.told[-1].detail == "by dana"
-    claims = device_statements.renewal(device, ORIGIN, world.clock.now())
-    renewal = sign(claims, signing_key(key, kid=device), device_statements.RENEWAL)
+    claims = statements.renewal(device, ORIGIN, world.clock.now())
+    renewal = sign(claims, signing_key(key, kid=device), statements.RENEWAL)
     await refused("device-revoked", world.devices.accept_posture(world.report(key, device)))
     await refused("device-revoked", world.devices.verify_proof(prove(world, key, device, "n"), ORIGIN, "n"))
     await refused("device-revoked", world.devices.renew(renewal))
@@ -373,13 +375,13 @@ async def test_a_locked_device_is_not_believed_and_not_renewed(
     world: World, key: EllipticCurvePrivateKey
 ) -> None:
     device = (await world.enrol(key)).device
-    claims = device_statements.renewal(device.id, ORIGIN, world.clock.now())
-    renewal = sign(claims, signing_key(key, kid=device.id), device_statements.RENEWAL)
+    claims = statements.renewal(device.id, ORIGIN, world.clock.now())
+    renewal = sign(claims, signing_key(key, kid=device.id), statements.RENEWAL)
     await lock(world, "device", "dev_" + "a" * 26)
     await world.devices.renew(renewal)
     await lock(world, "device", device.id)
     for said in (world.devices.renew(renewal), world.devices.accept_posture(world.report(key, device.id))):
-        with pytest.raises(DeviceRefused) as refused:
+        with pytest.raises(Refused) as refused:
             await said
         assert refused.value.code == "locked"
     assert await world.devices.posture(device.id) is None
@@ -391,7 +393,7 @@ async def test_nothing_is_enrolled_for_a_locked_person_or_while_devices_are_lock
 ) -> None:
     code = await world.devices.create_code("laptop", "corp:carol")
     await lock(world, target, value)
-    with pytest.raises(DeviceRefused) as refused:
+    with pytest.raises(Refused) as refused:
         await world.devices.enrol(code, make_request(key, "laptop"))
     assert refused.value.code == "locked"
     assert await world.devices.list() == []

@@ -9,10 +9,11 @@ from cryptography import x509
 
 from ztproxy.administrator import issue
 from ztproxy.administrator.issue import (
+    DEVICES,
     Assertions,
-    DeviceAuthority,
+    LeafAuthority,
     load_assertions,
-    load_device_authority,
+    load_authority,
 )
 from ztproxy.crypto.certificates import CertificateError
 from ztproxy.crypto.jose import Expected, JoseError, verify
@@ -25,9 +26,9 @@ HOUR = 3_600_000
 DEVICE = "dev_" + "a" * 26
 
 
-def load(state: Path, clock: FixedClock) -> DeviceAuthority:
-    return load_device_authority(
-        state, trust_domain="corp.example", lifetime=24 * HOUR, clock=clock, entropy=os.urandom
+def load(state: Path, clock: FixedClock) -> LeafAuthority:
+    return load_authority(
+        state, DEVICES, trust_domain="corp.example", lifetime=24 * HOUR, clock=clock, entropy=os.urandom
     )
 
 
@@ -38,9 +39,9 @@ def modes(state: Path) -> dict[str, int]:
 def test_the_authority_is_made_once_and_kept(tmp_path: Path) -> None:
     clock = FixedClock()
     load(tmp_path, clock)
-    first = (tmp_path / issue.DEVICE_CERTIFICATE).read_bytes()
+    first = (tmp_path / DEVICES.certificate).read_bytes()
     load(tmp_path, clock)
-    assert (tmp_path / issue.DEVICE_CERTIFICATE).read_bytes() == first
+    assert (tmp_path / DEVICES.certificate).read_bytes() == first
     assert modes(tmp_path) == {
         "keys": 0o700,
         "keys/device-ca.pem": 0o600,
@@ -72,7 +73,7 @@ def test_a_key_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_a_lost_key_is_not_replaced_but_a_lost_certificate_is(tmp_path: Path) -> None:
     clock = FixedClock()
     authority = load(tmp_path, clock)
-    path = tmp_path / issue.DEVICE_CERTIFICATE
+    path = tmp_path / DEVICES.certificate
     old = x509.load_pem_x509_certificate(path.read_bytes())
     leaf = x509.load_pem_x509_certificates(
         authority.issue(keyfiles.new_key().public_key(), DEVICE).pem.encode()

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from ztproxy.administrator.devices import Devices
-from ztproxy.administrator.issue import load_device_authority
+from ztproxy.administrator.issue import DEVICES, load_authority
 from ztproxy.api import devices as device_api
 from ztproxy.crypto import issue, template
 from ztproxy.model.record import SessionRecord
@@ -36,8 +36,9 @@ class PortalUnderTest:
 
     async def prepare(self) -> None:
         self.store = await SqliteStore.open(self.folder / "ztproxy.db", self.clock.now)
-        authority = load_device_authority(
+        authority = load_authority(
             self.folder,
+            DEVICES,
             trust_domain="corp.example",
             lifetime=self.lifetime,
             clock=self.clock,

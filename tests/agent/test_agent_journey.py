@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from ztproxy.administrator.issue import load_device_authority
+from ztproxy.administrator.issue import DEVICES, load_authority
 from ztproxy.agent import program
 from ztproxy.agent.program import AgentError
 from ztproxy.agent.state import Folder, Status
@@ -132,8 +132,9 @@ async def test_a_certificate_is_renewed_before_and_after_its_end(
     portal: Any, folder: Path, posture_file: Path, enrolled: Any
 ) -> None:
     await portal.stop()
-    portal.devices._issuer = load_device_authority(
+    portal.devices._issuer = load_authority(
         portal.folder,
+        DEVICES,
         trust_domain="corp.example",
         lifetime=1000,  # so short that it is due, and soon over, all the time
         clock=portal.clock,

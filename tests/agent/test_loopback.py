@@ -10,9 +10,9 @@ from aiohttp import web
 
 from ztproxy.agent.loopback import application
 from ztproxy.agent.state import Identity
-from ztproxy.crypto.device_statements import PROOF
 from ztproxy.crypto.jose import Expected, SigningKey, signing_key, verify
 from ztproxy.crypto.jwk import read_key
+from ztproxy.crypto.statements import PROOF
 from ztproxy.net.clock import FixedClock
 from ztproxy.net.keyfiles import new_key
 

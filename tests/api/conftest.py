@@ -10,7 +10,7 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from ztproxy.administrator.devices import Devices
-from ztproxy.administrator.issue import Assertions, load_assertions, load_device_authority
+from ztproxy.administrator.issue import DEVICES, Assertions, load_assertions, load_authority
 from ztproxy.api import devices as device_api
 from ztproxy.api import keys as key_api
 from ztproxy.model.record import SessionRecord
@@ -24,8 +24,8 @@ class Service:
     """The API and what is behind it."""
 
     def __init__(self, store: SqliteStore, folder: Path, clock: FixedClock) -> None:
-        authority = load_device_authority(
-            folder, trust_domain="corp.example", lifetime=3_600_000, clock=clock, entropy=os.urandom
+        authority = load_authority(
+            folder, DEVICES, trust_domain="corp.example", lifetime=3_600_000, clock=clock, entropy=os.urandom
         )
         self.clock = clock
         self.store = store

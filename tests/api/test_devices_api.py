@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from ztproxy.crypto import device_statements, posture_document
+from ztproxy.crypto import posture_document, statements
 from ztproxy.crypto.csr import make_request
 from ztproxy.crypto.jose import sign, signing_key
 from ztproxy.crypto.posture_document import Observation, PostureDocument
@@ -45,7 +45,7 @@ async def test_enrol_report_renew(service: Any) -> None:
     assert await response.json() == {"seq": 1, "healthy": False, "checks": {"disk": "fail"}}
     await problem(await service.post(POSTURE, data=report), 409, "posture-replayed")
 
-    renewal = sign(device_statements.renewal(device, ORIGIN, now), signer, device_statements.RENEWAL)
+    renewal = sign(statements.renewal(device, ORIGIN, now), signer, statements.RENEWAL)
     response = await service.post(RENEW, data=renewal)
     assert response.status == 200 and "BEGIN CERTIFICATE" in (await response.json())["certificate"]
     await service.devices.revoke(device, "dana")

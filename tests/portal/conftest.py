@@ -15,9 +15,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from msgspec import Struct
 
 from ztproxy.administrator.devices import Devices
-from ztproxy.administrator.issue import load_device_authority
+from ztproxy.administrator.issue import DEVICES, load_authority
 from ztproxy.administrator.sessions import Limits, Sessions
-from ztproxy.crypto import device_statements
+from ztproxy.crypto import statements
 from ztproxy.crypto.csr import make_request
 from ztproxy.crypto.jose import sign, signing_key
 from ztproxy.model.request import ClientCertificate
@@ -100,8 +100,9 @@ class World:
         self.providers = {provider.issuer: provider for provider in providers}
         limits = Limits(idle=1_800_000, absolute=36_000_000)
         self.sessions = Sessions(self.store, self.clock, os.urandom, self.witness, limits)
-        authority = load_device_authority(
+        authority = load_authority(
             self.folder,
+            DEVICES,
             trust_domain="corp.example",
             lifetime=86_400_000,
             clock=self.clock,
@@ -153,10 +154,8 @@ class World:
         device = enrolled.device
 
         def prove(challenge, **changes):
-            claims = device_statements.proof(
-                device.id, challenge["audience"], challenge["nonce"], self.clock.now()
-            )
-            return sign(claims | changes, signing_key(key, device.id), device_statements.PROOF)
+            claims = statements.proof(device.id, challenge["audience"], challenge["nonce"], self.clock.now())
+            return sign(claims | changes, signing_key(key, device.id), statements.PROOF)
 
         return device, prove
 

@@ -5,7 +5,7 @@ device's word for another device, believe a report twice, or keep a code in the 
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hmac import compare_digest
 from typing import Any, Final
 
@@ -14,13 +14,21 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ztproxy.administrator.issue import DeviceAuthority, IssuedCertificate
+from ztproxy.administrator.enrolment import (
+    CODE_LIFETIME,
+    Codes,
+    Permission,
+    Refused,
+    claims_of,
+    pages,
+    printable,
+)
+from ztproxy.administrator.issue import IssuedCertificate, LeafAuthority
 from ztproxy.administrator.locks import LockTable
-from ztproxy.crypto import device_statements, posture_document
-from ztproxy.crypto.csr import RequestRefused, read_request
-from ztproxy.crypto.ids import Entropy, handle_digest, is_device_id, new_code, new_device_id, normal_code
-from ztproxy.crypto.jose import Expected, JoseError, kid_of, verify
-from ztproxy.crypto.jwk import VerifyKey, public_key, read_key, spki_digest, write_key
+from ztproxy.crypto import posture_document, statements
+from ztproxy.crypto.ids import Entropy, is_device_id, new_device_id
+from ztproxy.crypto.jose import JoseError, kid_of
+from ztproxy.crypto.jwk import public_key, spki_digest, write_key
 from ztproxy.model.record import SessionRecord
 from ztproxy.model.subject import Device, Posture
 from ztproxy.net.clock import Clock
@@ -28,34 +36,20 @@ from ztproxy.store.interface import Conflict, Records, StoreUnavailable, Version
 from ztproxy.trust.posture.document import PostureRefused, judge
 from ztproxy.trust.standing import Place
 
-CODE_LIFETIME: Final = 10 * 60_000  # ms
-CODE_ATTEMPTS: Final = 5
-LONGEST_NAME: Final = 128  # characters
-
 #: Who vouches for enrolled devices: the name of their built-in trust bundle.
 _OURSELVES: Final = ("issuer", "devices")
 _TRIES: Final = 16
-_PAGE: Final = 500
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_device = msgspec.msgpack.Decoder(Device).decode
 _decode_posture = msgspec.msgpack.Decoder(Posture).decode
 
 
-class DeviceRefused(Exception):
-    """A device or its word is not believed. `code` is stable, see `api.problems`."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
-class Enrolment(Struct, frozen=True):
-    """Permission to enrol one device. Record kind "enrolment", key = hex SHA-256 of the code."""
+class Enrolment(Permission, frozen=True, kw_only=True):
+    """Permission to enrol one device. Record kind "enrolment"."""
 
     name: str
     owner: str
-    attempts: int = 0
 
 
 class Enrolled(Struct, frozen=True):
@@ -63,9 +57,6 @@ class Enrolled(Struct, frozen=True):
 
     device: Device
     certificate: IssuedCertificate
-
-
-_decode_enrolment = msgspec.msgpack.Decoder(Enrolment).decode
 
 
 class Devices:
@@ -80,7 +71,7 @@ class Devices:
         records: Records,
         clock: Clock,
         entropy: Entropy,
-        issuer: DeviceAuthority,
+        issuer: LeafAuthority,
         witness: Callable[[SessionRecord], None],
         *,
         origin: str,
@@ -91,70 +82,29 @@ class Devices:
         self._issuer = issuer
         self._witness = witness
         self._locks = LockTable(records, clock)
+        self._codes = Codes(records, clock, entropy, "enrolment", Enrolment)
         self.origin = origin
 
     # ------------------------------------------------------------------ enrolment
 
     async def create_code(self, name: str, owner: str = "", lifetime: int = CODE_LIFETIME) -> str:
         """Return a new one-time code. `owner` is a principal id, `lifetime` in ms."""
-        code = new_code(self._entropy)
-        expires_at = self._clock.now() + lifetime
-        enrolment = Enrolment(name=_printable(name), owner=owner)
-        await self._records.put(
-            "enrolment", _code_key(code), _encode(enrolment), if_version=0, expires_at=expires_at
-        )
-        return code
+        return await self._codes.create(Enrolment(name=printable(name), owner=owner), lifetime)
 
     async def enrol(self, code: str, csr: str, name: str = "") -> Enrolled:
-        """Turn a code and a certificate request (PEM) into a device. Raises DeviceRefused.
+        """Turn a code and a certificate request (PEM) into a device. Raises Refused.
 
         The code is gone before anything is issued: of two who use it at once, one gets a device.
         """
-        stored = await self._permission(code)
-        await self._check_locks([("user", _decode_enrolment(stored.value).owner), _OURSELVES])
-        try:
-            key = read_request(csr)
-        except RequestRefused as error:
-            await self._count_attempt(stored)
-            raise DeviceRefused("certificate-request-invalid", str(error)) from error
-        if not await self._consume(stored):
-            raise _no_code()
-        return await self._admit(key, _decode_enrolment(stored.value), name)
-
-    async def _permission(self, code: str) -> Versioned:
-        stored = await self._records.get("enrolment", _code_key(code))
-        if stored is None:
-            raise _no_code()
-        return stored
-
-    async def _count_attempt(self, stored: Versioned) -> None:
-        """A right code with a wrong request: a few times is a mistake, more is an attack."""
-        enrolment = _decode_enrolment(stored.value)
-        if enrolment.attempts + 1 >= CODE_ATTEMPTS:
-            await self._records.delete("enrolment", stored.key)
-            return
-        more = replace(enrolment, attempts=enrolment.attempts + 1)
-        try:
-            await self._records.put(
-                "enrolment",
-                stored.key,
-                _encode(more),
-                if_version=stored.version,
-                expires_at=stored.expires_at,
-            )
-        except Conflict:  # somebody else uses the same code right now: neither of them is trusted
-            await self._records.delete("enrolment", stored.key)
-
-    async def _consume(self, stored: Versioned) -> bool:
-        try:
-            return await self._records.delete("enrolment", stored.key, if_version=stored.version)
-        except Conflict:
-            return False
+        found = await self._codes.find(code)
+        await self._check_locks([("user", found.permission.owner), _OURSELVES])
+        key = await self._codes.redeem(found, csr)
+        return await self._admit(key, found.permission, name)
 
     async def _admit(self, key: EllipticCurvePublicKey, enrolment: Enrolment, name: str) -> Enrolled:
         device = Device(
             id=new_device_id(self._entropy),
-            name=enrolment.name or _printable(name) or "device",
+            name=enrolment.name or printable(name) or "device",
             spki=spki_digest(key),
             jwk=write_key(key),
             owner=enrolment.owner,
@@ -168,7 +118,7 @@ class Devices:
     # ------------------------------------------------------------------ what devices say
 
     async def accept_posture(self, token: str) -> Posture:
-        """Take a signed posture document; return what is believed of it. Raises DeviceRefused.
+        """Take a signed posture document; return what is believed of it. Raises Refused.
 
         Strictly newer than the one in force, whatever was in between: a restart, or a report at once.
         """
@@ -182,7 +132,7 @@ class Devices:
         try:
             document = posture_document.parse(claims)
         except posture_document.PostureMalformed as error:
-            raise DeviceRefused("posture-invalid", str(error)) from error
+            raise Refused("posture-invalid", str(error)) from error
         digest = hashlib.sha256(token.encode("ascii")).hexdigest()
         for _ in range(_TRIES):
             stored = await self._records.get("posture", device.id)
@@ -206,22 +156,22 @@ class Devices:
         try:
             return judge(document, device_id=device.id, digest=digest, last=last, now=self._clock.now())
         except PostureRefused as error:
-            raise DeviceRefused(error.code, str(error)) from error
+            raise Refused(error.code, str(error)) from error
 
     async def verify_proof(self, token: str, audience: str, nonce: str) -> Device:
-        """Return the device that answers this nonce for this origin. Raises DeviceRefused.
+        """Return the device that answers this nonce for this origin. Raises Refused.
 
         That a nonce is used once is for the caller to see to.
         """
-        device, claims = await self._heard(token, device_statements.PROOF, audience)
+        device, claims = await self._heard(token, statements.PROOF, audience)
         answered = claims.get("nonce")
         if not nonce or not isinstance(answered, str) or not _same(answered, nonce):
-            raise DeviceRefused("proof-invalid", "answers another question")
+            raise Refused("proof-invalid", "answers another question")
         return device
 
     async def renew(self, token: str) -> Enrolled:
-        """Issue a new certificate for the key that is enrolled. Raises DeviceRefused."""
-        device, _ = await self._heard(token, device_statements.RENEWAL, self.origin)
+        """Issue a new certificate for the key that is enrolled. Raises Refused."""
+        device, _ = await self._heard(token, statements.RENEWAL, self.origin)
         await self._check_locks([_OURSELVES])
         return Enrolled(device=device, certificate=self._issuer.issue(public_key(device.jwk), device.id))
 
@@ -230,35 +180,32 @@ class Devices:
         token: str,
         typ: str,
         audience: str,
-        longest_life: int = device_statements.LIFE,
-        max_size: int = device_statements.MAX_SIZE,
+        longest_life: int = statements.LIFE,
+        max_size: int = statements.MAX_SIZE,
     ) -> tuple[Device, dict[str, Any]]:
         """Who signed a statement and what it claims. The key is the enrolled one, never one it brings."""
-        try:
-            device = await self.get(_named(token, max_size))
-            if device is None:
-                raise JoseError("names no device")
-            expected = Expected(
-                issuer=device.id,
-                audience=audience,
-                types=(typ,),
-                longest_life=longest_life,
-                max_size=max_size,
-            )
-            claims = verify(token, [_key_of(device)], expected, self._clock.now())
-        except JoseError as error:
-            raise DeviceRefused("statement-invalid", str(error)) from error
-        if claims["aud"] != audience:
-            raise DeviceRefused("statement-invalid", "is for several audiences")
+        device = await self.get(_named(token, max_size))
+        if device is None:
+            raise Refused("statement-invalid", "names no device")
+        claims = claims_of(
+            token,
+            device,
+            device.id,
+            typ,
+            audience,
+            self._clock.now(),
+            longest_life=longest_life,
+            max_size=max_size,
+        )
         if device.revoked_at:
-            raise DeviceRefused("device-revoked", "this device was revoked")
+            raise Refused("device-revoked", "this device was revoked")
         await self._check_locks([("device", device.id)])
         return device, claims
 
     async def _check_locks(self, places: Iterable[Place]) -> None:
-        """Nothing locked is enrolled, believed or renewed. Raises DeviceRefused."""
+        """Nothing locked is enrolled, believed or renewed. Raises Refused."""
         if await self._locks.on(places) is not None:
-            raise DeviceRefused("locked", "there is a lock")
+            raise Refused("locked", "there is a lock")
 
     # ------------------------------------------------------------------ looking after them
 
@@ -274,14 +221,7 @@ class Devices:
 
     async def list(self) -> Sequence[Device]:
         """Return all devices in the order of their ids, revoked ones too."""
-        return [device async for device in self._each()]
-
-    async def _each(self) -> AsyncIterator[Device]:
-        after = ""
-        while page := await self._records.scan("device", after=after, limit=_PAGE):
-            for stored in page:
-                yield _decode_device(stored.value)
-            after = page[-1].key
+        return [_decode_device(stored.value) async for stored in pages(self._records, "device")]
 
     async def revoke(self, device_id: str, by: str) -> bool:
         """Revoke a device for ever; False when it is revoked already or unknown.
@@ -293,7 +233,7 @@ class Devices:
             device = None if stored is None else _decode_device(stored.value)
             if stored is None or device is None or device.revoked_at:
                 return False
-            gone = replace(device, revoked_at=self._clock.now(), revoked_by=_printable(by))
+            gone = replace(device, revoked_at=self._clock.now(), revoked_by=printable(by))
             try:
                 await self._records.put("device", device_id, _encode(gone), if_version=stored.version)
             except Conflict:
@@ -316,29 +256,15 @@ class Devices:
         )
 
 
-def _code_key(code: str) -> str:
-    """Where a code is stored; what is no code is looked for where nothing is."""
-    return handle_digest(normal_code(code) or "no code")
-
-
-def _no_code() -> DeviceRefused:
-    return DeviceRefused("enrolment-code-invalid", "this code is not valid, not any more, or was used")
-
-
 def _named(token: str, max_size: int) -> str:
-    kid = kid_of(token, max_size)
+    try:
+        kid = kid_of(token, max_size)
+    except JoseError as error:
+        raise Refused("statement-invalid", str(error)) from error
     if not is_device_id(kid):
-        raise JoseError("names no device")
+        raise Refused("statement-invalid", "names no device")
     return kid
-
-
-def _key_of(device: Device) -> VerifyKey:
-    return read_key({**device.jwk, "kid": device.id}, {"ES256"})
 
 
 def _same(one: str, other: str) -> bool:
     return compare_digest(one.encode("utf-8", "replace"), other.encode("utf-8", "replace"))
-
-
-def _printable(text: str) -> str:
-    return "".join(character for character in text if character.isprintable()).strip()[:LONGEST_NAME]

@@ -1,25 +1,40 @@
-"""The keys of the control process: the authority of devices, and the key that vouches for people.
+"""The keys of the control process: the authorities of devices and of connectors, and the key that vouches for
+people.
 
 Loaded once at start by the service; nothing here leaves the control process. Workers hold no private key.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
 from ztproxy.crypto import issue, template
 from ztproxy.crypto.ids import Entropy
 from ztproxy.crypto.jose import SigningKey, sign, signing_key
 from ztproxy.crypto.signing import Issuer
-from ztproxy.crypto.spiffe import parse_trust_domain
+from ztproxy.crypto.spiffe import make_id, parse_trust_domain
+from ztproxy.model import connector
 from ztproxy.net import keyfiles
 from ztproxy.net.clock import Clock
 
-DEVICE_KEY: Final = Path("keys/device-ca.pem")
-DEVICE_CERTIFICATE: Final = Path("ca/devices.pem")
+
+class Kept(NamedTuple):
+    """Where an authority is kept in the state directory, and the kind of those it vouches for."""
+
+    kind: str  # the first segment of their SPIFFE IDs
+    who: str  # in plural, for its name
+    key: Path
+    certificate: Path
+
+
+DEVICES: Final = Kept("device", "devices", Path("keys/device-ca.pem"), Path("ca/devices.pem"))
+CONNECTORS: Final = Kept(
+    connector.KIND, connector.BUNDLE, Path("keys/connector-ca.pem"), Path("ca/connectors.pem")
+)
 ASSERTION_KEY: Final = Path("keys/assertion.pem")
 PREVIOUS_KEY: Final = Path("keys/assertion-previous.pem")
 
@@ -27,31 +42,38 @@ _AUTHORITY_LIFE: Final = 10 * 365 * 86_400_000  # ms
 
 
 class IssuedCertificate(Struct, frozen=True):
-    """A device's new certificate."""
+    """A new certificate of a device or a connector."""
 
     pem: str  # leaf, then the authority
     not_after: int  # ms
+    fingerprint: str  # lower-case hex SHA-256 of the leaf
 
 
-class DeviceAuthority:
-    """Issues device certificates: `spiffe://TRUST-DOMAIN/device/ID`."""
+class LeafAuthority:
+    """Issues the certificates of one kind of holders: `spiffe://TRUST-DOMAIN/KIND/…`."""
 
     def __init__(
-        self, issuer: Issuer, *, trust_domain: str, lifetime: int, clock: Clock, entropy: Entropy
+        self, issuer: Issuer, *, kind: str, trust_domain: str, lifetime: int, clock: Clock, entropy: Entropy
     ) -> None:
         self._issuer = issuer
+        self._kind = kind
         self._trust_domain = parse_trust_domain(trust_domain)
         self._lifetime = lifetime
         self._clock = clock
         self._entropy = entropy
 
-    def issue(self, key: EllipticCurvePublicKey, device_id: str) -> IssuedCertificate:
-        """Return a certificate for a device's key. Raises CertificateError."""
+    def name(self, *path: str) -> str:
+        """Return the SPIFFE ID of a holder. Raises SpiffeError."""
+        return str(make_id(self._trust_domain, self._kind, *path))
+
+    def issue(self, key: EllipticCurvePublicKey, *path: str) -> IssuedCertificate:
+        """Return a certificate for a holder's key. Raises CertificateError, SpiffeError."""
         term = template.term(self._clock.now(), self._lifetime, self._entropy)
-        leaf = issue.issue_device(self._issuer, self._trust_domain, device_id, key, term)
+        leaf = issue.issue_identity(self._issuer, make_id(self._trust_domain, self._kind, *path), key, term)
         return IssuedCertificate(
             pem=issue.pem(leaf, self._issuer.certificate),
             not_after=int(leaf.not_valid_after_utc.timestamp()) * 1000,
+            fingerprint=leaf.fingerprint(SHA256()).hex(),
         )
 
 
@@ -75,25 +97,32 @@ class Assertions:
         return [dict(key.jwk) for key in keys]
 
 
-def load_device_authority(
-    state: Path, *, trust_domain: str, lifetime: int, clock: Clock, entropy: Entropy
-) -> DeviceAuthority:
-    """Return the authority kept in the state directory, made on the first start. `lifetime` of leaves in ms.
+def load_authority(
+    state: Path, kept: Kept, *, trust_domain: str, lifetime: int, clock: Clock, entropy: Entropy
+) -> LeafAuthority:
+    """Return an authority kept in the state directory, made on the first start. `lifetime` of leaves in ms.
 
     Raises KeyFileError, CertificateError. A key that is lost while its certificate is there is not replaced
-    behind the operator's back: every enrolled device would be locked out.
+    behind the operator's back: everybody it vouched for would be locked out.
     """
     _folders(state)
-    path = state / DEVICE_CERTIFICATE
+    path = state / kept.certificate
     if path.exists():
-        key = keyfiles.load_key(state / DEVICE_KEY)
+        key = keyfiles.load_key(state / kept.key)
     else:
-        key = keyfiles.load_or_create_key(state / DEVICE_KEY)
+        key = keyfiles.load_or_create_key(state / kept.key)
         term = template.term(clock.now(), _AUTHORITY_LIFE, entropy)
-        made = issue.create_authority(f"ztproxy devices of {trust_domain}"[:64], key, term)
+        made = issue.create_authority(f"ztproxy {kept.who} of {trust_domain}"[:64], key, term)
         keyfiles.write(path, issue.pem(made.certificate).encode("ascii"), 0o644)
     issuer = issue.load_authority(key, keyfiles.read(path), clock.now())
-    return DeviceAuthority(issuer, trust_domain=trust_domain, lifetime=lifetime, clock=clock, entropy=entropy)
+    return LeafAuthority(
+        issuer,
+        kind=kept.kind,
+        trust_domain=trust_domain,
+        lifetime=lifetime,
+        clock=clock,
+        entropy=entropy,
+    )
 
 
 def load_assertions(state: Path) -> Assertions:
@@ -109,5 +138,5 @@ def load_assertions(state: Path) -> Assertions:
 
 
 def _folders(state: Path) -> None:
-    keyfiles.private_folder(state / DEVICE_KEY.parent)
-    keyfiles.private_folder(state / DEVICE_CERTIFICATE.parent)
+    keyfiles.private_folder(state / DEVICES.key.parent)
+    keyfiles.private_folder(state / DEVICES.certificate.parent)

@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from ztproxy.agent.state import Identity
-from ztproxy.crypto import device_statements
+from ztproxy.crypto import statements
 from ztproxy.crypto.encoding import EncodingError, read_object
 from ztproxy.crypto.jose import SigningKey, sign
 from ztproxy.model.quota import Rate
@@ -106,8 +106,8 @@ class _Desk:
             raise _Refused(400)
         if audience != request.headers["Origin"]:
             raise _Refused(403)
-        claims = device_statements.proof(self._identity.id, audience, nonce, self._clock.now())
-        proof = sign(claims, self._signer, device_statements.PROOF)
+        claims = statements.proof(self._identity.id, audience, nonce, self._clock.now())
+        proof = sign(claims, self._signer, statements.PROOF)
         return _json({"proof": proof}, 200)
 
 

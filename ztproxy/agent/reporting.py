@@ -16,7 +16,7 @@ from ztproxy.agent import collect, posture_file
 from ztproxy.agent.portal import Credentials, Portal, PortalRefused, PortalUnreachable, Taken
 from ztproxy.agent.posture_file import Seen
 from ztproxy.agent.state import AgentError, Folder, Identity, Status
-from ztproxy.crypto import device_statements, posture_document
+from ztproxy.crypto import posture_document, statements
 from ztproxy.crypto.ids import Entropy, new_token
 from ztproxy.crypto.jose import SigningKey, sign
 from ztproxy.crypto.posture_document import PostureDocument
@@ -105,8 +105,8 @@ class Reporter:
         begins, ends = self._folder.certificate_term()
         if now < ends - (ends - begins) // 3:
             return
-        claims = device_statements.renewal(self._identity.id, self._identity.portal, now)
-        statement = sign(claims, self._signer, device_statements.RENEWAL)
+        claims = statements.renewal(self._identity.id, self._identity.portal, now)
+        statement = sign(claims, self._signer, statements.RENEWAL)
         issued = await self._portal.renew(self._credentials(), statement)
         await asyncio.to_thread(self._folder.write_certificate, issued.certificate)
         _log.info("the certificate was renewed")

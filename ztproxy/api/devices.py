@@ -13,7 +13,8 @@ import msgspec
 from aiohttp import web
 
 from ztproxy.administrator.audit import AuditUnavailable
-from ztproxy.administrator.devices import DeviceRefused, Enrolled
+from ztproxy.administrator.devices import Enrolled
+from ztproxy.administrator.enrolment import Refused
 from ztproxy.api.problems import Problem, answer, render
 from ztproxy.crypto.csr import MAX_REQUEST
 from ztproxy.crypto.encoding import EncodingError, read_object
@@ -32,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class Devices(Protocol):
-    """What is asked of administrator.devices. All raise DeviceRefused, StoreUnavailable."""
+    """What is asked of administrator.devices. All raise Refused, StoreUnavailable."""
 
     origin: str
 
@@ -86,7 +87,7 @@ def _guarded(handler: Handler, host: str) -> Handler:
             return await handler(request)
         except Problem as problem:
             return render(problem.code, problem.detail)
-        except DeviceRefused as refused:
+        except Refused as refused:
             return render(refused.code, str(refused))
         except StoreUnavailable:
             return render("facts-unavailable")

@@ -40,6 +40,11 @@ def new_lock_id(entropy: Entropy) -> str:
     return LOCK_PREFIX + _base32(entropy(16))
 
 
+def new_instance(entropy: Entropy) -> str:
+    """Return 13 base32 characters (64 bits) that tell one instance of a connector from another; public."""
+    return _base32(entropy(8))
+
+
 class RequestIds:
     """Request ids, each 32 hex digits of entropy of its own, drawn in blocks: one system call serves many."""
 

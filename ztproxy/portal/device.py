@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from ztproxy.administrator.devices import DeviceRefused
+from ztproxy.administrator.enrolment import Refused
 from ztproxy.administrator.sessions import OtherDevice
 from ztproxy.model.subject import Device, Session
 from ztproxy.portal.content import read
@@ -80,7 +80,7 @@ async def proof(request: web.Request) -> web.Response:
     try:
         device = await desk.devices.verify_proof(given.proof, desk.site.origin, given.nonce)
         bound = await _bind(desk, session, device)
-    except DeviceRefused as refused:
+    except Refused as refused:
         log.warning("device proof refused: %s (request %s)", refused, visitor.request_id)
         if refused.code == "locked":
             return problem("locked", "This device is locked. Contact your administrator.", 403)
@@ -104,7 +104,7 @@ async def proof(request: web.Request) -> web.Response:
 
 async def _bind(desk: Desk, session: Session, device: Device) -> bool:
     if device.owner and device.owner != session.principal.id:
-        raise DeviceRefused("device-mismatch", "the device belongs to somebody else")
+        raise Refused("device-mismatch", "the device belongs to somebody else")
     return await desk.sessions.bind_device(session.id, device.id, desk.clock.now()) is not None
 
 

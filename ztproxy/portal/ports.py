@@ -17,7 +17,7 @@ class Devices(Protocol):
     """Knows the devices and believes their proofs (JWS of type device-proof+jwt)."""
 
     async def verify_proof(self, token: str, audience: str, nonce: str) -> Device:
-        """Return the live device that signed. Raises administrator.devices.DeviceRefused."""
+        """Return the live device that signed. Raises administrator.enrolment.Refused."""
 
     async def get(self, device_id: str) -> Device | None:
         """Return a device, revoked or not."""

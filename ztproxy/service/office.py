@@ -16,7 +16,7 @@ from ztproxy.administrator.acquaintance import Acquaintance
 from ztproxy.administrator.apps import Apps
 from ztproxy.administrator.audit import Audit
 from ztproxy.administrator.devices import Devices
-from ztproxy.administrator.issue import Assertions, load_device_authority
+from ztproxy.administrator.issue import DEVICES, Assertions, load_authority
 from ztproxy.administrator.locks import Locks
 from ztproxy.administrator.rechecks import Rechecks
 from ztproxy.administrator.returns import ProviderSources, Returns
@@ -142,8 +142,9 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
 
 def _devices(settings: Settings, ground: Ground) -> Devices:
     records, clock = ground.records, ground.clock
-    authority = load_device_authority(
+    authority = load_authority(
         ground.state.root,
+        DEVICES,
         trust_domain=settings.trust_domain,
         lifetime=settings.devices.certificate_lifetime,
         clock=clock,

@@ -14,7 +14,9 @@ from ztproxy.crypto.envelope import NONCE_BYTES, CannotOpen, Envelope
 from ztproxy.store.interface import Change, Conflict, Store, StoreUnavailable, Versioned
 
 #: Sign-ins under way (verifiers, nonces), handoff and enrolment codes, challenges, refresh tokens.
-SEALED: Final = frozenset({"login", "nonce", "code", "enrolment", "tokens", "signal-receiver"})
+SEALED: Final = frozenset(
+    {"login", "nonce", "code", "enrolment", "connector-code", "tokens", "signal-receiver"}
+)
 _MARK: Final = ("meta", "sealed")
 _MARKED: Final = b"ztproxy"
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from ztproxy.model.connector import Connector
 from ztproxy.model.messages import Changed
 from ztproxy.model.standing import LOCKABLE, Lock, Source, Standing
 from ztproxy.model.subject import Device, Handle, Posture, Session
@@ -22,7 +23,9 @@ log = logging.getLogger("ztproxy.memory")
 UNREADABLE: Final = (1 << 62) + 1
 
 #: What a change concerns: live paths are found by these.
-Concern = tuple[Literal["session", "device", "handle", "principal", "route", "issuer", "credential"], str]
+Concern = tuple[
+    Literal["session", "device", "handle", "principal", "route", "issuer", "credential", "connector"], str
+]
 
 KINDS: dict[str, type[Any]] = {
     "lock": Lock,
@@ -32,6 +35,7 @@ KINDS: dict[str, type[Any]] = {
     "handle": Handle,
     "device": Device,
     "posture": Posture,
+    "connector": Connector,
 }
 
 
@@ -51,6 +55,7 @@ class Memory:
         self.handles: dict[str, Handle] = {}
         self.devices: dict[str, Device] = {}
         self.postures: dict[str, Posture] = {}
+        self.connectors: dict[str, Connector] = {}
         self.locks: dict[str, Lock] = {}
         self.locked: dict[tuple[str, str], tuple[Lock, ...]] = {}
         self.standings: dict[str, Standing] = {}
@@ -68,6 +73,7 @@ class Memory:
             "handle": self.handles,
             "device": self.devices,
             "posture": self.postures,
+            "connector": self.connectors,
             "lock": self.locks,
             "standing": self.standings,
             "source": self.sources,
@@ -81,6 +87,7 @@ class Memory:
         """Hold what the other one holds, in one step. The other one is not to be used any more."""
         self.sessions, self.handles = other.sessions, other.handles
         self.devices, self.postures = other.devices, other.postures
+        self.connectors = other.connectors
         self.locks, self.locked = other.locks, other.locked
         self.standings, self.sources = other.standings, other.sources
         self.unread = other.unread
@@ -169,6 +176,7 @@ _CONCERNS: dict[str, Callable[[str], tuple[Concern, ...]]] = {
     "handle": lambda key: (("handle", key),),
     "device": lambda key: (("device", key),),
     "posture": lambda key: (("device", key),),
+    "connector": lambda key: (("connector", key),),
     "lock": lambda _: (),  # gone before it came
     "standing": lambda _: (),
     "source": lambda _: (),  # its age is decided by in time, not by this
