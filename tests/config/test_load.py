@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ztproxy.config.load import load, load_all
-from ztproxy.config.policies import load_policies, shorthands
+from ztproxy.config.policies import find_policies, places_of, shorthands
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
 from ztproxy.model.changes import Changes, Cors, RequestFields, ResponseFields, Rewrite, Stamp
@@ -278,7 +278,9 @@ def test_the_external_port_is_what_people_see(config: Path) -> None:
 def test_policies_come_with_their_shorthands(config: Path) -> None:
     config.write_text(config.read_text() + "    allow: {groups: [contractors], methods: [GET]}\n")
     settings, policies = load_all(config, {})
-    assert policies.digest == load_policies(settings).digest
+    again, _ = find_policies(settings, places_of(settings))
+    assert again is not None
+    assert policies.digest == again.digest
     bare = load_all(edit(config, "    allow: {groups: [contractors], methods: [GET]}\n", ""), {})[1]
     assert bare.digest != policies.digest
 

@@ -257,6 +257,21 @@ async def test_a_killed_worker_comes_back_with_what_is_in_force(node: Node) -> N
                 pass
 
 
+async def test_without_anybody_who_stands_by_a_fresh_process_reads(node: Node) -> None:
+    (standby,) = node.children("ztproxy run")
+    node.policy.write_text(POLICY + "// one\n")
+    assert (await cli(node, "reload")).returncode == 0
+    assert not node.logged("the process that stood by is gone")
+    os.kill(standby, signal.SIGKILL)
+    for text, code in (("permit (", 1), (POLICY + "// two\n", 0)):
+        node.policy.write_text(text)
+        assert (await cli(node, "reload")).returncode == code
+    assert node.logged("the process that stood by is gone")
+    assert (await cli(node, "upgrade")).returncode == 0
+    (other,) = node.children("ztproxy run")
+    assert other != standby, "the new program has one of its own, and the old one is not left as a zombie"
+
+
 async def test_a_renewed_certificate_is_taken_up_by_the_watch(node: Node) -> None:
     node.config.write_text(node.config.read_text() + "reload: watch\n")
     assert (await cli(node, "reload")).returncode == 0

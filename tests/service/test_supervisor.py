@@ -100,7 +100,7 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         fails = {"control": "note", "w0": "prepare", "w1": "prepare"}
         return [Program(name, ("-c", CHILD, str(tmp_path / name), at)) for name, at in fails.items()]
 
-    async def captured(config: Path, in_force: Configuration) -> object:
+    async def captured(config: Path, in_force: Configuration, standby: object) -> object:
         return made.next
 
     monkeypatch.setattr(supervising, "programs", ours)

@@ -11,7 +11,8 @@ from ztproxy.config import yaml
 from ztproxy.config.checks import every
 from ztproxy.config.draft import draft
 from ztproxy.config.files import Files
-from ztproxy.config.policies import find_policies, load_policies
+from ztproxy.config.places import Places
+from ztproxy.config.policies import find_policies
 from ztproxy.config.problems import ConfigProblems, Problem
 from ztproxy.config.settings import Settings
 from ztproxy.policy.engine import PolicySet
@@ -22,17 +23,29 @@ def restore(path: Path, packed: bytes) -> tuple[Settings, PolicySet]:
 
     What is in force stays so, even if a certificate has expired since. Raises ConfigProblems, ValueError.
     """
+    settings, places = _restored(path, packed)
+    policies, problems = find_policies(settings, places, tested=False)
+    if policies is None or problems:
+        raise ConfigProblems(problems)
+    return settings, policies
+
+
+def restore_settings(path: Path, packed: bytes) -> Settings:
+    """Return the settings alone. Raises as `restore`."""
+    return _restored(path, packed)[0]
+
+
+def _restored(path: Path, packed: bytes) -> tuple[Settings, Places]:
     path, files = path.absolute(), Files(packed)
     tree, problems = _tree(path, files)
     if tree is None:
         raise ConfigProblems(problems)
     read = draft(tree, path, os.environ, files)
-    settings = _sound(read.settings, list(read.problems), files)
-    return settings, load_policies(settings, tested=False)
+    return _sound(read.settings, list(read.problems), files), read.places
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read, validate and check the settings; policies are loaded by `policies.load_policies`.
+    """Read, validate and check the settings without the policies.
 
     `environ` is where `env:` secrets come from; default: the process's. Raises ConfigProblems.
     """

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from ztproxy.config import yaml
 from ztproxy.config.places import Places
-from ztproxy.config.problems import ConfigProblems, Problem
+from ztproxy.config.problems import Problem
 from ztproxy.config.settings import Settings
 from ztproxy.policy import load as policy
 from ztproxy.policy import shorthand
@@ -31,18 +31,10 @@ class Sources(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def load_policies(settings: Settings, *, tested: bool = True) -> PolicySet:
-    """Load the policy set of checked settings. `tested`: run its tests, too. Raises ConfigProblems."""
-    compiled, problems = find_policies(settings, places_of(settings), tested=tested)
-    if compiled is None or problems:
-        raise ConfigProblems(problems)
-    return compiled
-
-
 def find_policies(
     settings: Settings, places: Places, *, tested: bool = True
 ) -> tuple[PolicySet | None, list[Problem]]:
-    """Load the policy set, or say all that is wrong with it."""
+    """Load the policy set, or say all that is wrong with it. `tested`: run its tests, too."""
     sources = read_sources(settings, places)
     problems = list(sources.problems)
     try:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ztproxy.config.files import MOST
-from ztproxy.config.load import restore
+from ztproxy.config.load import restore, restore_settings
 from ztproxy.config.places import Places
 from ztproxy.config.policies import places_of
 from ztproxy.config.problems import Problem
@@ -98,6 +98,11 @@ def seal(descriptor: int) -> None:
 def unseal(descriptor: int, config: Path) -> tuple[Settings, PolicySet]:
     """Return what a configuration comes to: takes a moment. Raises ConfigProblems, ValueError, OSError."""
     return restore(config, _whole(descriptor))
+
+
+def unseal_settings(descriptor: int, config: Path) -> Settings:
+    """Return its settings alone. Raises as `unseal`."""
+    return restore_settings(config, _whole(descriptor))
 
 
 def _whole(descriptor: int) -> bytes:

@@ -9,13 +9,13 @@ import fcntl
 import os
 from pathlib import Path
 
-from ztproxy.config.settings import Settings
-from ztproxy.service.capture import capture
-from ztproxy.service.configuration import Configuration, unseal
+from ztproxy.service.capture import capture, stand_by
+from ztproxy.service.configuration import unseal
 from ztproxy.service.process import use_all_descriptors
 from ztproxy.service.sockets import open_sockets
+from ztproxy.service.standby import Standby
 from ztproxy.service.state import StateDirectory
-from ztproxy.service.supervisor import Supervisor
+from ztproxy.service.supervisor import First, Supervisor
 from ztproxy.service.upgrade import HandOver, becoming, handed_over, succeed
 from ztproxy.telemetry.log import configure
 
@@ -31,9 +31,17 @@ def main(config: Path, workers: int | None = None) -> None:
     """
     config = config.absolute()  # not resolved: where a link leads may change, and a reload follows it
     left = handed_over()
-    if left is not None:
-        _go_on(config, left)
-        return
+    standby = stand_by(config)  # before there is anything that it would hold, too
+    try:
+        if left is not None:
+            _go_on(config, left, standby)
+        else:
+            _start(config, workers, standby)
+    finally:
+        standby.end()
+
+
+def _start(config: Path, workers: int | None, standby: Standby) -> None:
     in_force = capture(config)
     settings, _ = unseal(in_force.descriptor, config)
     configure(settings.log.level, settings.log.format)
@@ -42,35 +50,22 @@ def main(config: Path, workers: int | None = None) -> None:
     state.prepare()
     lock = _lock(state)
     try:
-        _begin(config, settings, state, in_force, lock, workers)
+        sockets = open_sockets(settings, state, workers or settings.workers)
+        state.pid.write_text(f"{os.getpid()}\n")
+        _serve(state, Supervisor(config, sockets, in_force, becoming(lock), standby), Supervisor.start)
     finally:
         os.close(lock)
 
 
-def _begin(
-    config: Path,
-    settings: Settings,
-    state: StateDirectory,
-    in_force: Configuration,
-    lock: int,
-    workers: int | None,
-) -> None:
-    sockets = open_sockets(settings, state, workers or settings.workers)
-    supervisor = Supervisor(config, sockets, in_force, becoming(lock))
-    state.pid.write_text(f"{os.getpid()}\n")
-    try:
-        asyncio.run(supervisor.run(Supervisor.start))
-    finally:
-        state.pid.unlink(missing_ok=True)
-        sockets.close()
-
-
-def _go_on(config: Path, left: HandOver) -> None:
+def _go_on(config: Path, left: HandOver, standby: Standby) -> None:
     """Be the next program of a node that runs."""
     settings, _ = unseal(left.next_memory, config)
     configure(settings.log.level, settings.log.format)
-    state = StateDirectory(settings.state_dir)
-    supervisor, first = succeed(left, config)
+    supervisor, first = succeed(left, config, standby)
+    _serve(StateDirectory(settings.state_dir), supervisor, first)
+
+
+def _serve(state: StateDirectory, supervisor: Supervisor, first: First) -> None:
     try:
         asyncio.run(supervisor.run(first))
     finally:

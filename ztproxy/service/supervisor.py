@@ -19,6 +19,7 @@ from ztproxy.service.configuration import Configuration
 from ztproxy.service.crew import STOP_TIMEOUT, Crew, Post, number, programs
 from ztproxy.service.orders import Commit, Drain, FromChild, Go, Note, Prepare, Ready, Told, Wanted
 from ztproxy.service.sockets import Sockets
+from ztproxy.service.standby import Standby
 from ztproxy.service.watch import Watch
 
 log = logging.getLogger("ztproxy.supervisor")
@@ -33,6 +34,10 @@ TOLD: Final = 100  # problems that are passed on
 
 #: (done, words, problems) for whoever asked.
 Answer = Callable[[bool, str, tuple[Problem, ...]], None]
+
+
+#: What a supervisor does first: fills the posts.
+First = Callable[["Supervisor"], Coroutine[Any, Any, None]]
 
 
 class Refused(Exception):
@@ -52,8 +57,10 @@ class Supervisor:
         sockets: Sockets,
         in_force: Configuration,
         become: Callable[["Supervisor", Configuration, str], None],
+        standby: Standby | None = None,
     ) -> None:
         self.config = config
+        self.standby = standby
         self.sockets = sockets
         self.crew = self.new_crew(in_force)
         self.leaving: list[Crew] = []  # finish what is under way
@@ -76,7 +83,7 @@ class Supervisor:
 
     # ------------------------------------------------------------------ running
 
-    async def run(self, first: Callable[["Supervisor"], Coroutine[Any, Any, None]]) -> None:
+    async def run(self, first: First) -> None:
         """Do `first`, which fills the posts, then keep them filled until SIGTERM or SIGINT."""
         self._listen_to_signals()
         self._begin(self._run(first))
@@ -87,7 +94,7 @@ class Supervisor:
         await asyncio.gather(*(one.stop(STOP_TIMEOUT) for one in self.leaving))
         await self.crew.stop(self.in_force.summary.drain + STOP_TIMEOUT)
 
-    async def _run(self, first: Callable[["Supervisor"], Coroutine[Any, Any, None]]) -> None:
+    async def _run(self, first: First) -> None:
         await first(self)
         self._begin(self._look_at_files())
         while True:
@@ -200,7 +207,7 @@ class Supervisor:
 
     async def reload(self, by: str, begun: Callable[[str], None]) -> str:
         """Take up the files as they are now: everywhere, or nowhere. Raises Refused."""
-        found = await self._captured()
+        found = await self._captured(self.standby)
         before = self.in_force
         if found.same_as(before):
             found.close()
@@ -236,9 +243,9 @@ class Supervisor:
             found.close()
         raise AssertionError("two programs in one process")
 
-    async def _captured(self) -> Configuration:
+    async def _captured(self, standby: Standby | None = None) -> Configuration:
         self._watch.begin()
-        found = await capture_apart(self.config, self.in_force)
+        found = await capture_apart(self.config, self.in_force, standby)
         if isinstance(found, Captured):
             self._watch.follow((*self.in_force.summary.read, *found.read))
             raise Refused("\n".join(map(str, found.problems[:TOLD])), found.problems)

@@ -14,9 +14,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -27,7 +27,8 @@ from ztproxy.service.configuration import Configuration, Summary
 from ztproxy.service.crew import Crew, number
 from ztproxy.service.orders import Go, Hold
 from ztproxy.service.sockets import Descriptors, Sockets
-from ztproxy.service.supervisor import GO, Supervisor
+from ztproxy.service.standby import Standby
+from ztproxy.service.supervisor import GO, First, Supervisor
 
 log = logging.getLogger("ztproxy.supervisor")
 
@@ -83,6 +84,9 @@ def becoming(lock: int) -> Callable[[Supervisor, Configuration, str], None]:
             next_memory=found.descriptor,
             children=children,
         )
+        if supervisor.standby is not None:
+            supervisor.standby.end()  # it would be a child that nobody knows of
+            supervisor.standby = None
         with _inheritable(hand_over), _deaf():
             text = msgspec.json.encode(hand_over).decode()
             os.execve(  # noqa: S606 - our own program
@@ -133,10 +137,10 @@ def handed_over() -> HandOver | None:
     return left
 
 
-def succeed(left: HandOver, config: Path) -> tuple[Supervisor, Callable[..., Coroutine[Any, Any, None]]]:
+def succeed(left: HandOver, config: Path, standby: Standby) -> tuple[Supervisor, First]:
     """Return the supervisor of the node that was left to us, and what it has to do first."""
     in_force = Configuration(left.in_force, left.in_force_memory)
-    supervisor = Supervisor(config, Sockets.inherit(left.sockets), in_force, becoming(left.lock))
+    supervisor = Supervisor(config, Sockets.inherit(left.sockets), in_force, becoming(left.lock), standby)
     return supervisor, lambda supervisor: _take_over(supervisor, left)
 
 
