@@ -8,9 +8,10 @@ from collections.abc import Iterable
 import typer
 
 from ztproxy.cli.options import DEFAULT_CONFIG, ConfigOption
+from ztproxy.cli.problems import report
 from ztproxy.config.load import load_all
 from ztproxy.config.policies import places_of, read_sources, shorthands
-from ztproxy.config.problems import ConfigProblems, Problem
+from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
 from ztproxy.policy.engine import PolicySet
 
@@ -27,19 +28,6 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
         raise typer.Exit(1) from None
     for line in _summary(settings, policies):
         typer.echo(line)
-
-
-def report(problems: Iterable[Problem]) -> None:
-    """Print problems to standard error: place and message on one line, the remedy below it."""
-    found = list(problems)
-    for problem in found:
-        where = f"{problem.where}: " if problem.where else ""
-        place = f"{problem.file}:{problem.line}:{problem.column}"
-        typer.echo(f"{typer.style(place, bold=True)}: {where}{problem.message}", err=True)
-        if problem.remedy:
-            typer.echo(f"    {typer.style('remedy:', fg='green')} {problem.remedy}", err=True)
-    count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
-    typer.echo(f"\n{count}; nothing was started or changed.", err=True)
 
 
 def _summary(settings: Settings, policies: PolicySet) -> Iterable[str]:

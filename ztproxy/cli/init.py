@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ztproxy.cli.check import report
 from ztproxy.cli.materials import complete, write
+from ztproxy.cli.problems import report
 from ztproxy.config import values, yaml
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.net.keyfiles import KeyFileError

@@ -2,8 +2,8 @@
 
 import typer
 
-from ztproxy.cli.check import report
 from ztproxy.cli.options import DEFAULT_CONFIG, ConfigOption
+from ztproxy.cli.problems import report
 from ztproxy.config.load import load_all
 from ztproxy.config.policies import places_of, read_sources
 from ztproxy.config.problems import ConfigProblems

@@ -9,8 +9,8 @@ from pathlib import Path
 import typer
 
 from ztproxy.cli.admin import ask, operator
-from ztproxy.cli.check import report
 from ztproxy.cli.options import DEFAULT_CONFIG, ConfigOption
+from ztproxy.cli.problems import report
 from ztproxy.config.problems import Problem
 
 PATIENCE = 600.0  # seconds: policies can be many, and their tests more

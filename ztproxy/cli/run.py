@@ -18,7 +18,7 @@ def run(
     ] = None,
 ) -> None:
     """Serve until told to stop (SIGTERM, SIGINT); SIGHUP reloads, SIGUSR2 upgrades."""
-    from ztproxy.cli.check import report
+    from ztproxy.cli.problems import report
     from ztproxy.config.problems import ConfigProblems
     from ztproxy.service.run import AlreadyRunning, main
 

@@ -12,22 +12,20 @@ from ztproxy.config.checks import every
 from ztproxy.config.draft import draft
 from ztproxy.config.files import Files
 from ztproxy.config.places import Places
-from ztproxy.config.policies import find_policies
+from ztproxy.config.policies import find_policies, sound_policies
 from ztproxy.config.problems import ConfigProblems, Problem
 from ztproxy.config.settings import Settings
 from ztproxy.policy.engine import PolicySet
 
 
-def restore(path: Path, packed: bytes) -> tuple[Settings, PolicySet]:
+def restore(path: Path, packed: bytes, before: PolicySet | None = None) -> tuple[Settings, PolicySet]:
     """Return settings and policies from the files that `Settings.files` packed, unchecked: they were checked.
 
-    What is in force stays so, even if a certificate has expired since. Raises ConfigProblems, ValueError.
+    What is in force stays so, even if a certificate has expired since. What is the same in the policies
+    `before` is not read anew. Raises ConfigProblems, ValueError.
     """
     settings, places = _restored(path, packed)
-    policies, problems = find_policies(settings, places, tested=False)
-    if policies is None or problems:
-        raise ConfigProblems(problems)
-    return settings, policies
+    return settings, sound_policies(settings, places, before)
 
 
 def restore_settings(path: Path, packed: bytes) -> Settings:

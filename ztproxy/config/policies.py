@@ -1,8 +1,8 @@
 """The policy set that the settings name: files, tests and what routes say in shorthand.
 
-Called by `load` (while checking) and by `service` at start. Loading means reading, validating, linting,
-compiling and running the set's own tests; what `policy` complains about is told with the places of the
-configuration, so a shorthand's mistakes are found at its `allow`.
+Called by `load`. Loading means reading, validating, linting, compiling and running the set's own tests; what
+`policy` complains about is told with the places of the configuration, so a shorthand's mistakes are found at
+its `allow`.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from ztproxy.config import yaml
 from ztproxy.config.places import Places
-from ztproxy.config.problems import Problem
+from ztproxy.config.problems import ConfigProblems, Problem
 from ztproxy.config.settings import Settings
 from ztproxy.policy import load as policy
 from ztproxy.policy import shorthand
@@ -31,10 +31,8 @@ class Sources(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def find_policies(
-    settings: Settings, places: Places, *, tested: bool = True
-) -> tuple[PolicySet | None, list[Problem]]:
-    """Load the policy set, or say all that is wrong with it. `tested`: run its tests, too."""
+def find_policies(settings: Settings, places: Places) -> tuple[PolicySet | None, list[Problem]]:
+    """Load the policy set, or say all that is wrong with it."""
     sources = read_sources(settings, places)
     problems = list(sources.problems)
     try:
@@ -44,13 +42,32 @@ def find_policies(
             timezone=settings.policy.timezone,
             engine=settings.policy.engine,
             groups=settings.known_groups(),
-            tests=sources.tests if tested else (),
+            tests=sources.tests,
             heard=settings.sources(),
         )
     except PolicyProblems as error:
         problems.extend(_placed(settings, places, problem) for problem in error.problems)
         return None, problems
     return (None if problems else compiled), problems
+
+
+def sound_policies(settings: Settings, places: Places, before: PolicySet | None) -> PolicySet:
+    """Load a set that was found sound, from what is known of the one `before`. Raises ConfigProblems."""
+    problems: list[Problem] = []
+    texts = (*_texts("files", settings, places, problems), *shorthands(settings))
+    if problems:
+        raise ConfigProblems(problems)
+    try:
+        return policy.load_again(
+            texts,
+            settings.routes(),
+            timezone=settings.policy.timezone,
+            engine=settings.policy.engine,
+            heard=settings.sources(),
+            before=before,
+        )
+    except PolicyProblems as error:
+        raise ConfigProblems([_placed(settings, places, problem) for problem in error.problems]) from error
 
 
 def read_sources(settings: Settings, places: Places) -> Sources:

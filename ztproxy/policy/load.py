@@ -1,7 +1,7 @@
 """From texts to a policy set in force: parse, validate, lint, compile, test. All of it or nothing.
 
 Called by `config`. Does no I/O: texts are handed in. On any problem it raises, with everything that is wrong,
-and whoever has a running set keeps it.
+and whoever has a running set keeps it. `load_again` is for the very texts that were found sound elsewhere.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from ztproxy.policy.schema import schema_of
 from ztproxy.policy.sources import Statement, parse
 from ztproxy.policy.values import EvalError
 
-__all__ = ["PolicyProblems", "Problem", "load"]
+__all__ = ["PolicyProblems", "Problem", "load", "load_again"]
 
 _OF_POLICY = re.compile(r"^for policy `policy[0-9]+`, ")
 
@@ -57,22 +57,46 @@ def load(
     problems += [*unread, *_invalid(statements, schema), *lint(statements, known)]
     if problems or zone is None:
         raise PolicyProblems(problems)
-    own, _ = parse([(builtin.FILE, builtin.POLICIES)])
-    made = _set(Program([*statements, *own]), routes, zone, engine, _digest(texts, timezone, schema), schema)
+    made = _set(statements, routes, zone, engine, _digest(texts, timezone, schema), schema)
     failed = [problem for file, document in tests for problem in run_tests(made, document, file)]
     if failed:
         raise PolicyProblems(failed)
     return made
 
 
+def load_again(
+    sources: Iterable[tuple[str, str]],
+    routes: Sequence[Route],
+    *,
+    timezone: str,
+    engine: Engine,
+    heard: Collection[str],
+    before: PolicySet | None = None,
+) -> PolicySet:
+    """Return the set of texts that `load` has found sound, without asking again whether they are.
+
+    What was already read of the set `before` is not read anew. Raises PolicyProblems when it can not be read.
+    """
+    texts = list(sources)
+    zone, problems = _zone(timezone)
+    known = {} if before is None else {one.statement.text: one.tree for one in before.policies}
+    statements, unread = parse(texts, known)
+    if unread or zone is None:
+        raise PolicyProblems([*problems, *unread])
+    schema = schema_of(heard)
+    return _set(statements, routes, zone, engine, _digest(texts, timezone, schema), schema)
+
+
 def _set(
-    program: Program,
+    statements: Sequence[Statement],
     routes: Sequence[Route],
     zone: zoneinfo.ZoneInfo,
     engine: Engine,
     digest: str,
     schema: str,
 ) -> PolicySet:
+    own, _ = parse([(builtin.FILE, builtin.POLICIES)])
+    program = Program([*statements, *own])
     places = [route for route in routes if not route.portal]
     places.append(builtin.portal_of(tuple(routes)))
     try:

@@ -5,7 +5,7 @@ hide the next and every problem has a line.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import cedarpy
@@ -53,8 +53,14 @@ def _placed(text: str, start: int, end: int) -> tuple[int, str]:
     return text.count("\n", 0, begin) + 1, text[begin:end]
 
 
-def parse(sources: Iterable[tuple[str, str]]) -> tuple[list[Statement], list[Problem]]:
-    """Parse (file, text) pairs. Returns what could be read, and what could not and why."""
+def parse(
+    sources: Iterable[tuple[str, str]], known: Mapping[str, pst.Template] | None = None
+) -> tuple[list[Statement], list[Problem]]:
+    """Parse (file, text) pairs. Returns what could be read, and what could not and why.
+
+    `known`: trees of statements by their text; Cedar is asked about others only.
+    """
+    trees = known or {}
     read: list[Statement] = []
     problems: list[Problem] = []
     for file, text in sources:
@@ -63,7 +69,8 @@ def parse(sources: Iterable[tuple[str, str]]) -> tuple[list[Statement], list[Pro
             if len(read) >= MAX_STATEMENTS:
                 problems.append(Problem(file, line, f"more than {MAX_STATEMENTS} policies"))
                 return read, problems
-            parsed = _parsed(file, line, one)
+            tree = trees.get(one)
+            parsed = _parsed(file, line, one) if tree is None else Statement(file, line, one, tree)
             if isinstance(parsed, Problem):
                 problems.append(parsed)
             else:

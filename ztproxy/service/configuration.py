@@ -95,9 +95,12 @@ def seal(descriptor: int) -> None:
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
 
 
-def unseal(descriptor: int, config: Path) -> tuple[Settings, PolicySet]:
-    """Return what a configuration comes to: takes a moment. Raises ConfigProblems, ValueError, OSError."""
-    return restore(config, _whole(descriptor))
+def unseal(descriptor: int, config: Path, before: PolicySet | None = None) -> tuple[Settings, PolicySet]:
+    """Return what a configuration comes to: takes a moment. Raises ConfigProblems, ValueError, OSError.
+
+    `before`: policies that are in force here, of which most may be the same.
+    """
+    return restore(config, _whole(descriptor), before)
 
 
 def unseal_settings(descriptor: int, config: Path) -> Settings:

@@ -180,7 +180,8 @@ class Control:
         await self._forget()
         if self._tenure is None:
             raise ValueError("does not serve yet")
-        settings, policies = await aside(lambda: unseal(descriptor, self._settings.file))
+        before = self._policies
+        settings, policies = await aside(lambda: unseal(descriptor, self._settings.file, before))
         self._next = await furnish(settings, policies, self._tenure.ground)
 
     async def _commit(self) -> None:

@@ -26,6 +26,7 @@ class Serving:
 
     def __init__(self, settings: Settings, policies: PolicySet, contexts: Contexts, lasting: Lasting) -> None:
         self._lasting = lasting
+        self._policies = policies
         self._next: tuple[Settings, PolicySet, Contexts] | None = None
         self.now = assemble(settings, policies, contexts, lasting)
 
@@ -36,10 +37,10 @@ class Serving:
     async def prepare(self, descriptor: int) -> None:
         """Make the next configuration ready. Raises ConfigProblems, OSError, ValueError."""
         self._next = None
-        file, state = self.now.settings.file, self._lasting.state
+        file, state, before = self.now.settings.file, self._lasting.state, self._policies
 
         def build() -> tuple[Settings, PolicySet, Contexts]:
-            settings, policies = unseal(descriptor, file)
+            settings, policies = unseal(descriptor, file, before)
             return settings, policies, contexts_of(settings, state)
 
         self._next = await aside(build)
@@ -53,7 +54,7 @@ class Serving:
         if self._next is None:
             raise ValueError("nothing is prepared")
         (settings, policies, contexts), self._next = self._next, None
-        before = self.now
+        before, self._policies = self.now, policies
         self._swap(assemble(settings, policies, contexts, self._lasting, before), listener)
         before.retire()
         configure(settings.log.level, settings.log.format)
