@@ -14,9 +14,10 @@ from ztproxy.model.messages import Changed
 from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import NOWHERE, AccessRequest, ClientCertificate, Context, Evidence, Resource
 from ztproxy.model.resource import Route, Upstream
-from ztproxy.model.subject import Device, Facts, Handle, Posture, Principal, Session
+from ztproxy.model.subject import Device, Handle, Posture, Principal, Session
 from ztproxy.net.clock import FixedClock
 from ztproxy.policy.load import load
+from ztproxy.trust.caller import Caller
 from ztproxy.trust.gather import Gatherer
 from ztproxy.trust.memory import Memory
 
@@ -119,10 +120,10 @@ class World:
     def append(self, record: bytes) -> None:
         self.decision(msgspec.json.decode(record, type=DecisionRecord))
 
-    def lines(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+    def lines(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
         return self.signed
 
-    async def fetch(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+    async def fetch(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
         return self.fetched
 
     async def ask(self, target: Route | None = SUPPORT, action: str = "GET", **evidence: Any) -> Any:

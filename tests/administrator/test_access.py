@@ -27,7 +27,8 @@ from ztproxy.model.durations import milliseconds
 from ztproxy.model.permit import Permit
 from ztproxy.model.request import Peer, TlsFacts
 from ztproxy.model.resource import Route
-from ztproxy.model.subject import Facts, Handle, Posture
+from ztproxy.model.subject import Handle, Posture
+from ztproxy.trust.caller import Caller
 from ztproxy.trust.gather import told_after
 
 
@@ -168,7 +169,7 @@ async def test_an_assertion_is_fetched_once_and_without_one_nothing_goes(world: 
 async def test_what_changes_while_an_assertion_is_signed_counts(
     world: World, change: tuple[str, str, Any], code: str
 ) -> None:
-    async def fetch(facts: Facts, route: Route, now: int) -> tuple[bytes, ...]:
+    async def fetch(caller: Caller, route: Route, now: int) -> tuple[bytes, ...]:
         world.put(*change)
         return (b"Zt-Assertion: fetched",)
 

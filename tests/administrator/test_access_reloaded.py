@@ -11,8 +11,9 @@ from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
 from ztproxy.model.request import NOWHERE, Resource
 from ztproxy.model.resource import Route
-from ztproxy.model.subject import Facts, Handle
+from ztproxy.model.subject import Handle
 from ztproxy.policy.load import load
+from ztproxy.trust.caller import Caller
 from ztproxy.trust.gather import Gatherer
 
 
@@ -90,7 +91,7 @@ async def test_who_waits_at_the_old_door_is_answered_by_the_next(world: World, c
     else:
         world.signed = None
 
-        async def fetch(facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+        async def fetch(caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
             reloaded()
             world.signed = (b"Zt-Assertion: x",)
             return world.signed

@@ -230,7 +230,7 @@ async def test_what_became_due_while_an_assertion_was_signed_is_not_let_in():
     world.signed = None
     lines = world.fetched
 
-    async def fetch(facts, route, now):
+    async def fetch(caller, route, now):
         world.put("standing", "user:t:carol", Standing("user", SESSION.principal.id, recheck_after=NOW + 1))
         later(world, 1_000)
         return lines

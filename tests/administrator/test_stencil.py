@@ -56,7 +56,7 @@ def request(path: str = "/a/b~c'd", certificate: ClientCertificate | None = None
 
 def filled(asked: AccessRequest, facts: Facts, decision: Decision) -> bytes:
     caller, permit = stencil.of_caller(facts), stencil.of_permit(asked, decision, "digest")
-    return stencil.filled(caller, permit, asked, facts, NOW)
+    return stencil.filled(caller, permit, asked, Caller(facts), NOW)
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,18 @@ import pytest
 
 from ztproxy.model.messages import AssertionSigned, AssertionWanted
 from ztproxy.model.resource import Route, Upstream
-from ztproxy.model.subject import ANONYMOUS, Device, Facts, Principal, Session
+from ztproxy.model.subject import Device, Facts, Principal, Session
 from ztproxy.service.identities import RENEW, SPARE, LinkedIdentities
+from ztproxy.trust.caller import NOBODY, Caller
 
 NOW = 1_800_000_000_000
 LIFE = 300_000
 ROUTE = Route(name="a", app="a", host="a.test", prefix="/", upstream=Upstream("http", "127.0.0.1", 1))
 CAROL = Principal(kind="User", id="t:carol", name="Cär\r\nol", groups=("contractors",))
 SESSION = Session(id="ses_1", principal=CAROL, provider="t", created_at=NOW, auth_time=NOW)
-PERSON = Facts(principal=CAROL, session=SESSION)
-ON_LAPTOP = Facts(principal=CAROL, session=SESSION, device=Device(id="dev_1", name="laptop", spki="aa"))
+PERSON = Caller(Facts(principal=CAROL, session=SESSION))
+LAPTOP = Device(id="dev_1", name="laptop", spki="aa")
+ON_LAPTOP = Caller(Facts(principal=CAROL, session=SESSION, device=LAPTOP))
 
 
 class Control:
@@ -76,7 +78,7 @@ async def test_an_assertion_never_names_a_device_that_another_connection_proved(
 async def test_another_principal_is_vouched_for_anew(identities: LinkedIdentities) -> None:
     await identities.fetch(PERSON, ROUTE, NOW)
     more = Principal(kind="User", id="t:carol", name="Carol", groups=("contractors", "admins"))
-    assert identities.lines(Facts(principal=more, session=SESSION), ROUTE, NOW) is None
+    assert identities.lines(Caller(Facts(principal=more, session=SESSION)), ROUTE, NOW) is None
 
 
 async def test_lines_are_renewed_in_time_and_not_used_to_their_end(
@@ -92,7 +94,7 @@ async def test_lines_are_renewed_in_time_and_not_used_to_their_end(
 async def test_nobody_needs_no_lines_and_silence_gives_none(
     identities: LinkedIdentities, control: Control
 ) -> None:
-    assert identities.lines(Facts(principal=ANONYMOUS), ROUTE, NOW) == ()
+    assert identities.lines(NOBODY, ROUTE, NOW) == ()
     control.away = True
     assert await identities.fetch(PERSON, ROUTE, NOW) is None
     assert identities.lines(PERSON, ROUTE, NOW) is None

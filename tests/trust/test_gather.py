@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from ztproxy.model.messages import Changed
 from ztproxy.model.request import ClientCertificate, Evidence
-from ztproxy.model.subject import Device, Handle, Posture, Principal, Session
+from ztproxy.model.standing import Lock, Standing
+from ztproxy.model.subject import Device, Facts, Handle, Posture, Principal, Session
 from ztproxy.net.clock import FixedClock
 from ztproxy.trust.caller import NOBODY, Caller
 from ztproxy.trust.gather import COLD, TOUCH_SELDOM, Gatherer, told_after
@@ -108,15 +109,16 @@ def test_a_session_that_is_over_is_over(world: World, session: Session) -> None:
 
 
 QUARTER = 150_000  # of the idle limit of SESSION
+USER = Caller(Facts(principal=SESSION.principal, session=SESSION))
 
 
 def test_use_keeps_an_idle_session_alive_and_is_reported_now_and_then(world: World) -> None:
-    assert not world.gatherer.touch(SESSION, NOW)
+    assert not world.gatherer.touch(USER, NOW)
     world.clock.ms = SESSION.last_seen_at + QUARTER - 1
-    assert not world.gatherer.touch(SESSION, world.clock.now())
+    assert not world.gatherer.touch(USER, world.clock.now())
     world.clock.ms = NOW + QUARTER
-    assert world.gatherer.touch(SESSION, world.clock.now())
-    assert not world.gatherer.touch(SESSION, world.clock.now())
+    assert world.gatherer.touch(USER, world.clock.now())
+    assert not world.gatherer.touch(USER, world.clock.now())
     world.clock.ms = NOW + 610_000
     assert isinstance(world.gather(), Caller)
     world.clock.ms = NOW + QUARTER + 600_000
@@ -212,3 +214,65 @@ def test_a_workload_is_its_certificate(world: World) -> None:
 
 def test_two_credentials_at_once_are_refused(world: World) -> None:
     assert world.gather(certificate=WORKLOAD) == "credentials-conflict"
+
+
+def _later(world: World, *, ms: int = 0, seconds: float = 0.0) -> None:
+    world.clock.ms += ms
+    world.clock.seconds += seconds
+
+
+OTHER_DEVICE = replace(DEVICE, id="dev_2")
+HAPPENS = {
+    "the session ends": lambda world: world.put("session", "ses_1", None),
+    "the session is another": lambda world: world.put("session", "ses_1", replace(SESSION, acr="high")),
+    "its limit is over": lambda world: _later(world, ms=3_600_000),
+    "it was idle": lambda world: _later(world, ms=600_000),
+    "another device": lambda world: world.put("session", "ses_1", replace(SESSION, device_id="dev_2")),
+    "no device": lambda world: world.put("session", "ses_1", replace(SESSION, device_id="")),
+    "the device is revoked": lambda world: world.put("device", "dev_1", replace(DEVICE, revoked_at=NOW)),
+    "the device is gone": lambda world: world.put("device", "dev_1", None),
+    "unhealthy": lambda world: world.put("posture", "dev_1", replace(POSTURE, healthy=False)),
+    "no report": lambda world: world.put("posture", "dev_1", None),
+    "the cookie ends": lambda world: world.put("handle", DIGEST, None),
+    "the cookie moves": lambda world: world.put("handle", DIGEST, Handle("ses_1", "other.test", NOW)),
+    "the cookie is another session's": lambda world: world.put("handle", DIGEST, Handle("s", "app.test", 0)),
+    "the session is locked": lambda world: world.put(
+        "lock", "l", Lock("l", "session", "ses_1", "", NOW, "x")
+    ),
+    "the person is risky": lambda world: world.put(
+        "standing", "user:t:carol", Standing("user", "t:carol", risk="high", risk_at=NOW)
+    ),
+    "all sessions before now end": lambda world: world.put(
+        "standing", "user:t:carol", Standing("user", "t:carol", ended_before=NOW + 1)
+    ),
+    "the feed is quiet": lambda world: _later(world, seconds=2.6),
+    "the feed is silent": lambda world: _later(world, seconds=10.1),
+}
+
+
+@pytest.mark.parametrize("name", HAPPENS)
+@pytest.mark.parametrize("before", [{}, {"certificate": CERTIFICATE}], ids=["cookie", "certificate"])
+@pytest.mark.parametrize("after", [{}, {"certificate": CERTIFICATE}], ids=["cookie", "certificate"])
+@pytest.mark.parametrize("host", ["app.test", "other.test"])
+def test_who_was_gathered_before_is_gathered_as_if_for_the_first_time(
+    world: World, name: str, before: dict[str, Any], after: dict[str, Any], host: str
+) -> None:
+    world.put("device", "dev_2", OTHER_DEVICE)
+    for evidence in (before, after, before):
+        assert isinstance(world.gather(**evidence), Caller)
+    HAPPENS[name](world)
+    warm = world.gather(host, **after)
+    world.gatherer = Gatherer(world.memory, groups={}, feed_limit=10_000)
+    first = world.gather(host, **after)
+    assert type(warm) is type(first)
+    if isinstance(first, Caller):
+        assert (warm.facts, warm.session_id) == (first.facts, first.session_id)
+    elif isinstance(first, str):
+        assert warm == first
+
+
+def test_a_feed_limit_shorter_than_its_beats_holds_for_who_is_known_too(world: World) -> None:
+    world.gatherer = Gatherer(world.memory, groups={}, feed_limit=1000)
+    assert isinstance(world.gather(), Caller)
+    _later(world, seconds=1.1)
+    assert world.gather() == "facts-unavailable"

@@ -7,7 +7,7 @@ be recorded is refused. Synchronous while facts are warm; otherwise an awaitable
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol, final
 
 from msgspec.structs import replace
 
@@ -27,7 +27,7 @@ from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer, Resource
 from ztproxy.model.resource import Route
 from ztproxy.model.standing import Lock
-from ztproxy.model.subject import Device, Facts
+from ztproxy.model.subject import Facts
 from ztproxy.policy.engine import PolicySet, Subject
 from ztproxy.trust.caller import NOBODY, Caller, Locked
 from ztproxy.trust.gather import Cold, Gatherer
@@ -62,28 +62,36 @@ class Recorder(Protocol):
 class Identities(Protocol):
     """Identity lines for upstreams (service.identities)."""
 
-    def lines(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+    def lines(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
         """Return ready header lines, or None when they have to be fetched."""
 
-    async def fetch(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+    async def fetch(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
         """Return header lines; None when nobody would vouch for this caller."""
 
 
-class _Known(NamedTuple):
+@final
+class _Known:
     """What follows from the facts about a caller, until they or the policies are others."""
 
-    facts: Facts
-    policies: PolicySet
-    subject: Subject
-    record: bytes | None  # of the stencil; None when the records of this caller need more care
+    __slots__ = ("facts", "policies", "record", "subject")
+
+    def __init__(self, facts: Facts, policies: PolicySet, subject: Subject, record: bytes | None) -> None:
+        self.facts: Final = facts
+        self.policies: Final = policies
+        self.subject: Final = subject
+        self.record: Final = record  # of the stencil; None when the records of this caller need more care
 
 
-class _Written(NamedTuple):
+@final
+class _Written:
     """What records say of a decision about a resource."""
 
-    decision: Decision
-    policies: PolicySet
-    record: bytes
+    __slots__ = ("decision", "policies", "record")
+
+    def __init__(self, decision: Decision, policies: PolicySet, record: bytes) -> None:
+        self.decision: Final = decision
+        self.policies: Final = policies
+        self.record: Final = record
 
 
 class Places(Protocol):
@@ -303,7 +311,7 @@ class Access:
         route: Route,
         now: int,
     ) -> Answer | Awaitable[Answer]:
-        lines = self._identities.lines(caller.facts, route, now)
+        lines = self._identities.lines(caller, route, now)
         if lines is None:
             return self._vouched(request, caller, decision, route)
         return self._permit(request, caller, known, decision, route, lines, now)
@@ -339,7 +347,7 @@ class Access:
 
         While it was signed the session may have been cut, and no path was open yet that could have been.
         """
-        lines = await self._identities.fetch(caller.facts, route, self._now())
+        lines = await self._identities.fetch(caller, route, self._now())
         if self._successor is not None:
             return await self._anew(request)
         now = self._now()
@@ -378,22 +386,17 @@ class Access:
         obligations = decision.obligations
         if obligations:
             raise_alerts(request, caller, decision)
-        facts = caller.facts
-        session, device = facts.session, facts.device
-        if session is None:
-            ends = facts.certificate_expires_at or now + LONGEST
-        else:
-            ends = session.expires_at
-            if self._gatherer.touch(session, now):
-                self._touched(session.id)
+        ends = caller.expires_at or now + LONGEST
+        if caller.session_id and self._gatherer.touch(caller, now):
+            self._touched(caller.session_id)
         return Permit(  # by position, as in `evidence`
             request.context.request_id,
             request,
             route,
-            facts.principal.id,
-            facts.principal.issuer if session is None else session.provider,
-            "" if session is None else session.id,
-            device.id if isinstance(device, Device) else "" if session is None else session.device_id,
+            caller.principal_id,
+            caller.issuer,
+            caller.session_id,
+            caller.device_id or caller.bound_id,
             caller.handle,
             earlier(ends, obligations, now) if obligations else ends,
             identity,
@@ -434,7 +437,7 @@ class Access:
             return self._note(request, caller, decision, now)
         try:
             written = self._written(request, decision)
-            record = stencil.filled(known.record, written, request, caller.facts, now)
+            record = stencil.filled(known.record, written, request, caller, now)
         except stencil.TooOdd:
             return self._note(request, caller, decision, now)
         try:
@@ -465,11 +468,14 @@ class Access:
         known = self._callers.get(caller.key)
         if known is not None and known.facts is caller.facts and known.policies is self.policies:
             return known
-        try:
-            record: bytes | None = stencil.of_caller(caller.facts)
-        except stencil.TooOdd:
-            record = None
-        known = _Known(caller.facts, self.policies, self.policies.subject(caller.facts), record)
+        if known is not None and known.facts == caller.facts and known.policies is self.policies:
+            known = _Known(caller.facts, self.policies, known.subject, known.record)
+        else:
+            try:
+                record: bytes | None = stencil.of_caller(caller.facts)
+            except stencil.TooOdd:
+                record = None
+            known = _Known(caller.facts, self.policies, self.policies.subject(caller.facts), record)
         if len(self._callers) >= KEPT:
             self._callers.clear()
         self._callers[caller.key] = known

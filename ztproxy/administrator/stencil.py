@@ -12,7 +12,8 @@ from ztproxy.administrator.audit import MAX_RECORD, MAX_TEXT
 from ztproxy.administrator.evidence import posture_of, sources_of, standing_of
 from ztproxy.model.decision import Decision
 from ztproxy.model.request import AccessRequest
-from ztproxy.model.subject import Device, Facts, Posture
+from ztproxy.model.subject import Device, Facts
+from ztproxy.trust.caller import Caller
 
 _encode: Final = msgspec.json.Encoder().encode
 #: Room for what is filled in: a path, an address and numbers.
@@ -55,9 +56,9 @@ def of_permit(request: AccessRequest, decision: Decision, policy_set: str) -> by
     )
 
 
-def filled(caller: bytes, permit: bytes, request: AccessRequest, facts: Facts, now: int) -> bytes:
+def filled(who: bytes, permit: bytes, request: AccessRequest, caller: Caller, now: int) -> bytes:
     """Return the record of one permit; `now` in ms since the epoch. Raises TooOdd."""
-    context, certificate, posture = request.context, request.subject.certificate, facts.posture
+    context, certificate = request.context, request.subject.certificate
     path = context.path
     if len(path) > MAX_TEXT or not path.isascii() or not path.isprintable() or "?" in path:
         raise TooOdd
@@ -65,12 +66,12 @@ def filled(caller: bytes, permit: bytes, request: AccessRequest, facts: Facts, n
     return b'{"kind":"decision","id":"%b","at":%d,%b%b"ip":"%b","path":%b,%b%b,%b}' % (
         context.request_id.encode(),
         now,
-        b'"device_proof_age":%d,' % (now - facts.device_proved_at) if facts.device_proof else b"",
-        b'"posture_age":%d,' % (now - posture.reported_at) if isinstance(posture, Posture) else b"",
+        b'"device_proof_age":%d,' % (now - caller.proved_at) if caller.proved_at >= 0 else b"",
+        b'"posture_age":%d,' % (now - caller.reported_at) if caller.reported_at >= 0 else b"",
         context.ip.encode(),
         quoted,
         b'"certificate":"%b",' % certificate.fingerprint.encode() if certificate is not None else b"",
-        caller,
+        who,
         permit,
     )
 

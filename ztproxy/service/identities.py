@@ -9,8 +9,9 @@ from typing import Final, final
 
 from ztproxy.model.messages import AssertionWanted
 from ztproxy.model.resource import Route
-from ztproxy.model.subject import Device, Facts, Principal
+from ztproxy.model.subject import Facts, Principal
 from ztproxy.service.link import Link
+from ztproxy.trust.caller import Caller
 from ztproxy.wire.text import field_text
 
 #: An assertion is not used in its last minute, and renewed two minutes before its end (ms).
@@ -52,25 +53,25 @@ class LinkedIdentities:
             return self._ready
         return {key: signed for key, signed in self._ready.items() if key[2] not in moved}
 
-    def lines(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+    def lines(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
         """Return ready header lines, or None when they have to be fetched."""
-        principal = facts.principal
-        if principal.kind == "Anonymous":
+        principal = caller.principal
+        if not caller.session_id and principal.kind == "Anonymous":
             return ()
-        key = _key(facts, route)
+        key = _key(caller, route)
         signed = self._ready.get(key)
         if signed is None or now >= signed.expires_at - SPARE:
             return None
         if signed.principal is not principal and signed.principal != principal:
             return None
         if now >= signed.expires_at - RENEW and key not in self._renewing:
-            self._renew(key, facts)
+            self._renew(key, caller.facts)
         return signed.lines
 
-    async def fetch(self, facts: Facts, route: Route, now: int) -> tuple[bytes, ...] | None:
+    async def fetch(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
         """Return lines with a new assertion; requests of one caller share the asking."""
-        key = _key(facts, route)
-        return await asyncio.shield(self._renewing.get(key) or self._renew(key, facts))
+        key = _key(caller, route)
+        return await asyncio.shield(self._renewing.get(key) or self._renew(key, caller.facts))
 
     def _renew(self, key: _Key, facts: Facts) -> asyncio.Task[tuple[bytes, ...] | None]:
         task = asyncio.create_task(self._sign(key, facts))
@@ -104,7 +105,5 @@ class LinkedIdentities:
         return lines
 
 
-def _key(facts: Facts, route: Route) -> _Key:
-    session, device = facts.session, facts.device
-    who = session.id if session is not None else facts.principal.id
-    return who, device.id if isinstance(device, Device) else "", route.name
+def _key(caller: Caller, route: Route) -> _Key:
+    return caller.session_id or caller.principal_id, caller.device_id, route.name

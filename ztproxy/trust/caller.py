@@ -3,24 +3,57 @@
 from typing import Final, final
 
 from ztproxy.model.standing import Lock
-from ztproxy.model.subject import ANONYMOUS, Facts
+from ztproxy.model.subject import ANONYMOUS, Device, Facts, Handle, Posture
 
 
 @final
 class Caller:
     """Facts and what they came by: `handle` is the cookie's digest, `key` that or the certificate's
-    fingerprint; "" without one. `spoken` is `trust.memory.Memory.spoken` when no lock was on them."""
+    fingerprint; "" without one. `spoken` is `trust.memory.Memory.spoken` when no lock was on them.
 
-    __slots__ = ("facts", "handle", "key", "recheck_after", "spoken")
+    What each of their requests asks of the facts stands here once more, where it costs nothing to read.
+    """
+
+    __slots__ = (
+        "bound_id", "device", "device_id", "expires_at", "facts", "handle", "host", "idle_limit", "issuer",
+        "key", "posture", "principal", "principal_id", "proved_at", "recheck_after", "reported_at", "seen_at",
+        "session", "session_id", "sources", "spoken", "ticket",
+    )  # fmt: skip
 
     def __init__(
-        self, facts: Facts, handle: str = "", key: str = "", spoken: int = -1, recheck_after: int = 0
+        self,
+        facts: Facts,
+        handle: str = "",
+        key: str = "",
+        spoken: int = -1,
+        recheck_after: int = 0,
+        ticket: Handle | None = None,
     ) -> None:
+        session, device, posture = facts.session, facts.device, facts.posture
         self.facts: Final = facts
         self.handle: Final = handle
         self.key: Final = key
         self.spoken: Final = spoken
         self.recheck_after: Final = recheck_after  # ms: what a provider said before has to be asked anew
+        self.ticket: Final = ticket  # the cookie's record, when nothing else was shown
+        self.host: Final = "" if ticket is None else ticket.host  # the one that the cookie was given to
+        self.session: Final = session
+        self.device: Final = device
+        self.posture: Final = posture
+        self.sources: Final = facts.sources
+        self.principal: Final = facts.principal
+        self.principal_id: Final = facts.principal.id
+        self.issuer: Final = facts.principal.issuer if session is None else session.provider
+        self.session_id: Final = "" if session is None else session.id
+        self.bound_id: Final = (
+            "" if session is None else session.device_id
+        )  # also of a device that is revoked
+        self.device_id: Final = device.id if isinstance(device, Device) else ""
+        self.expires_at: Final = facts.certificate_expires_at if session is None else session.expires_at  # ms
+        self.idle_limit: Final = 0 if session is None else session.idle_limit  # ms
+        self.seen_at: Final = 0 if session is None else session.last_seen_at  # ms
+        self.proved_at: Final = facts.device_proved_at if facts.device_proof else -1  # ms
+        self.reported_at: Final = posture.reported_at if isinstance(posture, Posture) else -1  # ms
 
 
 @final

@@ -11,7 +11,7 @@ from typing import Final
 
 from ztproxy.model.request import ClientCertificate, Evidence
 from ztproxy.model.standing import UNSAID, Heard, Lock, Said, Source
-from ztproxy.model.subject import Device, Facts, Posture, Principal, Session
+from ztproxy.model.subject import Device, Facts, Handle, Posture, Principal, Session
 from ztproxy.trust.caller import NOBODY, Caller, Locked
 from ztproxy.trust.memory import Memory
 from ztproxy.trust.standing import (
@@ -109,6 +109,9 @@ class Gatherer:
         handle = memory.handles.get(digest)
         if handle is None:
             return COLD
+        known = self._known.get(digest)
+        if known is not None and certificate is None and known.ticket is handle and self._holds(known, now):
+            return known if known.host == host else "session-ended"
         session = memory.sessions.get(handle.session_id)
         if session is None:  # the feed brings a session before its handles: it was here and is over
             return "session-ended"
@@ -119,7 +122,32 @@ class Gatherer:
             return "facts-unavailable"  # a session might have been cut and we would not know
         if not self._alive(session, now):
             return "session-ended"
-        return self._facts_of(session, digest, certificate, now, 0 if age < QUIET else age)
+        ticket = handle if certificate is None else None
+        return self._facts_of(session, digest, certificate, now, 0 if age < QUIET else age, ticket)
+
+    def _holds(self, known: Caller, now: int) -> bool:
+        """Tell whether all that a caller with a cookie alone was gathered from is the very same, and in time.
+
+        Whenever it is not, what is asked below says what that comes to.
+        """
+        memory = self.memory
+        age = memory.feed_age()
+        return (
+            memory.sessions.get(known.session_id) is known.session
+            and memory.devices.get(known.bound_id) is known.device
+            and memory.postures.get(known.device_id) is known.posture
+            and known.spoken == memory.spoken
+            and self._sources(now) is known.sources
+            and age < QUIET
+            and age <= self.feed_limit
+            and now < known.expires_at
+            and (not known.idle_limit or self._in_use(known, now))
+        )
+
+    def _in_use(self, known: Caller, now: int) -> bool:
+        if now - known.seen_at < known.idle_limit:
+            return True
+        return now - self.memory.touched.get(known.session_id, 0) < known.idle_limit
 
     def _alive(self, session: Session, now: int) -> bool:
         if now >= session.expires_at:
@@ -145,7 +173,13 @@ class Gatherer:
         return session.device_id if session is not None else ""
 
     def _facts_of(
-        self, session: Session, digest: str, certificate: ClientCertificate | None, now: int, age: int
+        self,
+        session: Session,
+        digest: str,
+        certificate: ClientCertificate | None,
+        now: int,
+        age: int,
+        ticket: Handle | None,
     ) -> Caller | Locked | str:
         memory = self.memory
         device = memory.devices.get(session.device_id)
@@ -179,10 +213,8 @@ class Gatherer:
             return "session-ended"
         said = said_of_person(session, device_id, memory.standings) if memory.standings else UNSAID
         facts = facts_of(session, device, posture, proof, proved_at, age, said, sources)
-        if known is not None and known.facts == facts:
-            facts = known.facts  # what was made of them serves on
         after = recheck_after(session, device_id, memory.standings) if memory.standings else 0
-        fresh = Caller(facts, digest, digest, memory.spoken, after)
+        fresh = Caller(facts, digest, digest, memory.spoken, after, ticket)
         if memory.locked:
             lock = self._lock_on(places_of_session(session), now)
             if lock is not None:
@@ -249,15 +281,15 @@ class Gatherer:
             self._known[caller.key] = caller
         return caller
 
-    def touch(self, session: Session, now: int) -> bool:
-        """Note a use of the session; True when the control process should hear of it."""
-        interval = told_after(session.idle_limit)
-        if now - session.last_seen_at < interval:
+    def touch(self, caller: Caller, now: int) -> bool:
+        """Note a use of the caller's session; True when the control process should hear of it."""
+        interval = told_after(caller.idle_limit)
+        if now - caller.seen_at < interval:
             return False
         touched = self.memory.touched
-        if now - touched.get(session.id, 0) < interval:
+        if now - touched.get(caller.session_id, 0) < interval:
             return False
-        touched[session.id] = now
+        touched[caller.session_id] = now
         return True
 
 
