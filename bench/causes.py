@@ -78,7 +78,6 @@ class Cause:
     make: Callable[[Stage], Awaitable[Victim]]
     fire: Callable[[Stage, Victim], Awaitable[None]]
     after: Callable[[Stage, Victim], Awaitable[None]] | None = None
-    announced: bool = False  # it happens when it is acknowledged, not when it is asked for
 
 
 # ------------------------------------------------------------------ victims
@@ -284,7 +283,7 @@ CAUSES = [
     Cause("sessions ended", somebody, _end_all),
     Cause("device revoked", on_device, _revoke),
     Cause("posture unhealthy", on_device, _unhealthy),
-    Cause("policy reloaded", of_group, _reload, after=_let_in, announced=True),
+    Cause("policy reloaded", of_group, _reload, after=_let_in),
     Cause("session expired", about_to_expire, _nothing),
     Cause("session idle", about_to_idle, _nothing),
     Cause("person locked", somebody, _lock("user", _of("principal"))),

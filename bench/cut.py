@@ -3,8 +3,8 @@
 Nodes of two workers each share one Redis; WebSockets stand and requests come all the time. For each trial
 somebody signs in, opens streams and asks again and again on every node; then one node is told of something
 that ends this. A trial is over with the last cut stream and the last first refusal on all connections. Times
-in ms, from when the cause was sent, or happened by itself, and beside it from its acknowledgement. New
-policies count from when the nodes say that they are in force.
+in ms, from when the cause was sent, or happened by itself, and beside it from its acknowledgement. Of a
+reload that is the moment before the policy files are written.
 
 The last line is one JSON object.
 """
@@ -152,8 +152,6 @@ async def trial(stage: Stage, cause: Cause) -> Trial:
     if victim.due:
         sent, answered = victim.due, 0.0
         acknowledged = sent
-    if cause.announced:
-        sent = acknowledged
     return Trial(
         cause.name,
         refused=(max(over) - sent) * 1000,
