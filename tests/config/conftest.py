@@ -18,7 +18,7 @@ from ztproxy.crypto.template import term
 from ztproxy.net.clock import SystemClock, entropy
 
 DAY = 86_400_000
-HOSTS = ("portal.corp.example", "app.corp.example", "api.corp.example")
+HOSTS = ("portal.corp.example", "app.corp.example", "api.corp.example", "connect.corp.example")
 
 POLICY = """\
 @id("app-staff")

@@ -157,6 +157,7 @@ def test_targets_may_be_reached_through_connectors(config: Path) -> None:
       - http://127.0.0.1:8443
       - {url: "unix:/run/app.sock", connector: other-site}""",
     )
+    edit(config, "routes:\n", "connectors: {host: connect.corp.example}\nroutes:\n")
     settings = load(config)
     upstreams = settings.routes()[0].upstreams
     assert [one.place for one in upstreams] == [
@@ -166,6 +167,24 @@ def test_targets_may_be_reached_through_connectors(config: Path) -> None:
     written = settings.model_dump(mode="json", by_alias=True)["routes"][0]
     assert written["connector"] == "partner-site"
     assert written["to"][1] == {"url": "unix:/run/app.sock", "weight": 1, "connector": "other-site"}
+
+
+def test_connectors_have_a_place_of_their_own(config: Path) -> None:
+    assert not any(route.carries for route in load(config).routes())
+    section = "{host: connect.corp.example, proxies: ['gw1.example:443', '[2001:DB8::7]:8443']}"
+    edit(config, "routes:\n", f"connectors: {section}\nroutes:\n")
+    settings, policies = load_all(config, {})
+    (route,) = (route for route in settings.routes() if route.carries)
+    assert (route.name, route.host, route.upgrades) == (
+        "ztproxy-connectors",
+        "connect.corp.example",
+        {"ztproxy-carry"},
+    )
+    assert "connect.corp.example" not in settings.hosts(), "no page, no cookie and no session there"
+    assert not any(one.host == route.host for one in settings.routes() if not one.carries)
+    assert settings.connectors is not None
+    assert settings.connectors.proxies == ("gw1.example:443", "[2001:db8::7]:8443")
+    assert policies.policies[-1].id == "ztproxy-connectors"
 
 
 def test_both_names_of_an_upstream_are_known(config: Path) -> None:

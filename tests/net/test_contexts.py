@@ -87,6 +87,33 @@ def test_modes_of_hosts() -> None:
     assert modes == {"a": "required", "b": "optional", "c": "off", "portal.example": "optional"}
 
 
+def test_the_host_of_connectors_believes_their_authority_alone_and_no_other_host_does(
+    authority: Authority, tmp_path: Path
+) -> None:
+    theirs = Authority(tmp_path, "connectors")
+    bundles = [
+        read_bundle("devices", "device", authority.file),
+        read_bundle("connectors", "connector", theirs.file),
+    ]
+    carries = msgspec.structs.replace(ROUTE, host="connect.example", prefix="/", carries=True)
+    modes = modes_of(
+        [msgspec.structs.replace(ROUTE, host="app.example", client_certificate="required"), carries]
+    )
+    found = ServerContexts([pair(authority, "*.example")], modes, bundles)
+    connect, app = found.choose("connect.example"), found.choose("app.example")
+    assert connect is not None
+    assert app is not None
+    assert connect.minimum_version is ssl.TLSVersion.TLSv1_3
+    assert connect.verify_mode is app.verify_mode is ssl.CERT_REQUIRED
+    assert connect.get_ca_certs(binary_form=True) == [theirs.der]
+    assert app.get_ca_certs(binary_form=True) == [authority.der]
+    assert [bundle.name for bundle in found.believed("connect.example")] == ["connectors"]
+    for host in ("app.example", "other.example", ""):
+        assert [bundle.name for bundle in found.believed(host)] == ["devices"]
+    with pytest.raises(ValueError, match="nobody vouches for connectors"):
+        ServerContexts([pair(authority, "*.example")], modes, bundles[:1])
+
+
 def test_a_missing_file_is_an_error_now_and_not_later(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         ServerContexts([KeyPair(tmp_path / "none.pem", tmp_path / "none.key")], {}, [])

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from ztproxy.model.connector import Connector
 from ztproxy.model.messages import Changed
 from ztproxy.model.request import ClientCertificate, Evidence
 from ztproxy.model.standing import Lock, Standing
@@ -276,3 +277,94 @@ def test_a_feed_limit_shorter_than_its_beats_holds_for_who_is_known_too(world: W
     assert isinstance(world.gather(), Caller)
     _later(world, seconds=1.1)
     assert world.gather() == "facts-unavailable"
+
+
+# ---------------------------------------------------------------------- connectors
+
+CONNECT = "connect.test"
+ENROLLED = Connector(name="site", instance="a" * 13, spki="cc", enrolled_at=NOW)
+CARRIES = replace(
+    CERTIFICATE,
+    kind="connector",
+    bundle="connectors",
+    subject=f"spiffe://t/connector/{ENROLLED.key}",
+    fingerprint="f3",
+    spki="cc",
+)
+
+
+@pytest.fixture
+def site(world: World) -> World:
+    world.gatherer = Gatherer(world.memory, groups={}, feed_limit=10_000, connectors=CONNECT)
+    world.put("connector", ENROLLED.key, ENROLLED)
+    return world
+
+
+def carries(world: World, host: str = CONNECT, **changes: Any) -> Any:
+    return world.gather(host, **{"handle": None, "certificate": CARRIES, **changes})
+
+
+def test_an_enrolled_connector_is_a_workload_in_no_group(site: World) -> None:
+    facts = carries(site).facts
+    assert facts.principal == Principal(
+        kind="Workload", id=CARRIES.subject, issuer="connectors", name=CARRIES.subject
+    )
+    assert facts.certificate_expires_at == CARRIES.not_after
+    assert (facts.session, facts.device) == (None, None)
+
+
+def test_a_connector_is_nobody_anywhere_else(site: World) -> None:
+    assert carries(site, "app.test") == "certificate-unsuitable"
+    assert carries(site, "app.test", handle=DIGEST) == "certificate-unsuitable"
+    site.gatherer = Gatherer(site.memory, groups={}, feed_limit=10_000)
+    assert carries(site) == "certificate-unsuitable", "no section, no place"
+    assert carries(site, "") == "certificate-unsuitable"
+
+
+def test_nobody_else_is_anybody_where_connectors_dial_in(site: World) -> None:
+    site.gatherer = Gatherer(
+        site.memory, groups={"spiffe://t/ci": ("g",)}, feed_limit=10_000, connectors=CONNECT
+    )
+    for certificate in (CERTIFICATE, WORKLOAD, replace(WORKLOAD, subject=CARRIES.subject)):
+        assert carries(site, certificate=certificate) == "certificate-unsuitable"
+    assert carries(site, certificate=None) == "certificate-unsuitable"
+    assert carries(site, handle=DIGEST) == "credentials-conflict"
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "spiffe://t/connector/site",
+        "spiffe://t/device/site/" + "a" * 13,
+        "spiffe://t/connector/other/" + "a" * 13,
+        f"spiffe://t/x/connector/{ENROLLED.key}",
+    ],
+)
+def test_a_certificate_of_another_name_is_not_this_connector(site: World, subject: str) -> None:
+    found = carries(site, certificate=replace(CARRIES, subject=subject))
+    assert found in (COLD, "certificate-unsuitable")
+
+
+def test_a_connector_is_known_revoked_replaced_or_unknown(site: World) -> None:
+    assert carries(site, certificate=replace(CARRIES, spki="dd")) == "connector-not-enrolled"
+    site.put("connector", ENROLLED.key, replace(ENROLLED, revoked_at=NOW))
+    assert carries(site) == "connector-not-enrolled"
+    site.put("connector", ENROLLED.key, None)
+    assert carries(site) is COLD
+    site.clock.advance(11)
+    assert carries(site) == "facts-unavailable"
+    site.put("connector", ENROLLED.key, ENROLLED)
+    assert carries(site) == "facts-unavailable", "it may have been revoked since"
+    site.memory.heard(2)
+    assert isinstance(carries(site), Caller)
+
+
+def test_time_ends_a_connectors_certificate(site: World) -> None:
+    assert carries(site, certificate=replace(CARRIES, not_after=NOW)) == "certificate-expired"
+    assert carries(site, certificate=replace(CARRIES, not_before=NOW + 1)) == "certificate-expired"
+
+
+def test_a_change_of_a_connector_concerns_its_paths(site: World) -> None:
+    value = msgspec.msgpack.encode(ENROLLED)
+    change = Changed(version=9, kind="connector", key=ENROLLED.key, value=value)
+    assert site.memory.apply(change) == (("connector", ENROLLED.key),)

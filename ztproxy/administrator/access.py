@@ -12,7 +12,7 @@ from typing import Final, Protocol, final
 from msgspec.structs import replace
 
 from ztproxy.administrator import stencil
-from ztproxy.administrator.asked import is_anonymous, is_portal, leads_on
+from ztproxy.administrator.asked import is_anonymous, is_portal, leads_on, unknown
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.administrator.duties import earlier, raise_alerts
 from ztproxy.administrator.evidence import decision_record, preflight_record, refused_record
@@ -40,7 +40,10 @@ Answer = Permit | Refusal
 #: Permits of callers without a session end at the latest after this (ms); live paths are decided anew anyway.
 LONGEST: Final = 24 * 3600 * 1000
 #: Wrong credentials bar from public paths, too.
-UNFORGIVEN: Final = ("certificate-expired", "credentials-conflict")
+UNFORGIVEN: Final = (
+    *("certificate-expired", "credentials-conflict"),
+    *("certificate-unsuitable", "connector-not-enrolled"),
+)
 #: Policy values kept for callers; beyond it all are made anew.
 KEPT: Final = 100_000
 #: The "decision" of requests that never reach the policies.
@@ -166,7 +169,7 @@ class Access:
                 return "locked"
             if is_portal(request) or (is_anonymous(permit) and self._is_public(request, now, patience)):
                 return ""
-            return caller if isinstance(caller, str) else "session-ended"
+            return caller if isinstance(caller, str) else unknown(request)
         known = self._known(caller)
         decision = self.policies.decide(known.subject, request.resource, request.action, request.context, now)
         if decision.allow:
@@ -242,7 +245,7 @@ class Access:
         now = self._now()
         caller = self._gatherer.gather(request.subject, request.context.host, now)
         if isinstance(caller, Cold):
-            return self._unidentified(request, "session-ended" if heard else "facts-unavailable", now)
+            return self._unidentified(request, unknown(request) if heard else "facts-unavailable", now)
         if not isinstance(caller, Caller):
             return self._unidentified(request, caller, now)
         answer = self._decide(request, caller, now)
@@ -274,7 +277,10 @@ class Access:
         return self._refused(request, caller, LOCKED, now, refusal)
 
     def _is_public(self, request: AccessRequest, now: int, patience: int = 0) -> bool:
-        """Say whether anybody may have it now: not while a lock on it might not have been heard of."""
+        """Say whether anybody may have it now: not while a lock on it might not have been heard of, and never
+        the place of connectors, whatever policies say."""
+        if request.resource.route is not None and request.resource.route.carries:
+            return False
         who = self._known(NOBODY).subject
         decided = self.policies.decide(who, request.resource, request.action, request.context, now)
         return decided.allow and not self._gatherer.silent(patience)

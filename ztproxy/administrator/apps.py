@@ -42,7 +42,7 @@ class Apps:
         clock: Clock,
     ) -> None:
         self._policies = policies
-        self._routes = [route for route in routes if not route.portal]
+        self._routes = [route for route in routes if not (route.portal or route.carries)]
         self._records = records
         self._now = clock.now
         self._locks = LockTable(records, clock)

@@ -16,6 +16,13 @@ def is_portal(request: AccessRequest) -> bool:
     return request.resource.route is not None and request.resource.route.portal
 
 
+def unknown(request: AccessRequest) -> str:
+    """Return the code for a credential that is not in the store."""
+    certificate = request.subject.certificate
+    is_connector = certificate is not None and certificate.kind == "connector"
+    return "connector-not-enrolled" if is_connector else "session-ended"
+
+
 def is_anonymous(permit: Permit) -> bool:
     """Tell whether a permit was made for nobody. What was opened for somebody ends with their session."""
     return permit.principal_id == ANONYMOUS.id and not permit.session_id

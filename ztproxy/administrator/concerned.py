@@ -99,7 +99,10 @@ def concerns_of(permit: Permit) -> list[Concern]:
         concerns.append(("credential", certificate.fingerprint))
         if certificate.bundle != permit.issuer:
             concerns.append(("issuer", certificate.bundle))
-        named = certificate.subject.rpartition("/")[2]
+        above, _, named = certificate.subject.rpartition("/")
         if certificate.kind == "device" and named != permit.device_id:
             concerns.append(("device", named))
+        elif certificate.kind == "connector":
+            concerns.append(("principal", above))
+            concerns.append(("connector", f"{above.rpartition('/')[2]}/{named}"))
     return concerns

@@ -18,6 +18,8 @@ REMEDIES_OF: Final = {
     "session-ended": ("sign-in",),
     "device-mismatch": ("use-own-device",),
     "certificate-expired": ("renew-certificate",),
+    "certificate-unsuitable": ("present-certificate",),
+    "connector-not-enrolled": ("contact-administrator",),
     "facts-unavailable": ("retry-later",),
     "recheck-required": ("confirm-sign-in",),
     "audit-unavailable": ("retry-later",),

@@ -32,5 +32,5 @@ def show(config: ConfigOption = DEFAULT_CONFIG) -> None:
         raise typer.Exit(1) from None
     typer.echo(f"// policy set {policies.digest}")
     sources = read_sources(settings, places_of(settings)).policies
-    for name, text in (*sources, (builtin.FILE, builtin.POLICIES)):
+    for name, text in (*sources, (builtin.FILE, builtin.policies_for(settings.routes()))):
         typer.echo(f"\n// ---- {name}\n{text.rstrip()}")

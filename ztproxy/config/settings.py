@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from ztproxy.administrator.signals.streams import Told
 from ztproxy.config import translate
+from ztproxy.config.connector_sections import Connectors
 from ztproxy.config.files import Files
 from ztproxy.config.section import Section
 from ztproxy.config.sections import (
@@ -50,7 +51,7 @@ class Settings(Section):
     workers: int = Field(default=2, ge=1, le=256)
     """Worker processes."""
     trust_domain: TrustDomain
-    """SPIFFE trust domain of the built-in authority for devices."""
+    """SPIFFE trust domain of the built-in authorities for devices and connectors."""
     reload: Literal["signal", "watch"] = "signal"
     """When changed files are taken up: `signal` on SIGHUP or `ztproxy reload`; `watch` by itself, too, soon
     after this file or one that it names has changed: policies, certificates, keys, secrets."""
@@ -80,6 +81,8 @@ class Settings(Section):
     """Limits of sessions."""
     devices: Devices = Devices()
     """Devices and their agent."""
+    connectors: Connectors | None = None
+    """Connectors."""
     signals: Signals = Signals()
     """Shared signals."""
     policy: Policy = Policy()
@@ -123,8 +126,9 @@ class Settings(Section):
         return translate.origin(host, self.public_port)
 
     def routes(self) -> tuple[resource.Route, ...]:
-        """Return every route in the order of the file, then the built-in ones of the portal."""
-        return (*translate.routes(self), *translate.portal_routes(self))
+        """Return every route in the order of the file, then the built-in ones."""
+        built_in = (*translate.portal_routes(self), *translate.connector_routes(self))
+        return (*translate.routes(self), *built_in)
 
     def providers(self) -> tuple[Provider, ...]:
         """Return our registrations at identity providers; they hold the client secrets."""
@@ -144,7 +148,7 @@ class Settings(Section):
         return tuple(sorted(providers.union(one.name for one in self.transmitters())))
 
     def hosts(self) -> frozenset[str]:
-        """Return every host we answer on."""
+        """Return every host on which callers are answered; connectors have one of their own."""
         return frozenset({self.portal.host, *(route.from_.host for route in self.route_settings)})
 
     def known_groups(self) -> frozenset[str] | None:

@@ -17,6 +17,7 @@ from ztproxy.model.resource import Ejection, HealthCheck, Route, Target, Targets
 from ztproxy.trust.identity.provider import Provider
 from ztproxy.trust.signals.events import DEFAULTS, URIS
 from ztproxy.trust.signals.transmitter import OAuth, Transmitter
+from ztproxy.wire.carrying import PROTOCOL
 from ztproxy.wire.fields import plain
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from ztproxy.config import sections, signal_sections, upstream_sections
     from ztproxy.config.settings import Settings
 
-#: Name of the built-in route, `Route::"portal"` of policies.
+#: Names of the built-in routes, `Route::"portal"` of policies.
 PORTAL = "portal"
+CONNECTORS = "ztproxy-connectors"
 
 
 def origin(host: str, port: int) -> str:
@@ -56,6 +58,25 @@ def portal_routes(settings: "Settings") -> tuple[Route, ...]:
     )
     others = sorted(settings.hosts() - {settings.portal.host})
     return (whole, *(replace(whole, host=host, prefix=OWN) for host in others))
+
+
+def connector_routes(settings: "Settings") -> tuple[Route, ...]:
+    """Return the route on which connectors dial in, if they may. It leads to no upstream: they are one."""
+    if settings.connectors is None:
+        return ()
+    return (
+        Route(
+            name=CONNECTORS,
+            app=CONNECTORS,
+            host=settings.connectors.host,
+            prefix="/",
+            upstream=Upstream(scheme="unix", host="/nonexistent", port=0),
+            title="Connectors",
+            client_certificate="required",
+            upgrades=frozenset({PROTOCOL}),
+            carries=True,
+        ),
+    )
 
 
 def providers(settings: "Settings") -> tuple[Provider, ...]:

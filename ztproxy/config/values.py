@@ -135,6 +135,20 @@ def address(raw: object) -> Address:
     return Address(str(ip), int(found[3]))
 
 
+def dial_address(raw: object) -> str:
+    """Read where to dial: "gw1.example:443", "203.0.113.7:443" or "[2001:db8::7]:443"."""
+    text = _text(raw)
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", text)
+    if not found or not 0 < int(found[3]) <= 65535:
+        raise wrong("not a place to dial", "write HOST:PORT, like gw1.example.com:443")
+    if found[1] is None:
+        return f"{host(found[2])}:{int(found[3])}"
+    try:
+        return f"[{ipaddress.IPv6Address(found[1])}]:{int(found[3])}"
+    except ValueError:
+        raise wrong("not an IPv6 address", "write it in brackets, like [2001:db8::7]:443") from None
+
+
 def place(raw: object) -> Place:
     """Read a route's `from`: "https://host" or "https://host/prefix/"."""
     text = _text(raw)
@@ -399,6 +413,12 @@ Bytes = Annotated[
     PlainSerializer(lambda value: _written(value, _BYTES)),
     _schema(r"^[0-9]{1,9}(B|KiB|MiB|GiB)$", "1MiB"),
 ]
+DialAddress = Annotated[
+    str,
+    _plain(dial_address),
+    _schema(r"^([a-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$", "gw1.example:443"),
+]
+CertificateLife = Annotated[Milliseconds, _between(1_000, 30 * 86_400_000, UNITS)]
 DrainTime = Annotated[Milliseconds, _between(1_000, 3_600_000, UNITS)]
 HeadBytes = Annotated[Bytes, _between(4 << 10, 1 << 20, _BYTES)]
 HostName = Annotated[str, _plain(host), _schema(r"^[a-z0-9.-]{1,253}$", "app.corp.example")]

@@ -13,6 +13,8 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "client-certificate-required": (403, "This address asks for a client certificate."),
     "certificate-expired": (403, "The client certificate is not valid at this time."),
     "credentials-conflict": (400, "The request carries two different credentials."),
+    "certificate-unsuitable": (403, "The client certificate is not meant for this address."),
+    "connector-not-enrolled": (403, "This connector is not enrolled, or was revoked."),
     "device-mismatch": (403, "This session belongs to another device."),
     # what outranks policy
     "locked": (403, "Access is locked."),

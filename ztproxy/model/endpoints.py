@@ -10,6 +10,13 @@ ENROL: Final = OWN + "devices/enrol"
 POSTURE: Final = OWN + "devices/posture"
 RENEW: Final = OWN + "devices/renew"
 
+#: What connectors ask the portal for.
+ENROL_CONNECTOR: Final = OWN + "connectors/enrol"
+RENEW_CONNECTOR: Final = OWN + "connectors/renew"
+
+#: Where connectors dial in, on their own host.
+CARRY: Final = OWN + "carry"
+
 #: The public keys of our assertions.
 JWKS: Final = OWN + "jwks.json"
 

@@ -20,16 +20,19 @@ from ztproxy.model.request import ClientCertificate
 _DER: Final = 2  # _ssl.ENCODING_DER
 
 
+Kind = Literal["device", "workload", "connector"]
+
+
 class Bundle(Struct, frozen=True):
     """Authorities whose leaf certificates mean the same."""
 
     name: str
-    kind: Literal["device", "workload"]
+    kind: Kind
     anchors: frozenset[bytes]  # DER of each authority
     trust_domain: str = ""  # with it, leaves have to be X509-SVIDs of that domain
 
 
-def read_bundle(name: str, kind: Literal["device", "workload"], pem: Path, trust_domain: str = "") -> Bundle:
+def read_bundle(name: str, kind: Kind, pem: Path, trust_domain: str = "") -> Bundle:
     """Read a bundle from a PEM file. Raises OSError, and ValueError when no certificate is in it."""
     authorities = x509.load_pem_x509_certificates(pem.read_bytes())
     anchors = frozenset(authority.public_bytes(Encoding.DER) for authority in authorities)

@@ -81,7 +81,7 @@ class Arrival:
         if presented and tls.session_reused:
             raise PeerUnusable  # it carries a certificate that was checked at another time
         chain = verified_chain(tls) if presented else []
-        certificate = classify(chain, self._contexts.bundles)
+        certificate = classify(chain, self._contexts.believed(self.name)) if presented else None
         facts = TlsFacts(version=tls.version() or "", sni=self.name, certificate=certificate)
         return Peer(ip=self.ip, port=self.port, tls=facts)
 

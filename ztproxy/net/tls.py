@@ -8,6 +8,7 @@ resumed session would carry a client certificate that was checked at another tim
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -16,7 +17,11 @@ from msgspec import Struct
 from ztproxy.model.resource import ClientCertificateMode, Route, TlsFiles, Upstream
 from ztproxy.net.certificates import Bundle
 
-_Contexts = Mapping[ClientCertificateMode, ssl.SSLContext]
+#: What a host asks of those who shake hands: a client certificate of one of its callers or not, or one of a
+#: connector. No host believes both kinds.
+Mode = ClientCertificateMode | Literal["connectors"]
+
+_Contexts = Mapping[Mode, ssl.SSLContext]
 
 
 class KeyPair(Struct, frozen=True):
@@ -43,21 +48,25 @@ def dns_names(certificate: Path) -> tuple[str, ...]:
     return found
 
 
-def modes_of(routes: Iterable[Route]) -> dict[str, ClientCertificateMode]:
+def modes_of(routes: Iterable[Route]) -> dict[str, Mode]:
     """Return the client certificate mode of each host's handshake.
 
     The routes of a host share the handshake: where they differ it asks without insisting, and a route that
     requires a certificate refuses by itself. The portal goes along with the routes of its host.
     """
     wanted: dict[str, set[ClientCertificateMode]] = {}
-    portal: dict[str, ClientCertificateMode] = {}
+    ours: dict[str, Mode] = {}
     for route in routes:
-        if route.portal:
-            portal[route.host] = route.client_certificate
+        if route.carries:
+            ours[route.host] = "connectors"
+        elif route.portal:
+            ours[route.host] = route.client_certificate
         else:
             wanted.setdefault(route.host, set()).add(route.client_certificate)
-    shared = {host: modes.pop() if len(modes) == 1 else "optional" for host, modes in wanted.items()}
-    return portal | shared
+    shared: dict[str, Mode] = {
+        host: modes.pop() if len(modes) == 1 else "optional" for host, modes in wanted.items()
+    }
+    return ours | shared
 
 
 class ServerContexts:
@@ -66,17 +75,19 @@ class ServerContexts:
     def __init__(
         self,
         pairs: Iterable[KeyPair],
-        modes: Mapping[str, ClientCertificateMode],
+        modes: Mapping[str, Mode],
         bundles: Iterable[Bundle],
     ) -> None:
         """Read every file now. Raises OSError (ssl.SSLError among them), ValueError."""
         self.bundles = tuple(bundles)
         self._modes = dict(modes)
-        used: set[ClientCertificateMode] = {"off", *self._modes.values()}
+        used: set[Mode] = {"off", *self._modes.values()}
         self._exact: dict[str, _Contexts] = {}
         self._below: dict[str, _Contexts] = {}  # wildcards, by the parent's name
         for pair in pairs:
-            contexts: _Contexts = {mode: server_context(pair, mode, self.bundles) for mode in used}
+            contexts: _Contexts = {
+                mode: server_context(pair, mode, believed(mode, self.bundles)) for mode in used
+            }
             for name in dns_names(pair.certificate):
                 if name.startswith("*."):
                     self._below.setdefault(name[2:], contexts)
@@ -90,18 +101,30 @@ class ServerContexts:
             return None
         return contexts[self._modes.get(name, "off")]
 
+    def believed(self, name: str) -> tuple[Bundle, ...]:
+        """Return whom a host of this name believes."""
+        return believed(self._modes.get(name, "off"), self.bundles)
 
-def server_context(pair: KeyPair, mode: ClientCertificateMode, bundles: Iterable[Bundle]) -> ssl.SSLContext:
-    """Make a server context. Raises OSError (ssl.SSLError among them)."""
+
+def believed(mode: Mode, bundles: Iterable[Bundle]) -> tuple[Bundle, ...]:
+    """Return the bundles that a host of this mode believes."""
+    return tuple(bundle for bundle in bundles if (bundle.kind == "connector") is (mode == "connectors"))
+
+
+def server_context(pair: KeyPair, mode: Mode, bundles: Iterable[Bundle]) -> ssl.SSLContext:
+    """Make a server context that believes these bundles. Raises OSError (ssl.SSLError too), ValueError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    ours = mode == "connectors"  # both ends are our own program: nothing old is to be got on with
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if ours else ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(pair.certificate, pair.key)
     anchors = [anchor for bundle in bundles for anchor in bundle.anchors]
+    if ours and not anchors:
+        raise ValueError("nobody vouches for connectors")
     if mode != "off" and anchors:
-        context.verify_mode = ssl.CERT_REQUIRED if mode == "required" else ssl.CERT_OPTIONAL
+        context.verify_mode = ssl.CERT_OPTIONAL if mode == "optional" else ssl.CERT_REQUIRED
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
         context.load_verify_locations(cadata="".join(map(_pem, anchors)))
     return context

@@ -47,7 +47,7 @@ class Place:
     kinds of callers, never more, whatever names arrive on the wire."""
 
     entity: Entity
-    portal: bool = False
+    ours: bool = False  # only policies that name it concern it
     slices: dict[tuple[str, str], Slice] = field(default_factory=dict)
 
 
@@ -87,7 +87,7 @@ class PolicySet:
         self._references: dict[tuple[str, ...], Reference] = {}
         for route in routes:
             place, app = entities.route_entities(route)
-            self._places[route.name] = Place(place, route.portal)
+            self._places[route.name] = Place(place, route.portal or route.carries)
             self._store |= {place.uid: place, app.uid: app}
 
     @property
@@ -183,7 +183,7 @@ class PolicySet:
         part = place.slices.get((kind, method))
         if part is None and method in METHODS:
             act = ACTIONS[action(method)]
-            part = self._program.slice(kind, act, place.entity, named_only=place.portal)
+            part = self._program.slice(kind, act, place.entity, named_only=place.ours)
             place.slices[kind, method] = part
         return part
 
@@ -238,8 +238,8 @@ class PolicySet:
             return Decision(False, "error", (), (f"reference: {reason(error)}",))
 
     def _reference(self, part: Slice, env: Env) -> Reference:
-        portal = self._places[env[2].id].portal
-        key = (env[0].type, env[1].id, env[2].id) if portal or len(self.policies) > WHOLE else ()
+        ours = self._places[env[2].id].ours
+        key = (env[0].type, env[1].id, env[2].id) if ours or len(self.policies) > WHOLE else ()
         found = self._references.get(key)
         if found is None:
             policies = [rule.policy for rules in part for rule in rules] if key else self.policies

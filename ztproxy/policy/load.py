@@ -49,7 +49,7 @@ def load(
         problems.append(
             Problem("policy", 0, f"no engine is called {engine!r}", f"use one of {', '.join(ENGINES)}")
         )
-    problems += _portal(routes)
+    problems += _ours(routes)
     statements, unread = parse(texts)
     schema = schema_of(heard)
     protocols = frozenset(protocol for route in routes for protocol in route.upgrades)
@@ -57,7 +57,7 @@ def load(
     problems += [*unread, *_invalid(statements, schema), *lint(statements, known)]
     if problems or zone is None:
         raise PolicyProblems(problems)
-    made = _set(statements, routes, zone, engine, _digest(texts, timezone, schema), schema)
+    made = _set(statements, routes, zone, engine, _digest(texts, routes, timezone, schema), schema)
     failed = [problem for file, document in tests for problem in run_tests(made, document, file)]
     if failed:
         raise PolicyProblems(failed)
@@ -84,7 +84,7 @@ def load_again(
     if unread or zone is None:
         raise PolicyProblems([*problems, *unread])
     schema = schema_of(heard)
-    return _set(statements, routes, zone, engine, _digest(texts, timezone, schema), schema)
+    return _set(statements, routes, zone, engine, _digest(texts, routes, timezone, schema), schema)
 
 
 def _set(
@@ -95,7 +95,7 @@ def _set(
     digest: str,
     schema: str,
 ) -> PolicySet:
-    own, _ = parse([(builtin.FILE, builtin.POLICIES)])
+    own, _ = parse([(builtin.FILE, builtin.policies_for(routes))])
     program = Program([*statements, *own])
     places = [route for route in routes if not route.portal]
     places.append(builtin.portal_of(tuple(routes)))
@@ -114,13 +114,16 @@ def _zone(name: str) -> tuple[zoneinfo.ZoneInfo | None, list[Problem]]:
         ]
 
 
-def _portal(routes: Sequence[Route]) -> list[Problem]:
-    """Nobody but the portal may carry its name: it has a permit of its own."""
-    wrong = [route for route in routes if not route.portal and builtin.PORTAL in (route.name, route.app)]
-    wrong += [route for route in routes if route.portal and route.name != builtin.PORTAL]
+def _ours(routes: Sequence[Route]) -> list[Problem]:
+    """Nobody but what is ours may carry the names that have permits of their own."""
     return [
-        Problem("routes", 0, f"route {route.name!r} of app {route.app!r} uses the portal's name", "rename it")
-        for route in wrong
+        Problem("routes", 0, f"route {route.name!r} of app {route.app!r} uses {what} name", "rename it")
+        for name, what, owned in (
+            (builtin.PORTAL, "the portal's", [route.portal for route in routes]),
+            (builtin.CONNECTORS, "the connectors'", [route.carries for route in routes]),
+        )
+        for route, own in zip(routes, owned, strict=True)
+        if (route.name != name if own else name in (route.name, route.app))
     ]
 
 
@@ -149,10 +152,10 @@ def _invalid(statements: Sequence[Statement], schema: str) -> list[Problem]:
 _HELP = "docs/reference/policy.md lists what policies can speak of"
 
 
-def _digest(texts: Iterable[tuple[str, str]], timezone: str, schema: str) -> str:
+def _digest(texts: Iterable[tuple[str, str]], routes: Sequence[Route], timezone: str, schema: str) -> str:
     """Return what names this set in records: everything that can change an answer goes in."""
     hashed = hashlib.sha256()
-    for part in (schema, builtin.POLICIES, timezone, *(text for _, text in texts)):
+    for part in (schema, builtin.policies_for(routes), timezone, *(text for _, text in texts)):
         data = part.encode("utf-8", "surrogatepass")
         hashed.update(len(data).to_bytes(8) + data)
     return hashed.hexdigest()

@@ -6,7 +6,7 @@ It decides nothing: what leads nowhere and what is forbidden end in the same ref
 
 from collections.abc import Iterable
 
-from ztproxy.model.endpoints import OWN
+from ztproxy.model.endpoints import CARRY, OWN
 from ztproxy.model.request import NOWHERE, Resource
 from ztproxy.model.resource import Route
 
@@ -14,16 +14,21 @@ from ztproxy.model.resource import Route
 class RouteTable:
     """The routing table: frozen once made."""
 
-    __slots__ = ("_deepest", "_hosts", "_portal", "_portal_host")
+    __slots__ = ("_carries", "_deepest", "_hosts", "_portal", "_portal_host")
 
     def __init__(self, routes: Iterable[Route], portal: Route | None = None) -> None:
         """Raises ValueError for two routes on one place, and for places that are ours."""
         self._portal = _resource(portal) if portal else NOWHERE
         self._portal_host = portal.host if portal else ""
         self._hosts: dict[str, dict[str, Resource]] = {self._portal_host: {}} if portal else {}
+        self._carries: dict[str, Resource] = {}  # by host, of which nothing else is anybody's
         for route in routes:
-            if not route.portal:
+            if route.carries:
+                self._carries[route.host] = _resource(route)
+            elif not route.portal:
                 self._add(route)
+        if shared := self._hosts.keys() & self._carries.keys():
+            raise ValueError(f"{min(shared)} belongs to connectors")
         self._deepest = {host: max(map(_depth, found), default=0) for host, found in self._hosts.items()}
 
     def _add(self, route: Route) -> None:
@@ -42,7 +47,7 @@ class RouteTable:
         """Return what (lower-case host without port, path without query) leads to, NOWHERE if to nothing."""
         prefixes = self._hosts.get(host)
         if prefixes is None or path[:1] != "/":
-            return NOWHERE
+            return self._carries.get(host, NOWHERE) if path == CARRY else NOWHERE
         if path.startswith(OWN) or path == OWN[:-1] or host == self._portal_host:
             return self._portal
         ends: list[int] = []  # where its first segments end, as many as the deepest prefix has

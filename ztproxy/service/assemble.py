@@ -22,6 +22,7 @@ from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas, Table
 from ztproxy.gateway.world import World
+from ztproxy.model.connector import BUNDLE
 from ztproxy.model.quota import Quota
 from ztproxy.model.resource import TlsFiles
 from ztproxy.net.certificates import Bundle, read_bundle
@@ -166,6 +167,7 @@ def _door(
             groups=settings.workload_groups(),
             feed_limit=settings.policy.feed_limit,
             sources=settings.sources(),
+            connectors=settings.connectors.host if settings.connectors is not None else None,
         ),
         recorder=lasting.audit,
         identities=identities,
@@ -216,10 +218,13 @@ def _key_pairs(settings: Settings, at: Callable[[Path], Path]) -> list[KeyPair]:
 
 
 def _bundles(settings: Settings, state: StateDirectory, at: Callable[[Path], Path]) -> list[Bundle]:
-    """The configured bundles and the built-in one of enrolled devices."""
-    own = read_bundle("devices", "device", state.ca / "devices.pem", settings.trust_domain)
+    """The configured bundles and the built-in ones of enrolled devices and connectors."""
+    domain = settings.trust_domain
+    own = [read_bundle("devices", "device", state.ca / "devices.pem", domain)]
+    if settings.connectors is not None:
+        own.append(read_bundle(BUNDLE, "connector", state.ca / "connectors.pem", domain))
     configured = [
         read_bundle(bundle.name, bundle.kind, at(bundle.ca), bundle.trust_domain or "")
         for bundle in settings.client_certificates
     ]
-    return [own, *configured]
+    return [*own, *configured]

@@ -61,7 +61,7 @@ class LinkedIdentities:
         key = _key(caller, route)
         signed = self._ready.get(key)
         if signed is None or now >= signed.expires_at - SPARE:
-            return None
+            return () if route.carries else None  # a connector is nobody to any application
         if signed.principal is not principal and signed.principal != principal:
             return None
         if now >= signed.expires_at - RENEW and key not in self._renewing:

@@ -15,8 +15,9 @@ from aiohttp import web
 from ztproxy.administrator.acquaintance import Acquaintance
 from ztproxy.administrator.apps import Apps
 from ztproxy.administrator.audit import Audit
+from ztproxy.administrator.connectors import Connectors
 from ztproxy.administrator.devices import Devices
-from ztproxy.administrator.issue import DEVICES, Assertions, load_authority
+from ztproxy.administrator.issue import CONNECTORS, DEVICES, Assertions, load_authority
 from ztproxy.administrator.locks import Locks
 from ztproxy.administrator.rechecks import Rechecks
 from ztproxy.administrator.returns import ProviderSources, Returns
@@ -24,6 +25,7 @@ from ztproxy.administrator.sessions import Limits, Sessions
 from ztproxy.administrator.standing import Standings
 from ztproxy.administrator.vault import Vault
 from ztproxy.api import admin
+from ztproxy.api import connectors as connectors_api
 from ztproxy.api import devices as devices_api
 from ztproxy.api import keys as keys_api
 from ztproxy.api import locks as locks_api
@@ -45,6 +47,7 @@ from ztproxy.trust.identity.oidc import OpenIdClient
 
 #: How much longer than sessions live the end of sessions is kept (ms): until it is marked in all of them.
 KEPT_LONGER: Final = 90 * 24 * 3600 * 1000
+_DAY: Final = 24 * 3600 * 1000  # ms
 FINISH: Final = 10.0  # seconds for requests under way when an office closes
 
 
@@ -96,6 +99,7 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
     rechecks = Rechecks(sessions, vault, clients, clock, entropy, heard=heard, counted=counted)
     stack.push_async_callback(rechecks.close)
     devices = _devices(settings, ground)
+    connectors, place = _connectors(settings, ground), _dialled(settings)
     locks, standings = _locks_and_standings(settings, ground)
     parts = signals.Parts(
         records=records,
@@ -110,10 +114,14 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
     )
     told = await signals.make(settings, parts, stack)
     telling = Telling(settings, ground.records, clock, ground.state)
-    people = await _runner(
-        _portal(settings, policies, parts, ground, [*told.routes(), *telling.routes()]), stack
-    )
-    more = [*node_api.routes(ground.node), *_locks_of(settings, ground, sessions, devices, locks, standings)]
+    programs = [*told.routes(), *telling.routes(), *connectors_api.routes(connectors, place, clock)]
+    people = await _runner(_portal(settings, policies, parts, ground, programs), stack)
+    named = [one.connector for route in settings.routes() for one in route.upstreams if one.connector]
+    more = [
+        *node_api.routes(ground.node),
+        *_locks_of(settings, ground, sessions, devices, locks, standings),
+        *connectors_api.admin_routes(connectors, place, named),
+    ]
     administrator = await _runner(admin.make(sessions, devices, more), stack)
 
     async def serve(portal_socket: socket, admin_socket: socket) -> None:
@@ -151,6 +159,27 @@ def _devices(settings: Settings, ground: Ground) -> Devices:
         entropy=entropy,
     )
     return Devices(records, clock, entropy, authority, ground.audit.session, origin=settings.portal_origin)
+
+
+def _connectors(settings: Settings, ground: Ground) -> Connectors:
+    """Their authority is there before anybody configures connectors: workers read it when they begin to."""
+    records, clock, wanted = ground.records, ground.clock, settings.connectors
+    authority = load_authority(
+        ground.state.root,
+        CONNECTORS,
+        trust_domain=settings.trust_domain,
+        lifetime=_DAY if wanted is None else wanted.certificate_lifetime,
+        clock=clock,
+        entropy=entropy,
+    )
+    return Connectors(records, clock, entropy, authority, ground.audit.session, origin=settings.portal_origin)
+
+
+def _dialled(settings: Settings) -> connectors_api.Place | None:
+    wanted = settings.connectors
+    if wanted is None:
+        return None
+    return connectors_api.Place(wanted.host, wanted.proxies or (f"{wanted.host}:{settings.public_port}",))
 
 
 def _portal(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
+from ztproxy.model.connector import connector_of
 from ztproxy.model.request import ClientCertificate, Evidence
 from ztproxy.model.standing import UNSAID, Heard, Lock, Said, Source
 from ztproxy.model.subject import Device, Facts, Handle, Posture, Principal, Session
@@ -53,7 +54,8 @@ class Gatherer:
     """Gathers callers from a worker's memory.
 
     `groups` maps workload ids to their configured groups; `feed_limit` is in ms; `sources`
-    are the names of those policies may read. Facts of a session are
+    are the names of those policies may read; `connectors` is the host of connectors, where nobody else is
+    anybody. Facts of a session are
     kept as long as its session, device and posture are the very same values and no lock or standing of
     anybody has changed, so nothing is ever stale: time alone only ends locks.
     """
@@ -65,11 +67,13 @@ class Gatherer:
         groups: Mapping[str, tuple[str, ...]],
         feed_limit: int,
         sources: Sequence[str] = (),
+        connectors: str | None = None,
     ) -> None:
         self.memory = memory
         self.feed_limit = feed_limit
         self._groups = groups
         self._names = sources
+        self._connectors = connectors
         self._heard: tuple[Heard, ...] = ()
         self._heard_in = -1  # the second it was put together in
         self._known: dict[str, Caller] = {}
@@ -89,11 +93,15 @@ class Gatherer:
                 lock = self._lock_on(places_of_certificate(certificate), now)
                 if lock is not None:
                     return Locked(NOBODY if evidence.handle else self._shown(certificate, now), lock, True)
+            if certificate.kind == "connector" or host == self._connectors:
+                return self._connector(evidence, certificate, host, now, patience)
             if certificate.kind == "workload":
                 if evidence.handle is not None:
                     return "credentials-conflict"
                 return self._workload(certificate, now, patience)
         if evidence.handle is None:
+            if host == self._connectors:
+                return "certificate-unsuitable"
             return "facts-unavailable" if self.silent(patience) else NOBODY
         return self._person(evidence.handle, certificate, host, now, patience)
 
@@ -242,8 +250,36 @@ class Gatherer:
 
     def _shown(self, certificate: ClientCertificate, now: int) -> Caller:
         """Return whom a certificate stands for, for the record of a refusal."""
+        if certificate.kind == "connector":
+            return self._program(certificate, 0)
         found = self._workload(certificate, now, NEVER) if certificate.kind == "workload" else NOBODY
         return found if isinstance(found, Caller) else NOBODY
+
+    def _connector(
+        self, evidence: Evidence, certificate: ClientCertificate, host: str, now: int, patience: int
+    ) -> Caller | str | Cold:
+        """Connectors are somebody on their own host only, where nobody else is."""
+        named = connector_of(certificate.subject) if certificate.kind == "connector" else None
+        if named is None or host != self._connectors:
+            return "certificate-unsuitable"
+        if evidence.handle is not None:
+            return "credentials-conflict"
+        if self.silent(patience):
+            return "facts-unavailable"  # it might have been revoked and we would not know
+        enrolled = self.memory.connectors.get("/".join(named))
+        if enrolled is None:
+            return COLD  # it may have been enrolled this very moment
+        if enrolled.revoked_at or enrolled.spki != certificate.spki:
+            return "connector-not-enrolled"
+        age = self.memory.feed_age()
+        return self._program(certificate, 0 if age < QUIET else age)
+
+    def _program(self, certificate: ClientCertificate, age: int) -> Caller:
+        """Return the facts of a connector: a workload that carries, in no group and on nobody's behalf."""
+        name = certificate.subject
+        principal = Principal(kind="Workload", id=name, issuer=certificate.bundle, name=name)
+        facts = Facts(principal=principal, certificate_expires_at=certificate.not_after, feed_age=age)
+        return Caller(facts=facts, key=certificate.fingerprint, spoken=self.memory.spoken)
 
     def _workload(self, certificate: ClientCertificate, now: int, patience: int) -> Caller | str:
         memory, age, sources = self.memory, self.memory.feed_age(), self._sources(now)

@@ -29,6 +29,9 @@ def places_of_certificate(certificate: ClientCertificate) -> tuple[Place, ...]:
     places = (("credential", certificate.fingerprint), ("issuer", certificate.bundle))
     if certificate.kind == "workload":
         return (*places, ("workload", certificate.subject))
+    if certificate.kind == "connector":  # the instance, or all of its name
+        name = certificate.subject.rpartition("/")[0]
+        return (*places, ("workload", certificate.subject), ("workload", name))
     return (*places, ("device", certificate.subject.rpartition("/")[2]))
 
 

@@ -104,6 +104,8 @@ def coverage(settings: Settings, places: Places) -> Iterator[Problem]:
     remedy = "issue a certificate with this host as a SAN and add it to `tls.certificates`"
     if not covers(names, settings.portal.host):
         yield places.problem("no certificate covers this host", remedy, "portal", "host")
+    if settings.connectors is not None and not covers(names, settings.connectors.host):
+        yield places.problem("no certificate covers this host", remedy, "connectors", "host")
     for index, route in enumerate(settings.route_settings):
         if not covers(names, route.from_.host):
             yield places.problem(f"no certificate covers {route.from_.host}", remedy, "routes", index, "from")

@@ -7,7 +7,7 @@ and never raises; it names the sections it needs whole, and is left out when one
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from ztproxy.config.checks import browsers, certificates, files, names, network
+from ztproxy.config.checks import browsers, certificates, connectors, files, names, network
 from ztproxy.config.places import Places
 from ztproxy.config.problems import Problem
 from ztproxy.config.settings import Settings
@@ -33,6 +33,8 @@ CHECKS: Final = (
     Check(network.idle_prefixes),
     Check(browsers.cross_origin),
     Check(browsers.public),
+    Check(connectors.own_host, frozenset({"connectors", "portal"})),
+    Check(connectors.missing, frozenset({"connectors"})),
     Check(files.authorities),
     Check(files.state, frozenset({"state"})),
     Check(certificates.usable),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from ztproxy.config.places import Places
 from ztproxy.config.problems import Problem
 from ztproxy.config.settings import Settings
-from ztproxy.config.translate import PORTAL
+from ztproxy.config.translate import CONNECTORS, PORTAL
 
 #: The bundle of certificates that the built-in authority gives to enrolled devices.
 DEVICES = "devices"
@@ -65,8 +65,8 @@ def reserved(settings: Settings, places: Places) -> Iterator[Problem]:
     """Names and hosts that are ours."""
     for index, route in enumerate(settings.route_settings):
         for key, name in (("name", route.name), ("app", route.app)):
-            if name == PORTAL:
-                message = "'portal' is the name of the built-in route"
+            if name in (PORTAL, CONNECTORS):
+                message = f"{name!r} is the name of the built-in route"
                 yield places.problem(message, "choose another name", "routes", index, key)
         if route.from_.host == settings.portal.host:
             yield places.problem(

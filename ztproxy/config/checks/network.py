@@ -12,7 +12,7 @@ from ztproxy.model.resource import Upstream
 
 def loops(settings: Settings, places: Places) -> Iterator[Problem]:
     """Upstreams that lead back to us."""
-    hosts = settings.hosts()
+    hosts = settings.hosts() | ({settings.connectors.host} if settings.connectors else set())
     for index, route in enumerate(settings.route_settings):
         for number, target in enumerate(route.to):
             upstream = target.upstream
