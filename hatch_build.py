@@ -31,8 +31,8 @@ HOT = (
     *("policy/operators.py", "policy/program.py", "policy/routes.py", "policy/values.py"),
     *("trust/caller.py", "trust/gather.py", "trust/memory.py"),
     *("model/frozen.py", "model/permit.py", "model/request.py"),
-    *("recording/catalog.py", "recording/growth.py", "recording/journal.py", "recording/log.py"),
-    "recording/sealer.py",
+    *("recording/admit.py", "recording/catalog.py", "recording/growth.py", "recording/journal.py"),
+    *("recording/log.py", "recording/sealer.py"),
     *("telemetry/metrics.py", "crypto/ids.py"),
     *("net/clock.py", "net/deadlines.py", "net/rate.py", "net/sources.py", "net/wheel.py"),
 )

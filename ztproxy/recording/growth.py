@@ -5,7 +5,9 @@ Called by `recording.catalog` only. Pure; every Python operation in `Growth.note
 
 import struct
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final, cast
+
+import msgspec.structs
 
 from ztproxy.model.record import PREFLIGHT, FloodRecord, SessionRecord, SignalRecord, StandingRecord
 from ztproxy.model.subject import ANONYMOUS
@@ -19,7 +21,10 @@ SIGNALS: Final = "signals"  # owner of what transmitters of signals said
 CONFIGURATION: Final = "configuration"  # owner of what happened to the configuration
 STANDING: Final = "standing"  # owner of locks and of what signals said, but for those of one session
 PLACE: Final = struct.Struct("<QI")  # offset, length
-_pack: Final = PLACE.pack
+
+_Decided = tuple[str, int, bool, str, str, str, str, str, str]  # a `Decided` as values, and so on
+_Finished = tuple[str, int, str, int, int]
+_values: Final = msgspec.structs.astuple
 
 
 class Tally:
@@ -27,21 +32,49 @@ class Tally:
 
     __slots__ = (
         "device", "ended", "ended_at", "file", "first", "ip", "last", "name", "older", "open", "owner",
-        "packed", "permitted", "principal", "received", "records", "refused", "sent", "started_at",
+        "permitted", "principal", "received", "refused", "sent", "spots", "started_at",
     )  # fmt: skip
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self.principal = self.name = self.device = self.ip = self.ended = ""
         self.first = self.last = self.started_at = self.ended_at = 0
-        self.permitted = self.refused = self.open = self.received = self.sent = self.records = 0
+        self.permitted = self.refused = self.open = self.received = self.sent = 0
         self.file = 0
-        self.packed = bytearray()  # places in that file
-        self.older: list[tuple[int, bytes]] = []  # and in those before
+        self.spots: list[int] = []  # offset and length of each record in that file
+        self.older: list[tuple[int, bytes]] = []  # packed places in those before
+
+    @property
+    def records(self) -> int:
+        """Return how many there are."""
+        return sum(len(packed) for _, packed in self.older) // PLACE.size + len(self.spots) // 2
 
     def places(self) -> list[tuple[int, bytes]]:
         """Return (file, packed places), in order."""
-        return [*self.older, (self.file, bytes(self.packed))] if self.packed else self.older
+        return [*self.older, (self.file, packed(self.spots))] if self.spots else self.older
+
+    def turn(self, file: int) -> None:
+        """Go on in another file."""
+        self.older = self.places()
+        self.file, self.spots = file, []
+
+    def happened(self, at: int) -> None:
+        """Take in when something was."""
+        if at > self.last:
+            self.last = at
+        if at < self.first or not self.first:
+            self.first = at
+
+    def identify(self, principal: str, name: str, device: str, ip: str) -> None:
+        """Take in who it was: as first said, but device and address as last said."""
+        if not self.principal:
+            self.principal = principal
+        if not self.name:
+            self.name = name
+        if device:
+            self.device = device
+        if ip:
+            self.ip = ip
 
     def add_to(self, summary: Summary) -> None:
         """Bring a summary up to date: who it was as first recorded, device and address as last recorded."""
@@ -81,21 +114,17 @@ class Growth:
         """Take in the records of a run. Of an iterator only these are taken."""
         file, offset = run.file, run.offset
         for length, glimpse in zip(run.lengths, seen, strict=False):
-            if isinstance(glimpse, Decided):
-                tally = self._decided(glimpse)
-            elif isinstance(glimpse, Finished):
-                tally = self._finished(glimpse)
+            kind = type(glimpse)
+            if kind is Decided:
+                tally = self._decided(_values(glimpse))
+            elif kind is Finished:
+                tally = self._finished(_values(glimpse))
             else:
                 tally = self._happened(glimpse)
             if tally.file != file:
-                _turn(tally, file)
-            tally.packed += _pack(offset, length)
-            tally.records += 1
-            at = glimpse.at
-            if at > tally.last:
-                tally.last = at
-            if at < tally.first or not tally.first:
-                tally.first = at
+                tally.turn(file)
+            tally.spots.append(offset)
+            tally.spots.append(length)
             offset += length + 1
         self.records += len(run.lengths)
 
@@ -106,73 +135,69 @@ class Growth:
             tally = self.tallies[owner] = Tally(owner)
         return tally
 
-    def _decided(self, record: Decided) -> Tally:
-        tally = self.tally(record.session or record.principal)
-        if record.allow:
+    def _decided(self, values: tuple[Any, ...]) -> Tally:
+        request, at, allow, decided, principal, name, session, device, ip = cast(_Decided, values)
+        tally = self.tally(session or principal)
+        if allow:
             tally.permitted += 1
             tally.open += 1
-            self.open[record.id] = tally
+            self.open[request] = tally
         else:
-            tally.refused += record.decided != PREFLIGHT
-            self.refused[record.id] = tally
-        _identify(tally, record)
+            tally.refused += decided != PREFLIGHT
+            self.refused[request] = tally
+        tally.happened(at)
+        tally.identify(principal, name, device, ip)
         return tally
 
-    def _finished(self, record: Finished) -> Tally:
-        tally = self.open.pop(record.id, None)
+    def _finished(self, values: tuple[Any, ...]) -> Tally:
+        request, at, session, received, sent = cast(_Finished, values)
+        tally = self.open.pop(request, None)
         if tally is None:
-            tally = self.refused.pop(record.id, None)
-            if tally is None:
-                tally = self._stray(record)
+            tally = self.refused.pop(request, None) or self._stray(request, session)
         else:
             tally.open -= 1
-        tally.received += record.received
-        tally.sent += record.sent
+        tally.received += received
+        tally.sent += sent
+        tally.happened(at)
         return tally
 
-    def _stray(self, record: Finished) -> Tally:
+    def _stray(self, request: str, session: str) -> Tally:
         """The end of a request that began before this growth."""
-        owner = self._earlier(record.id)
+        owner = self._earlier(request)
         if owner is None:
-            return self.tally(record.session)
+            return self.tally(session)
         tally = self.tally(owner)
         tally.open -= 1
         return tally
 
     def _happened(self, record: Glimpse) -> Tally:
+        tally = self.tally(_owner(record))
+        tally.happened(record.at)
         if isinstance(record, FloodRecord):
-            tally = self.tally(STRANGERS)
             tally.refused += record.count
             tally.principal = STRANGERS
-            return tally
-        if isinstance(record, StandingRecord):
-            return self.tally(record.session or STANDING)
-        if isinstance(record, SignalRecord):
-            return self.tally(SIGNALS)
-        if not isinstance(record, SessionRecord):
-            return self.tally(GAPS if isinstance(record, GapRecord) else CONFIGURATION)
-        tally = self.tally(record.session or record.id)
-        if record.event == "started":
-            tally.started_at = record.at
-        elif record.event == "ended":
-            tally.ended_at, tally.ended = record.at, record.detail or "ended"
-        _identify(tally, record)
+        elif isinstance(record, SessionRecord):
+            if record.event == "started":
+                tally.started_at = record.at
+            elif record.event == "ended":
+                tally.ended_at, tally.ended = record.at, record.detail or "ended"
+            tally.identify(record.principal, record.name, record.device, record.ip)
         return tally
 
 
-def _identify(tally: Tally, record: Decided | SessionRecord) -> None:
-    if not tally.principal:
-        tally.principal = record.principal
-    if not tally.name:
-        tally.name = record.name
-    if record.device:
-        tally.device = record.device
-    if record.ip:
-        tally.ip = record.ip
+def _owner(record: Glimpse) -> str:
+    """Return under whom records are listed that are no part of a request."""
+    if isinstance(record, SessionRecord):
+        return record.session or record.id
+    if isinstance(record, StandingRecord):
+        return record.session or STANDING
+    if isinstance(record, FloodRecord):
+        return STRANGERS
+    if isinstance(record, SignalRecord):
+        return SIGNALS
+    return GAPS if isinstance(record, GapRecord) else CONFIGURATION
 
 
-def _turn(tally: Tally, file: int) -> None:
-    if tally.packed:
-        tally.older.append((tally.file, bytes(tally.packed)))
-        tally.packed = bytearray()
-    tally.file = file
+def packed(spots: list[int]) -> bytes:
+    """Return offsets and lengths, in turn, as places."""
+    return struct.pack("<" + "QI" * (len(spots) // 2), *spots)

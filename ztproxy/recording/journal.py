@@ -14,6 +14,7 @@ import mmap
 import os
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -23,7 +24,7 @@ from ztproxy.recording.position import HEADER, Batch, Position
 SEGMENT_SIZE: Final = 8 << 20
 MAX_SEGMENTS: Final = 16
 
-_head_of: Final = struct.Struct("=II").unpack_from  # length, crc32
+_head_of: Final[Callable[[bytes, int], tuple[int, int]]] = struct.Struct("=II").unpack_from  # length, crc32
 _MAGIC: Final = b"ZTJRNL1\n"
 _ORDER: Final = 0x01020304  # journals are read on the machine that wrote them
 _CHUNK: Final = 1 << 17
@@ -203,10 +204,11 @@ def _read_segment(
     """Add the entries of one segment; return where reading stopped and whether an entry was unreadable."""
     offset, wanted, known = position.offset, _CHUNK, len(entries)
     torn = False
-    with segment_path(directory, name, position.segment).open("rb", buffering=0) as file:
-        end = os.fstat(file.fileno()).st_size
+    descriptor = os.open(segment_path(directory, name, position.segment), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        end = os.fstat(descriptor).st_size
         while len(entries) < limit and offset + 8 <= end:
-            taken, needed = _take(os.pread(file.fileno(), wanted, offset), limit, entries)
+            taken, needed = _take(os.pread(descriptor, wanted, offset), limit, entries)
             offset += taken
             if not needed:
                 break
@@ -214,6 +216,8 @@ def _read_segment(
             if torn:
                 break
             wanted = max(_CHUNK, needed)
+    finally:
+        os.close(descriptor)
     return Position(position.segment, offset, position.entry + len(entries) - known), torn
 
 
@@ -222,16 +226,16 @@ def _take(chunk: bytes, limit: int, entries: list[bytes]) -> tuple[int, int]:
 
     That is 0 when nothing follows, -1 when what follows is damaged, else the bytes of what begins there.
     """
-    start, end = 0, len(chunk)
+    start, end, head_of, checked = 0, len(chunk), _head_of, crc32
     while start + 8 <= end:
-        size, check = _head_of(chunk, start)
+        size, check = head_of(chunk, start)
         if not size or len(entries) >= limit:
             return start, 0
         stop = start + 8 + size
         if stop > end:
             return start, 8 + size
         payload = chunk[start + 8 : stop]
-        if crc32(payload) != check:
+        if checked(payload) != check:
             return start, -1
         entries.append(payload)
         start = (stop + 3) & ~3

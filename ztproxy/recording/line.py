@@ -39,9 +39,6 @@ class Malformed(Exception):
     """These bytes are not a line of a log."""
 
 
-#: The line of one entry: its number, the hash of the line before in hex, its journal and entry, the record.
-LINE: Final = b'{"n":%d,"prev":"%b","src":"%b:%d","record":%b}'
-
 encode_record: Final = msgspec.json.Encoder().encode
 _decode_line: Final = msgspec.json.Decoder(Line).decode
 _decode_entry: Final = msgspec.json.Decoder(Entry).decode

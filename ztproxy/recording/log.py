@@ -7,7 +7,6 @@ the chain and cuts what does not. Never changes a byte that a checkpoint covers.
 
 import fcntl
 import os
-from binascii import hexlify, unhexlify
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import islice
@@ -29,7 +28,7 @@ from ztproxy.recording.files import (
     log_files,
 )
 from ztproxy.recording.keys import LogKeyError, load_key
-from ztproxy.recording.line import LINE, Malformed, digest, parse, parse_source, render
+from ztproxy.recording.line import Malformed, digest, parse, parse_source, render
 from ztproxy.recording.note import Checkpoint, NoteError
 from ztproxy.recording.summary import Run
 
@@ -50,7 +49,7 @@ class Log:
 
     __slots__ = (
         "_directory", "_file", "_file_size", "_head", "_key", "_length", "_lines", "_lock", "_now", "_origin",
-        "_stream", "count", "journals",
+        "_stream", "_unsynced", "count", "journals",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +70,7 @@ class Log:
         self._file_size = file_size
         self._lines: list[bytes] = []  # not yet written
         self._stream = -1
+        self._unsynced = False  # written, but not yet on disk
         self._file = file_number(sealed.file)
         self._length = sealed.length  # of the file, with what is not yet written
         self._head = sealed.head
@@ -115,7 +115,10 @@ class Log:
         return run
 
     def extend(self, journal: str, first: int, records: list[bytes]) -> list[Run]:
-        """Add the records that the entries of a journal from `first` on are, all at once."""
+        """Add the records that the entries of a journal from `first` on are, all at once.
+
+        They are written at once, too, while the processor has them at hand. Raises OSError.
+        """
         runs: list[Run] = []
         done = 0
         while done < len(records):
@@ -124,17 +127,19 @@ class Log:
             done += len(run.lengths)
             self._reach(journal, first + done - 1, run)
             runs.append(run)
+        self._write()
         return runs
 
     def _chain(self, journal: str, entry: int, records: Iterator[bytes]) -> Run:
         """Make lines of records until the file is full. Every Python operation here counts."""
-        lines, lengths, source = self._lines, list[int](), journal.encode()
-        n, previous = self.count, hexlify(self._head)
+        lines, lengths, hashed = self._lines, list[int](), sha256
+        n, previous = self.count, self._head.hex()
         offset = self._length
         for record in records:
             n += 1
-            line = LINE % (n, previous, source, entry, record)
-            previous = hexlify(sha256(line).digest())
+            before = f'{{"n":{n},"prev":"{previous}","src":"{journal}:{entry}","record":'
+            line = before.encode() + record + b"}"
+            previous = hashed(line).hexdigest()
             lines.append(line)
             length = len(line)
             lengths.append(length)
@@ -142,7 +147,7 @@ class Log:
             entry += 1
             if offset >= self._file_size:
                 break
-        self._head = unhexlify(previous)
+        self._head = bytes.fromhex(previous)
         return Run(self.count + 1, self._file, self._length, lengths)
 
     def _reach(self, journal: str, last: int, run: Run) -> None:
@@ -156,7 +161,7 @@ class Log:
 
     def flush(self) -> None:
         """Bring the batch to disk, then the checkpoint that covers it. Raises OSError: then reopen."""
-        self._write()
+        self._sync()
         sealed = Checkpoint(
             self._origin,
             self.count,
@@ -181,11 +186,17 @@ class Log:
             self._stream = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._lines.append(b"")
         write_all(self._stream, b"\n".join(self._lines))
-        os.fdatasync(self._stream)
         self._lines.clear()
+        self._unsynced = True
+
+    def _sync(self) -> None:
+        self._write()
+        if self._unsynced:
+            os.fdatasync(self._stream)
+            self._unsynced = False
 
     def _begin_file(self) -> None:
-        self._write()
+        self._sync()
         self._close_stream()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._stream = os.open(self._directory / file_name(self._file + 1), flags, 0o600)

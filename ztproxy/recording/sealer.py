@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from ztproxy.recording import journal as journals
+from ztproxy.recording.admit import admit
 from ztproxy.recording.catalog import Catalog
-from ztproxy.recording.glimpse import Glimpse, glimpses
+from ztproxy.recording.glimpse import Glimpse
 from ztproxy.recording.line import GapRecord, Malformed, encode_record, parse_record
 from ztproxy.recording.log import FILE_SIZE, Log, LogUnavailable, sync_directory
 from ztproxy.recording.position import Position
@@ -24,7 +25,7 @@ from ztproxy.store.interface import StoreUnavailable
 
 messages = logging.getLogger("ztproxy.recording")
 
-BATCH: Final = 4096  # entries read at once
+BATCH: Final = 256  # entries read and written at once: so many fit where the processor has them at hand
 STEP: Final = 16_384  # entries of one journal sealed in one step
 PATIENCE: Final = 50  # steps a living process may show an unreadable entry before it counts as lost
 
@@ -58,7 +59,6 @@ class Sealer:
         self._positions: dict[str, Position] = {}
         self._unreadable: dict[str, int] = {}  # steps in a row
         self._given_up: set[str] = set()  # living, but unreadable for good
-        self._fresh: list[tuple[list[Run], list[Glimpse]]] = []  # not yet listed
         self._listed = True  # the catalogue could be written the last time
 
     @property
@@ -83,12 +83,12 @@ class Sealer:
 
     def close(self) -> None:
         """Let go of the log. What was not sealed waits in the journals."""
-        self._abandon()
-        catalog, self._catalog = self._catalog, None
-        if catalog is not None:
-            with suppress(StoreUnavailable):
-                catalog.write()
-            catalog.close()
+        try:
+            if self._log is not None and self._catalog is not None:
+                with suppress(StoreUnavailable):
+                    self._catalog.write()
+        finally:
+            self._abandon()
 
     def _reopen(self) -> Log:
         self._positions.clear()
@@ -100,15 +100,18 @@ class Sealer:
         if self._log is not None:
             self._log.close()
         self._log = None
-        self._fresh = []
+        self._unlist()  # it may know of records that never came to the log
 
     def _step(self, log: Log) -> int:
         before = log.count
+        self._catch_up(log)
         found = journals.names(self._journals)
         alive = frozenset(self._alive())
         finished = [name for name in sorted(found) if self._drain(log, name, found[name], alive)]
         self._miss(log, found, alive)
-        self._flush(log)
+        if log.count > before:
+            log.flush()
+        self._keep_up()
         self._clean(log, found, finished, alive)
         return log.count - before
 
@@ -214,54 +217,74 @@ class Sealer:
 
     def _seal(self, log: Log, name: str, first: int, payloads: list[bytes]) -> None:
         try:
-            seen = glimpses(payloads)
+            seen = admit(payloads)
         except Malformed:
-            if len(payloads) > 1:
-                for number, payload in enumerate(payloads, first):
-                    self._seal(log, name, number, [payload])
+            half = len(payloads) // 2
+            if half:  # so the good ones among them are not looked at one by one
+                self._seal(log, name, first, payloads[:half])
+                self._seal(log, name, first + half, payloads[half:])
             else:
                 self._seal_odd(log, name, first, payloads[0])
             return
-        self._fresh.append((log.extend(name, first, payloads), seen))
+        self._note(log.extend(name, first, payloads), seen)
 
     def _seal_odd(self, log: Log, name: str, number: int, payload: bytes) -> None:
         """Seal what is a record on several lines; put a gap in the place of what is none."""
         try:
             records = [encode_record(parse_record(payload))]
-            seen = glimpses(records)
+            seen = admit(records)
         except Malformed:
             self._gap(log, name, number, number, "an entry is not a record")
             return
-        self._fresh.append((log.extend(name, number, records), seen))
+        self._note(log.extend(name, number, records), seen)
 
     def _gap(self, log: Log, name: str, first: int, last: int, reason: str) -> None:
         gap = GapRecord(self._now(), reason, name, first, last)
-        self._fresh.append(([log.append(name, first, last, encode_record(gap))], [gap]))
+        self._note([log.append(name, first, last, encode_record(gap))], [gap])
 
-    def _flush(self, log: Log) -> None:
-        fresh, self._fresh = self._fresh, []
-        if fresh:
-            log.flush()
+    # the catalogue is derived: it catches up, and never holds up the sealing
+
+    def _note(self, runs: list[Run], seen: list[Glimpse]) -> None:
+        """List what was just added to the log, if all before that is listed."""
+        catalog = self._catalog
+        if catalog is None or catalog.reached.count + 1 != runs[0].n:
+            return
         try:
-            self._list(log, fresh)
-            self._listed = True
-        except Exception as failed:  # noqa: BLE001  derived: it catches up, and never holds up the sealing
-            if self._listed:
-                bug = None if isinstance(failed, StoreUnavailable | OSError) else failed
-                messages.error("the catalogue is not written", extra={"reason": str(failed)}, exc_info=bug)
-            self._listed = False
-            if self._catalog is not None:
-                self._catalog.close()
-            self._catalog = None
+            catalog.note(runs, seen)
+        except Exception as failed:  # noqa: BLE001
+            self._not_listed(failed)
 
-    def _list(self, log: Log, fresh: list[tuple[list[Run], list[Glimpse]]]) -> None:
-        catalog = self._catalog = self._catalog or Catalog.open(self._directory)
-        if catalog.reached.count + sum(len(seen) for _, seen in fresh) == log.count:
-            for runs, seen in fresh:
-                catalog.note(runs, seen)
-        else:
-            catalog.take_in(self._directory, STEP)
-        catalog.keep_up(self._now())
+    def _catch_up(self, log: Log) -> None:
+        """List what is in the log and not yet listed: after a start, or after something went wrong."""
+        try:
+            catalog = self._catalog = self._catalog or Catalog.open(self._directory)
+            if catalog.reached.count != log.count:
+                catalog.take_in(self._directory, STEP)
+        except Exception as failed:  # noqa: BLE001
+            self._not_listed(failed)
+
+    def _keep_up(self) -> None:
+        """Write what is due of the catalogue."""
+        if self._catalog is None:
+            return
+        try:
+            self._catalog.keep_up(self._now())
+            self._listed = True
+        except Exception as failed:  # noqa: BLE001
+            self._not_listed(failed)
+
+    def _not_listed(self, failed: Exception) -> None:
+        if self._listed:
+            bug = None if isinstance(failed, StoreUnavailable | OSError) else failed
+            messages.error("the catalogue is not written", extra={"reason": str(failed)}, exc_info=bug)
+        self._listed = False
+        self._unlist()
+
+    def _unlist(self) -> None:
+        catalog, self._catalog = self._catalog, None
+        if catalog is not None:
+            with suppress(StoreUnavailable):
+                catalog.close()
 
     def _clean(
         self, log: Log, found: dict[str, list[int]], finished: list[str], alive: frozenset[str]
