@@ -58,12 +58,13 @@ async def sign_in(
     lifetime: int = HOUR,
     idle: int = 0,
     asked_again: bool = False,
+    subject: str = "",
 ) -> Person:
-    """Sign somebody in whose name, session and device nobody else has. Times in ms.
+    """Sign somebody in whose session and device nobody else has, nor a name, unless it is given. Times in ms.
 
     `asked_again`: the provider gave what it can be asked again with (`bench.outside`).
     """
-    subject, sid = f"person-{next(_number)}", secrets.token_hex(8)
+    subject, sid = subject or f"person-{next(_number)}", secrets.token_hex(8)
     principal = Principal(
         "User", f"{provider}:{subject}", "https://idp.cut.example", subject, groups=tuple(groups)
     )

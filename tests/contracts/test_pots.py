@@ -1,113 +1,27 @@
-"""Rates that several nodes keep together: never more than one node alone would allow, and their credits."""
+"""The pot of rates that many keep together, in memory and on a real Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ztproxy.gateway.leases import Leases, Pot
-from ztproxy.model.quota import Grant, Quota, Rate, Wish
-from ztproxy.net.rate import Bucket
-from ztproxy.store.interface import StoreUnavailable
+from ztproxy.model.messages import Charge
+from ztproxy.model.quota import Rate, Spent
+from ztproxy.service.rates import Rates
+from ztproxy.store import redis_pot
+from ztproxy.store.interface import Pot, StoreUnavailable
+from ztproxy.store.local_pot import LocalPot
 from ztproxy.store.redis_client import RedisOptions
 from ztproxy.store.redis_pot import RedisPot
 
 SLOW = Rate(0.001, 10)  # nothing comes back while a test runs
 
 
-class LocalPot:
-    """The contract in memory, on a clock set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.buckets: dict[str, Bucket] = {}
-        self.gone = False
-
-    async def draw(self, wishes: Sequence[Wish]) -> Sequence[Grant] | None:
-        if self.gone:
-            return None
-        return [self._one(wish) for wish in wishes]
-
-    def _one(self, wish: Wish) -> Grant:
-        bucket = self.buckets.setdefault(wish.key, Bucket(wish.rate, self.now))
-        tokens = sum(not bucket.take(self.now) for _ in range(wish.tokens))
-        return Grant(tokens, bucket.wait(self.now))
-
-
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
-async def pot(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pot]:
-    if request.param == "memory":
-        yield LocalPot()
-        return
-    server = request.getfixturevalue("redis_server")
-    redis = RedisPot.open(server.options, name=str(tmp_path))
-    yield redis
-    await redis.close()
-
-
-async def draw(pot: Pot, *wishes: Wish) -> list[Grant]:
-    grants = await pot.draw(wishes)
-    assert grants is not None
-    return list(grants)
-
-
-async def test_a_pot_gives_its_burst_and_says_when_there_is_more(pot: Pot) -> None:
-    (first,) = await draw(pot, Wish("a", SLOW, 4))
-    assert first == Grant(4, 0.0)
-    (second,) = await draw(pot, Wish("a", SLOW, 40))
-    assert second.tokens == 6
-    assert 990 < second.wait <= 1000
-    assert (await draw(pot, Wish("a", SLOW, 0)))[0].tokens == 0
-
-
-async def test_callers_are_settled_together_and_told_apart(pot: Pot) -> None:
-    grants = await draw(pot, Wish("a", SLOW, 10), Wish("b", SLOW, 3), Wish("a", SLOW, 1))
-    assert [grant.tokens for grant in grants] == [10, 3, 0]
-
-
-async def test_many_who_draw_at_once_get_no_more_than_there_is(pot: Pot) -> None:
-    taken = await asyncio.gather(*(draw(pot, Wish("a", Rate(0.001, 100), 7)) for _ in range(40)))
-    assert sum(grants[0].tokens for grants in taken) == 100
-
-
-@pytest.mark.redis
-async def test_redis_fills_on_its_own_clock(redis_server: Any, tmp_path: Path) -> None:
-    pot = RedisPot.open(redis_server.options, name=str(tmp_path))
-    rate = Rate(20.0, 2)
-    assert [one.tokens for one in await draw(pot, Wish("a", rate, 9))] == [2]
-    await asyncio.sleep(0.12)
-    assert [one.tokens for one in await draw(pot, Wish("a", rate, 9))] == [2]
-    await pot.close()
-
-
-@pytest.mark.redis
-async def test_a_server_that_is_gone_is_told_by_none(redis_server: Any, tmp_path: Path) -> None:
-    server = type(redis_server)(tmp_path)
-    await asyncio.to_thread(server.start)
-    pot = RedisPot.open(server.options)
-    assert await pot.draw([Wish("a", SLOW, 1)]) == [Grant(1, 0.0)]
-    await asyncio.to_thread(server.kill)
-    assert await pot.draw([Wish("a", SLOW, 1)]) is None
-    await asyncio.to_thread(server.start)
-    try:
-        assert await pot.draw([Wish("a", SLOW, 1)]) is not None
-    finally:
-        await asyncio.to_thread(server.kill)
-        await pot.close()
-
-
-def test_an_address_with_a_password_is_not_repeated() -> None:
-    with pytest.raises(StoreUnavailable) as caught:
-        RedisPot.open(RedisOptions(url="http://:s3cr3t@127.0.0.1/"))
-    assert "s3cr3t" not in str(caught.value)
-
-
-# ------------------------------------------------------------------ leases
-
-
 class Clock:
+    """Seconds, set by hand where the pot has no clock of its own."""
+
     def __init__(self) -> None:
         self.now = 0.0
 
@@ -115,58 +29,157 @@ class Clock:
         return self.now
 
 
-QUOTA = Quota("principal", SLOW)
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
-async def test_nodes_together_allow_the_burst_and_their_credits(pot: Pot) -> None:
-    clock, nodes = Clock(), 3
-    leases = [Leases(pot, share=nodes, now=clock) for _ in range(nodes)]
-    callers = [each.mint(QUOTA, SLOW, "carol", 0.0) for each in leases]
-    allowed = 0
-    for _ in range(30):
-        for each, caller in zip(leases, callers, strict=True):
-            allowed += sum(not caller.take(clock.now) for _ in range(5))
-            await each.settle()
-        clock.now += 0.1
-    credit = SLOW.burst // nodes
-    assert SLOW.burst <= allowed <= SLOW.burst + nodes * credit
-    assert callers[0].take(clock.now) > 1.0
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
+async def pot(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Pot]:
+    made: Pot
+    if request.param == "memory":
+        made = LocalPot(clock)
+    else:
+        server = request.getfixturevalue("redis_server")
+        made = RedisPot.open(server.options, node="a", name=str(tmp_path))
+    yield made
+    await made.close()
 
 
-async def test_a_busy_caller_is_answered_from_memory_and_gets_its_rate(pot: Pot) -> None:
-    if not isinstance(pot, LocalPot):
-        pytest.skip("runs on a clock set by hand")
-    clock, rate = Clock(), Rate(100.0, 20)
-    leases = Leases(pot, share=1, now=clock)
-    caller = leases.mint(Quota("principal", rate), rate, "carol", 0.0)
-    allowed = 0
-    for _ in range(100):  # ten seconds, at twice the rate
-        allowed += sum(not caller.take(clock.now) for _ in range(20))
-        await leases.settle()
-        clock.now += 0.1
-        pot.now = clock.now
-    assert 900 <= allowed <= 20 + 1000 + 20
+def spent(key: str, tokens: int, rate: Rate = SLOW, left: float | None = None, shared: bool = True) -> Spent:
+    """What a worker tells that has taken so many of a bucket it took for full."""
+    return Spent(key, rate, tokens, rate.burst - tokens if left is None else left, shared)
 
 
-async def test_without_the_pot_each_keeps_its_share_and_says_so() -> None:
-    pot, clock = LocalPot(), Clock()
-    pot.gone = True
-    leases = Leases(pot, share=2, now=clock)
-    caller = leases.mint(QUOTA, SLOW, "carol", 0.0)
-    assert not caller.take(0.0)
-    await leases.settle()
-    assert (leases.down, leases.failures) == (True, 1)
-    assert sum(not caller.take(0.0) for _ in range(20)) == SLOW.burst // 2
-    pot.gone = False
-    await leases.settle()
-    assert not leases.down
-    assert caller.wait(0.0) == 0.0
+async def left(pot: Pot, *some: Spent) -> list[float]:
+    return [pytest.approx(one, abs=0.01) for one in (await pot.charge(some)).left]
 
 
-async def test_callers_of_different_quotas_do_not_meet() -> None:
-    pot, clock = LocalPot(), Clock()
-    leases = Leases(pot, share=1, now=clock)
-    for quota in (QUOTA, Quota("session", SLOW), Quota("principal", SLOW, scope="app")):
-        leases.mint(quota, SLOW, "carol", 0.0).take(0.0)
-    await leases.settle()
-    assert len(pot.buckets) == 3
+async def test_what_is_spent_is_missing_to_all_and_can_be_owed(pot: Pot) -> None:
+    assert await left(pot, spent("a", 4)) == [6]
+    assert await left(pot, spent("a", 4)) == [2]
+    assert await left(pot, spent("a", 40)) == [-38]
+    assert await left(pot, spent("a", 0)) == [-38]
+
+
+async def test_callers_are_charged_together_and_told_apart(pot: Pot) -> None:
+    assert await left(pot, spent("a", 10), spent("b", 3), spent("a", 1)) == [0, 7, -1]
+    assert await left(pot) == []
+
+
+async def test_charges_that_come_at_once_all_count(pot: Pot) -> None:
+    rate = Rate(0.001, 100)
+    await asyncio.gather(*(pot.charge([spent("a", 7, rate)]) for _ in range(20)))
+    assert await left(pot, spent("a", 0, rate)) == [100 - 140]
+
+
+async def test_a_pot_that_has_forgotten_believes_who_remembers(pot: Pot) -> None:
+    assert await left(pot, spent("a", 1, left=-3.5)) == [-3.5]
+    assert await left(pot, spent("a", 1, left=9.0)) == [-4.5]  # now it knows
+    assert await left(pot, spent("b", 1, left=1e9)) == [10]
+
+
+async def test_a_pot_fills_and_runs_not_over(pot: Pot, clock: Clock) -> None:
+    rate = Rate(50.0, 5)
+    assert await left(pot, spent("a", 5, rate)) == [0]
+    clock.now += 0.3
+    await asyncio.sleep(0.3)
+    assert await left(pot, spent("a", 0, rate)) == [5]
+
+
+async def test_debts_are_paid_at_the_rate(clock: Clock) -> None:
+    pot, rate = LocalPot(clock), Rate(2.0, 4)
+    await pot.charge([spent("a", 10, rate)])
+    clock.now += 4.0
+    assert await left(pot, spent("a", 0, rate)) == [2]
+
+
+# ------------------------------------------------------------------ bounds
+
+
+async def test_memory_is_bounded_and_who_spent_last_is_remembered(clock: Clock) -> None:
+    pot = LocalPot(clock, keys=100)
+    await pot.charge([spent("drained", 10)])
+    for number in range(1000):
+        await pot.charge([spent(f"new{number}", 1), *([spent("drained", 0)] if number % 50 == 0 else [])])
+    assert len(pot) == 100
+    assert await left(pot, spent("drained", 0)) == [0]
+
+
+@pytest.mark.redis
+async def test_redis_keeps_a_bucket_only_until_it_is_full(redis_server: Any, tmp_path: Path) -> None:
+    pot = RedisPot.open(redis_server.options, node="a", name=str(tmp_path))
+    await pot.charge([spent("some", 1, Rate(2.0, 10)), spent("owing", 30, Rate(2.0, 10))])
+    ask = pot._reached.client
+    for key, most in (("some", 1500), ("owing", 16_000)):
+        life = await ask.pttl(f"{{ztproxy:{tmp_path}}}:rates:{key}")
+        assert most - 1000 < life <= most
+    await pot.close()
+
+
+async def test_a_flood_of_sources_fills_nothing_that_is_shared(clock: Clock) -> None:
+    own, shared = LocalPot(clock, keys=10), LocalPot(clock)
+    rates = Rates(own, shared)
+    flood = [spent(f"@{number}", 1, shared=False) for number in range(500)]
+    charged = await rates.charge(Charge(7, (spent("carol", 4), *flood, spent("dave", 1))))
+    assert (charged.ask, len(charged.left)) == (7, 502)
+    assert charged.left[0] == 6
+    assert charged.left[-1] == 9
+    assert (len(own), len(shared)) == (10, 2)
+
+
+# ------------------------------------------------------------------ nodes
+
+
+@pytest.mark.redis
+async def test_nodes_count_each_other_until_they_are_silent(
+    redis_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (RedisPot.open(redis_server.options, node=node, name=str(tmp_path)) for node in "ab")
+    assert (await one.charge([])).nodes == 1
+    assert (await other.charge([])).nodes == 2
+    assert (await one.charge([])).nodes == 2
+    monkeypatch.setattr(redis_pot, "NODE_SECONDS", 0.05)
+    await asyncio.sleep(0.06)
+    assert (await other.charge([])).nodes == 1
+    await one.close()
+    await other.close()
+
+
+@pytest.mark.redis
+async def test_the_server_dies_and_is_back(redis_server: Any, tmp_path: Path) -> None:
+    server = type(redis_server)(tmp_path)
+    await asyncio.to_thread(server.start)
+    rates = Rates(LocalPot(Clock()), RedisPot.open(server.options, node="a"))
+    charge = Charge(1, (spent("carol", 1), spent("@192.0.2.1", 1, shared=False)))
+    assert [round(one or 0) for one in (await rates.charge(charge)).left] == [9, 9]
+    await asyncio.to_thread(server.kill)
+    assert (await rates.charge(charge)).left == (None, 8)
+    await asyncio.to_thread(server.start)
+    try:
+        charged = await rates.charge(charge)
+        assert charged.left[0] is not None
+        assert charged.left[0] < 9
+    finally:
+        await asyncio.to_thread(server.kill)
+        await rates.close()
+
+
+@pytest.mark.redis
+async def test_a_server_that_stands_still_holds_nobody_up(redis_server: Any, tmp_path: Path) -> None:
+    pot = RedisPot.open(redis_server.options, node="a", name=str(tmp_path))
+    await pot.charge([spent("a", 1)])
+    redis_server.process.send_signal(19)
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreUnavailable):
+                await pot.charge([spent("a", 1)])
+    finally:
+        redis_server.process.send_signal(18)
+        await pot.close()
+
+
+def test_an_address_with_a_password_is_not_repeated() -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        RedisPot.open(RedisOptions(url="http://:s3cr3t@127.0.0.1/"), node="a")
+    assert "s3cr3t" not in str(caught.value)

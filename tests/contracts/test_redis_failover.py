@@ -15,17 +15,19 @@ import pytest
 
 from ztproxy.crypto.issue import create_authority, issue_server, pem
 from ztproxy.crypto.template import term
+from ztproxy.model.quota import Rate, Spent
 from ztproxy.net import keyfiles
 from ztproxy.net.clock import SystemClock, entropy
 from ztproxy.store.interface import StoreUnavailable
 from ztproxy.store.redis import RedisStore
 from ztproxy.store.redis_client import RedisOptions
+from ztproxy.store.redis_pot import RedisPot
 
 pytestmark = pytest.mark.redis
 
 ACL = (
     "user zt on >right resetchannels ~{ztproxy:*}:* -@all +eval +evalsha +script|load +get +incr +hget +hset"
-    " +hdel +zadd +zrem +zrange +xadd +xrange +xrevrange +xread +info +config|get +wait +time"
+    " +hdel +zadd +zrem +zrange +xadd +xrange +xrevrange +xread +info +config|get +wait +time +set"
 )
 
 
@@ -192,6 +194,12 @@ async def test_tls_and_an_acl_user_that_may_no_more_than_needed(servers: Servers
     assert await store.delete("session", "k") and await store.sweep() == 0
     assert [one.version for one in await store.after(0) or ()] == [1, 2, 3]
     await store.close()
+    pot = RedisPot.open(options, node="a")
+    assert (await pot.charge([Spent("k", Rate(0.001, 9), 2, 7.0, True)])).left == (7.0,)
+    assert (await pot.charge([Spent("k", Rate(0.001, 9), 3, 4.0, True)])).left[0] == pytest.approx(
+        4.0, abs=0.1
+    )
+    await pot.close()
     for wrong, words in (
         ({"password": "wrong"}, "refused"),
         ({"server_name": "other.corp.example"}, "certificate"),

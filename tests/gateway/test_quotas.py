@@ -262,10 +262,13 @@ def test_callers_are_bounded_and_who_has_something_under_way_is_not_forgotten() 
 
 
 def test_a_quota_that_stays_goes_on_counting_in_a_new_world() -> None:
-    quota, tables = Quota("route", Rate(0.1, 1)), {}
+    quota, gone = Quota("route", Rate(0.1, 1)), Quota("principal", Rate(0.1, 1))
+    before = Quotas([msgspec.structs.replace(ROUTE, quotas=(quota, gone))], {})
     route = msgspec.structs.replace(ROUTE, quotas=(quota,))
-    assert isinstance(claims(Quotas([route], tables), route, 0), Claim)
-    assert isinstance(claims(Quotas([route], tables), route, 0), Excess)
+    after = Quotas([route], before.tables)
+    assert list(after.tables) == [quota]
+    assert isinstance(claims(before, route, 0), Claim)
+    assert isinstance(claims(after, route, 1), Excess)
 
 
 def test_what_one_quota_refuses_is_not_charged_to_another() -> None:

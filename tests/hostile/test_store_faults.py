@@ -17,7 +17,7 @@ import pytest
 from ztproxy.administrator.locks import Locks
 from ztproxy.administrator.sessions import Limits, Sessions
 from ztproxy.administrator.standing import Standings
-from ztproxy.model.messages import AssertionSigned, AssertionWanted, Rechecked, RecheckWanted
+from ztproxy.model.messages import AssertionSigned, AssertionWanted, Charge, Charged, Rechecked, RecheckWanted
 from ztproxy.model.subject import Principal
 from ztproxy.net.clock import SystemClock
 from ztproxy.service.hub import Hub
@@ -68,6 +68,9 @@ async def node(store: Any, socket: Path) -> AsyncIterator[tuple[Link, Memory]]:
     async def recheck(_: RecheckWanted) -> Rechecked:
         raise AssertionError("nobody doubts")
 
+    async def charge(_: Charge) -> Charged:
+        raise AssertionError("nobody pays")
+
     async def touched(*_: Any) -> None:
         raise AssertionError("nobody tells")
 
@@ -77,6 +80,7 @@ async def node(store: Any, socket: Path) -> AsyncIterator[tuple[Link, Memory]]:
         monotonic=clock.monotonic,
         sign=sign,
         recheck=recheck,
+        charge=charge,
         touched=touched,
         counted=lambda *_: None,
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from ztproxy.model.messages import AssertionSigned, AssertionWanted, Rechecked, RecheckWanted
+from ztproxy.model.messages import AssertionSigned, AssertionWanted, Charge, Charged, Rechecked, RecheckWanted
+from ztproxy.model.quota import Spent
 from ztproxy.model.subject import ANONYMOUS, Session
 from ztproxy.net.clock import SystemClock
 from ztproxy.service.hub import Hub
@@ -35,6 +36,7 @@ class Control:
 
     def __init__(self, store: Store, socket: Path) -> None:
         self.touched: list[tuple[tuple[str, ...], int]] = []
+        self.charged: list[Spent] = []
         self.counted: list[tuple[int, bytes]] = []
         self.hub = Hub(
             store,
@@ -42,6 +44,7 @@ class Control:
             monotonic=SystemClock().monotonic,
             sign=self._sign,
             recheck=self._recheck,
+            charge=self._charge,
             touched=self._touch,
             counted=lambda worker, snapshot: self.counted.append((worker, snapshot)),
         )
@@ -53,6 +56,10 @@ class Control:
 
     async def _recheck(self, wanted: RecheckWanted) -> Rechecked:
         return Rechecked(ask=wanted.ask, outcome="kept", retry_at=wanted.seen + wanted.after)
+
+    async def _charge(self, charge: Charge) -> Charged:
+        self.charged += charge.spent
+        return Charged(ask=charge.ask, left=tuple(one.left - 1 for one in charge.spent), nodes=3)
 
     def _touch(self, sessions: tuple[str, ...], at: int) -> None:
         self.touched.append((sessions, at))

@@ -8,6 +8,7 @@ import pytest
 from feed_room import Control, encode, linked, session, until
 
 from ztproxy.model.messages import AssertionWanted, RecheckWanted
+from ztproxy.model.quota import Rate, Spent
 from ztproxy.model.subject import Handle
 from ztproxy.net.clock import SystemClock
 from ztproxy.store.interface import StoreUnavailable
@@ -204,4 +205,16 @@ async def test_an_answer_that_fails_does_not_cost_a_worker_its_feed(
         await until(lambda: bool(memory.sessions))
         assert changes.count(None) == 1, "the link broke"
         assert control.hub.workers == {1: 0}
+    await control.stop()
+
+
+async def test_tokens_are_charged_over_the_link(store: SqliteStore, tmp_path: Path) -> None:
+    control = Control(store, tmp_path / "c.sock")
+    await control.start()
+    spent = tuple(Spent(f"k{number}", Rate(0.5, 9), number, 7.5, number == 2) for number in range(3))
+    async with linked(tmp_path / "c.sock", Memory(SystemClock().monotonic), lambda _: None) as link:
+        answer = await link.charge(spent)
+        assert answer is not None
+        assert (answer.left, answer.nodes) == ((6.5, 6.5, 6.5), 3)
+        assert control.charged == list(spent)
     await control.stop()

@@ -228,9 +228,9 @@ class Quota(Section):
     per: Literal["principal", "session", "source", "route"]
     """Who counts as one. Callers without a session count by principal, those without a name by source."""
     rate: Pace | None = None
-    """Requests, like `10/s burst 40`."""
+    """Requests, like `10/s burst 40`, over all workers, and all nodes that share a store in Redis."""
     concurrent: Count | None = None
-    """Requests and streams under way at once."""
+    """Requests and streams under way at once, in each worker."""
 
     @model_validator(mode="after")
     def _bounds_something(self) -> "Quota":
@@ -240,7 +240,8 @@ class Quota(Section):
 
 
 class Limits(Section):
-    """Bounds on what callers can make us hold and do. Each worker counts for itself."""
+    """Bounds on what callers can make us hold and do. Each worker counts for itself, but for rates of quotas
+    and `sign_in_per_source`: those hold for all workers together."""
 
     head: HeadBytes = 32 << 10
     """Size of a request head."""

@@ -1,16 +1,15 @@
 """Quotas: how many permitted requests a caller, a source or a route may have, per second and at once.
 
 Asked by `gateway.account` after policy has said yes and before anything is opened, so that a quota tells
-nothing to those who may not come in. Local to a worker, O(1), on the wheel's clock; of each quota a bounded
-number of callers is remembered.
+nothing to those who may not come in. O(1), from memory, on the wheel's clock; of each quota a bounded number
+of callers is remembered. Rates are those of all workers where `shared_rates` makes the buckets; what is under
+way each worker counts for itself.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil
-from typing import Final, Protocol
-
-from msgspec import Struct
+from typing import Final, NamedTuple
 
 from ztproxy.model.permit import Permit
 from ztproxy.model.quota import Quota, Rate
@@ -23,7 +22,7 @@ LONGEST: Final = 3600  # seconds to ask anybody to wait
 _TRIES: Final = 8  # callers with something under way to pass over when one has to be forgotten
 
 
-class Excess(Struct, frozen=True):
+class Excess(NamedTuple):
     """A quota is used up."""
 
     code: str  # model.codes
@@ -31,21 +30,11 @@ class Excess(Struct, frozen=True):
     retry_after: int  # seconds
 
 
-class Tokens(Protocol):
-    """Tokens of one caller: `net.rate.Bucket`, or a share of what several nodes keep (`gateway.leases`)."""
-
-    def take(self, now: float) -> float:
-        """Take a token and return 0.0, or return the seconds until there is one."""
-
-    def wait(self, now: float) -> float:
-        """Return the seconds until there is a token, 0.0 when there is one."""
+#: Makes the bucket of a caller: of a quota with a rate, a key and the time.
+Mint = Callable[[Quota, Rate, str, float], Bucket]
 
 
-#: Makes the tokens of a caller: of a quota with a rate, a key and the time.
-Mint = Callable[[Quota, Rate, str, float], Tokens]
-
-
-def local(quota: Quota, rate: Rate, key: str, now: float) -> Tokens:
+def local(quota: Quota, rate: Rate, key: str, now: float) -> Bucket:
     """Keep a caller's tokens in this worker alone."""
     return Bucket(rate, now)
 
@@ -55,7 +44,7 @@ class Meter:
 
     __slots__ = ("bucket", "running")
 
-    def __init__(self, bucket: Tokens | None) -> None:
+    def __init__(self, bucket: Bucket | None) -> None:
         self.bucket = bucket
         self.running = 0
 
@@ -63,7 +52,7 @@ class Meter:
 class Table:
     """All meters of one quota."""
 
-    __slots__ = ("__weakref__", "_keys", "_meters", "_mint", "quota")
+    __slots__ = ("_keys", "_meters", "_mint", "quota")
 
     def __init__(self, quota: Quota, mint: Mint = local, *, keys: int = KEYS) -> None:
         self.quota = quota
@@ -112,19 +101,20 @@ class Claim:
 
 
 class Quotas:
-    """The quotas of all routes. `tables` outlives them: a quota that stays goes on counting."""
+    """The quotas of all routes. A quota that was `known` before goes on counting."""
 
-    __slots__ = ("_plans",)
+    __slots__ = ("_plans", "tables")
 
-    def __init__(
-        self, routes: Iterable[Route], tables: MutableMapping[Quota, Table], mint: Mint = local
-    ) -> None:
+    def __init__(self, routes: Iterable[Route], known: Mapping[Quota, Table], mint: Mint = local) -> None:
+        self.tables: dict[Quota, Table] = {}
         self._plans: dict[str, tuple[Table, ...]] = {}
         for route in routes:
+            for quota in route.quotas:
+                if quota not in self.tables:
+                    before = known.get(quota)
+                    self.tables[quota] = before if before is not None else Table(quota, mint)
             if route.quotas:
-                found = [tables.get(quota) or Table(quota, mint) for quota in route.quotas]
-                tables.update({table.quota: table for table in found})
-                self._plans[route.name] = tuple(found)
+                self._plans[route.name] = tuple([self.tables[quota] for quota in route.quotas])
 
     def claim(self, permit: Permit, source: str, now: float) -> Claim | Excess:
         """Count a permitted request in, or say what it has to wait for; then nothing was counted."""

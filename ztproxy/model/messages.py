@@ -8,6 +8,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from ztproxy.model.quota import Spent
+
 
 class Hello(Struct, frozen=True, tag="hello"):
     """A worker introduces itself and says how far it has come in the feed (0 = it has nothing)."""
@@ -114,5 +116,20 @@ class Counted(Struct, frozen=True, tag="counted"):
     snapshot: bytes
 
 
-FromWorker = Hello | Sync | AssertionWanted | RecheckWanted | Touched | Counted
-FromControl = Fresh | Page | Changed | Beat | Synced | AssertionSigned | Rechecked
+class Charge(Struct, frozen=True, tag="charge"):
+    """These tokens of shared rates are spent."""
+
+    ask: int
+    spent: tuple[Spent, ...]
+
+
+class Charged(Struct, frozen=True, tag="charged"):
+    """Answer to Charge: tokens that are left, in order, less than nothing where too many were spent."""
+
+    ask: int
+    left: tuple[float | None, ...]  # None: the pot can not be reached, and nothing was charged
+    nodes: int  # that share rates
+
+
+FromWorker = Hello | Sync | AssertionWanted | RecheckWanted | Charge | Touched | Counted
+FromControl = Fresh | Page | Changed | Beat | Synced | AssertionSigned | Rechecked | Charged

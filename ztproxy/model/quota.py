@@ -17,19 +17,14 @@ class Rate:
     burst: int
 
 
-class Wish(Struct, frozen=True):
-    """What one node wants of a rate that several nodes keep together."""
+class Spent(Struct, frozen=True, array_like=True):
+    """What one worker let pass of a rate that all keep together, and what it believes is left."""
 
-    key: str
+    key: str  # of the caller and the quota; names neither
     rate: Rate
     tokens: int
-
-
-class Grant(Struct, frozen=True):
-    """What it gets."""
-
-    tokens: int  # as many as were wished for, or as there were
-    wait: float  # seconds until there is one more
+    left: float
+    shared: bool  # by all nodes; else each node counts for itself
 
 
 class Quota(Struct, frozen=True):

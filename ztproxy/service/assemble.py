@@ -6,7 +6,7 @@ is made here, anew and as a whole. Starts nothing.
 """
 
 import ssl
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,8 @@ from ztproxy.config.settings import Settings
 from ztproxy.crypto.ids import RequestIds
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
-from ztproxy.gateway.quotas import Quotas, Table
+from ztproxy.gateway.quotas import Mint, Quotas, Table, local
+from ztproxy.gateway.shared_rates import SharedRates
 from ztproxy.gateway.world import World
 from ztproxy.model.connector import BUNDLE
 from ztproxy.model.quota import Quota
@@ -58,7 +59,8 @@ class Lasting:
     audit: Audit
     paths: Paths
     groups: dict[str, Group]  # what was learned of the targets of routes
-    tables: MutableMapping[Quota, Table]  # what was used of quotas
+    tables: dict[Quota, Table]  # what was used of quotas
+    rates: SharedRates
     sources: Sources
     crowd: Crowd
 
@@ -78,6 +80,8 @@ class Assembly:
         """Begin what runs beside requests; from now on this is what decides and what is learned from."""
         lasting.groups.clear()
         lasting.groups.update(self.upstreams.groups)
+        lasting.tables.clear()
+        lasting.tables.update(self.world.quotas.tables)
         lasting.sources.bind(bounds_of(self.settings), lasting.clock.monotonic())
         lasting.crowd.limits = self.world.limits
         lasting.paths.door = self.door
@@ -128,7 +132,7 @@ def assemble(
         paths=lasting.paths,
         ledger=lasting.audit,
         routes=table,
-        quotas=Quotas(routes, lasting.tables),
+        quotas=Quotas(routes, lasting.tables, _buckets(settings, lasting)),
         upstreams=upstreams,
         counters=lasting.counters,
         clock=lasting.clock,
@@ -180,6 +184,14 @@ def _door(
             Rule(settings.sessions.recheck or 0, settings.sessions.recheck_grace),
         ),
     )
+
+
+def _buckets(settings: Settings, lasting: Lasting) -> Mint:
+    """A single worker of a single node shares with nobody. Neither changes without a restart."""
+    if settings.workers == 1 and settings.store.redis is None:
+        return local
+    lasting.rates.workers = settings.workers
+    return lasting.rates.bucket
 
 
 def _limits(settings: Settings) -> Limits:

@@ -16,6 +16,8 @@ from ztproxy.model.messages import (
     AssertionWanted,
     Beat,
     Changed,
+    Charge,
+    Charged,
     Counted,
     Fresh,
     FromWorker,
@@ -42,9 +44,9 @@ BEAT: Final = INTERVAL  # seconds between beats at the most
 class Hub:
     """All workers of a node.
 
-    Callbacks: `sign` an assertion, `recheck` a session, `touched(sessions, at)`, `counted(pid, snapshot)`,
-    with an empty one when that worker is gone. In an upgrade two workers of one number live side by side:
-    pids tell them apart.
+    Callbacks: `sign` an assertion, `recheck` a session, `charge` tokens, `touched(sessions, at)`,
+    `counted(pid, snapshot)`, with an empty one when that worker is gone. In an upgrade two workers of one
+    number live side by side: pids tell them apart.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Hub:
         monotonic: Callable[[], float],
         sign: Callable[[AssertionWanted], Awaitable[AssertionSigned]],
         recheck: Callable[[RecheckWanted], Awaitable[Rechecked]],
+        charge: Callable[[Charge], Awaitable[Charged]],
         touched: Callable[[tuple[str, ...], int], None],
         counted: Callable[[int, bytes], None],
     ) -> None:
@@ -64,6 +67,7 @@ class Hub:
         self._tail = Tail(feed, monotonic)
         self._sign = sign
         self._recheck = recheck
+        self._charge = charge
         self._touched = touched
         self._counted = counted
         self.workers: dict[int, int] = {}  # pid -> index of workers that are linked and fed
@@ -130,6 +134,8 @@ class _Conversation:
             group.create_task(self._answer(message))
         elif isinstance(message, RecheckWanted):
             group.create_task(self._recheck(message))
+        elif isinstance(message, Charge):
+            group.create_task(self._charge(message))
         elif isinstance(message, Touched):
             self._hub._touched(message.sessions, message.at)
         elif isinstance(message, Counted):
@@ -146,6 +152,9 @@ class _Conversation:
 
     async def _recheck(self, wanted: RecheckWanted) -> None:
         self._channel.send(await self._hub._recheck(wanted))
+
+    async def _charge(self, charge: Charge) -> None:
+        self._channel.send(await self._hub._charge(charge))
 
     async def _pump(self) -> None:
         """Send what is newer, then a beat, then wait for more: in that order, so a beat is never a lie."""

@@ -16,6 +16,8 @@ from ztproxy.model.messages import (
     AssertionWanted,
     Beat,
     Changed,
+    Charge,
+    Charged,
     Counted,
     Fresh,
     FromControl,
@@ -27,6 +29,7 @@ from ztproxy.model.messages import (
     Synced,
     Touched,
 )
+from ztproxy.model.quota import Spent
 from ztproxy.net.channel import Channel, ChannelBroken, dial
 from ztproxy.trust.memory import Concern, Memory
 
@@ -198,6 +201,11 @@ class Link:
         """Have the provider of a session asked again; None when the control process does not answer."""
         answer = await self._ask(lambda ask: msgspec.structs.replace(wanted, ask=ask))
         return answer if isinstance(answer, Rechecked) else None
+
+    async def charge(self, spent: tuple[Spent, ...]) -> Charged | None:
+        """Charge tokens of shared rates; None when the control process does not answer."""
+        answer = await self._ask(lambda ask: Charge(ask=ask, spent=spent))
+        return answer if isinstance(answer, Charged) else None
 
     async def _ask(self, question: Callable[[int], msgspec.Struct]) -> FromControl | None:
         """Ask, and once more when the link broke meanwhile: control may have changed hands."""

@@ -28,6 +28,7 @@ from ztproxy.recording.sealer import Sealer
 from ztproxy.service.hub import Hub
 from ztproxy.service.office import Ground, Office, furnish
 from ztproxy.service.process import give_way, journal_alive
+from ztproxy.service.rates import BEAT, open_rates
 from ztproxy.service.repeat import Repeat
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.storage import open_store
@@ -86,6 +87,9 @@ class Tenure:
         stack.callback(os.close, await _lock(state))
         store = await open_store(settings, state, clock)
         stack.push_async_callback(store.close)
+        rates = open_rates(settings, clock.monotonic)
+        stack.push_async_callback(rates.close)
+        stack.enter_context(Repeat(BEAT, rates.beat))
         uses = Uses(lambda some: self.office.sessions.touch(some))
         self.hub = Hub(
             store,
@@ -93,6 +97,7 @@ class Tenure:
             monotonic=clock.monotonic,
             sign=lambda wanted: self.office.voucher.sign(wanted),
             recheck=lambda wanted: self.office.rechecks.answer(wanted),
+            charge=rates.charge,
             touched=uses.note,
             counted=self._counted,
         )

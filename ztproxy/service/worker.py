@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
-from weakref import WeakValueDictionary
 
 from ztproxy.administrator.audit import Audit, AuditUnavailable
 from ztproxy.administrator.floods import INTERVAL
@@ -23,6 +22,7 @@ from ztproxy.config.settings import Settings
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
+from ztproxy.gateway.shared_rates import SharedRates
 from ztproxy.gateway.upgrade import STOPPING
 from ztproxy.net.clock import JumpWatch, SystemClock, elapsed
 from ztproxy.net.listener import Arrival, Listener
@@ -85,7 +85,8 @@ class Worker:
             audit=Audit(self._journal),
             paths=self._paths,
             groups={},
-            tables=WeakValueDictionary(),
+            tables={},
+            rates=SharedRates(self._link.charge, self._clock.monotonic),
             sources=sources,
             crowd=Crowd(sources, wheel, Limits()),
         )
@@ -101,6 +102,7 @@ class Worker:
             self._listener.start()
             self._serving.now.start(self._lasting)
             self._pacing.start(self._paths)
+            charging = group.create_task(self._lasting.rates.run())
             ticking = group.create_task(self._tick())
             obeying = group.create_task(self._obey())
             log.info("worker is up", extra={"worker": self._index})
@@ -110,7 +112,7 @@ class Worker:
             self._serving.now.retire()
             self._lasting.wheel.stop()
             self._pacing.stop()
-            for task in (ticking, obeying, linking):
+            for task in (charging, ticking, obeying, linking):
                 task.cancel()
         self._sum_up()
         self._journal.close()
@@ -159,6 +161,8 @@ class Worker:
             counters.sessions, counters.devices = len(memory.sessions), len(memory.devices)
             counters.counted_refusals = lasting.audit.counted
             counters.pressed, counters.too_slow = lasting.crowd.pressed, lasting.crowd.slow
+            counters.rates_apart = int(lasting.rates.apart)
+            counters.passed_by_share = lasting.rates.by_share
             counters.targets = self._serving.now.upstreams.states()
             lasting.link.counted(pack(counters.snapshot()))
             if lasting.clock.monotonic() >= sum_up_at:

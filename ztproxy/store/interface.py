@@ -4,13 +4,16 @@ stamp: a reader whose stamp of version N is another one read another history (a 
 that lost writes, a database that was emptied and filled again), and is told so.
 
 Implementations: `store.sqlite` (embedded default), `store.redis`. Called by the control process only;
-workers hold a copy in memory (`trust.memory`) that the control process feeds.
+workers hold a copy in memory (`trust.memory`) that the control process feeds. `Pot` is for the rates of
+requests: it may forget, and is no part of a store.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
+
+from ztproxy.model.quota import Spent
 
 
 class Versioned(Struct, frozen=True):
@@ -39,6 +42,13 @@ class Conflict(Exception):
 
 class StoreUnavailable(Exception):
     """The store can not be reached or can not write. Callers fail closed."""
+
+
+class Balance(NamedTuple):
+    """What is left of each bucket, in order, less than nothing where too much was spent."""
+
+    left: tuple[float, ...]
+    nodes: int  # that took from the pot within the last seconds
 
 
 class Records(Protocol):
@@ -92,3 +102,15 @@ class Store(Records, Feed, Protocol):
 
     async def close(self) -> None:
         """Let go of files and connections. Whatever was acknowledged stays."""
+
+
+class Pot(Protocol):
+    """The tokens of rates that many keep together: buckets as in `net.rate`, which may owe."""
+
+    async def charge(self, spent: Sequence[Spent]) -> Balance:
+        """Take what was spent, and return what is left. A bucket that is not known begins with what the
+        first to ask believes is left of it. Raises StoreUnavailable.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""

@@ -101,6 +101,16 @@ NUMBERS: Final[dict[str, Metric]] = {
     "clock_jumps": Metric("ztproxy_clock_jumps", "counter", "Times the wall clock was set by seconds."),
     "sessions": Metric("ztproxy_sessions", "gauge", "Sessions this worker knows to be alive."),
     "devices": Metric("ztproxy_devices", "gauge", "Devices this worker knows."),
+    "rates_apart": Metric(
+        "ztproxy_rates_apart",
+        "gauge",
+        "Whether shared rates are out of reach (1): each worker keeps its share.",
+    ),
+    "passed_by_share": Metric(
+        "ztproxy_passed_by_share",
+        "counter",
+        "Requests counted by a worker's own share before they were by all.",
+    ),
     "preflights": Metric("ztproxy_preflights", "counter", "Preflights of cross-origin requests answered."),
     "sealed_records": Metric("ztproxy_sealed_records", "counter", "Records in the sealed log since start."),
 }
@@ -154,6 +164,8 @@ class Counters:
     clock_jumps: int
     sessions: int
     devices: int
+    rates_apart: int
+    passed_by_share: int
     preflights: int
     sealed_records: int
 
