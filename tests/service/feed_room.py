@@ -7,7 +7,16 @@ from pathlib import Path
 
 import msgspec
 
-from ztproxy.model.messages import AssertionSigned, AssertionWanted, Charge, Charged, Rechecked, RecheckWanted
+from ztproxy.model.messages import (
+    AssertionSigned,
+    AssertionWanted,
+    CertificateIssued,
+    CertificateWanted,
+    Charge,
+    Charged,
+    Rechecked,
+    RecheckWanted,
+)
 from ztproxy.model.quota import Spent
 from ztproxy.model.subject import ANONYMOUS, Session
 from ztproxy.net.clock import SystemClock
@@ -37,6 +46,7 @@ class Control:
     def __init__(self, store: Store, socket: Path) -> None:
         self.touched: list[tuple[tuple[str, ...], int]] = []
         self.charged: list[Spent] = []
+        self.carried: list[tuple[int, tuple[str, ...]]] = []
         self.counted: list[tuple[int, bytes]] = []
         self.hub = Hub(
             store,
@@ -45,6 +55,8 @@ class Control:
             sign=self._sign,
             recheck=self._recheck,
             charge=self._charge,
+            certify=self._certify,
+            carries=lambda worker, names: self.carried.append((worker, names)),
             touched=self._touch,
             counted=lambda worker, snapshot: self.counted.append((worker, snapshot)),
         )
@@ -60,6 +72,11 @@ class Control:
     async def _charge(self, charge: Charge) -> Charged:
         self.charged += charge.spent
         return Charged(ask=charge.ask, left=tuple(one.left - 1 for one in charge.spent), nodes=3)
+
+    async def _certify(self, wanted: CertificateWanted) -> CertificateIssued:
+        if not wanted.key:
+            raise ValueError("no key")
+        return CertificateIssued(ask=wanted.ask, pem=wanted.key.hex(), not_after=7)
 
     def _touch(self, sessions: tuple[str, ...], at: int) -> None:
         self.touched.append((sessions, at))

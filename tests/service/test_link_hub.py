@@ -218,3 +218,33 @@ async def test_tokens_are_charged_over_the_link(store: SqliteStore, tmp_path: Pa
         assert (answer.left, answer.nodes) == ((6.5, 6.5, 6.5), 3)
         assert control.charged == list(spent)
     await control.stop()
+
+
+async def test_a_workers_key_is_certified_or_plainly_not(store: SqliteStore, tmp_path: Path) -> None:
+    control = Control(store, tmp_path / "c.sock")
+    await control.start()
+    async with linked(tmp_path / "c.sock", Memory(SystemClock().monotonic), lambda _: None) as link:
+        issued = await link.certificate(b"key")
+        assert issued is not None
+        assert (issued.pem, issued.not_after) == (b"key".hex(), 7)
+        assert await link.certificate(b"") is None, "what fails in the control process is no certificate"
+    await control.stop()
+
+
+async def test_control_knows_what_its_workers_carry_and_that_they_are_gone(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    control = Control(store, tmp_path / "c.sock")
+    await control.start()
+    async with linked(tmp_path / "c.sock", Memory(SystemClock().monotonic), lambda _: None) as link:
+        await asyncio.wait_for(link.ready.wait(), 5)
+        link.carries(("a",))
+        link.carries(("a",))  # nothing new
+        await until(lambda: control.carried == [(1, ("a",))])
+        await control.stop()
+        control.carried.clear()
+        control = Control(store, tmp_path / "c.sock")
+        await control.start()
+        await until(lambda: control.carried == [(1, ("a",))])  # who has not heard it is told
+    await until(lambda: control.carried[-1] == (1, ()))
+    await control.stop()

@@ -13,7 +13,7 @@ from ztproxy.model.request import ClientCertificate, Evidence
 from ztproxy.model.standing import Lock, Standing
 from ztproxy.model.subject import Device, Facts, Handle, Posture, Principal, Session
 from ztproxy.net.clock import FixedClock
-from ztproxy.trust.caller import NOBODY, Caller
+from ztproxy.trust.caller import NOBODY, Caller, Locked
 from ztproxy.trust.gather import COLD, TOUCH_SELDOM, Gatherer, told_after
 from ztproxy.trust.memory import Memory
 
@@ -368,3 +368,29 @@ def test_a_change_of_a_connector_concerns_its_paths(site: World) -> None:
     value = msgspec.msgpack.encode(ENROLLED)
     change = Changed(version=9, kind="connector", key=ENROLLED.key, value=value)
     assert site.memory.apply(change) == (("connector", ENROLLED.key),)
+
+
+# ---------------------------------------------------------------------- nodes
+
+NODE = replace(CARRIES, kind="node", bundle="nodes", subject="spiffe://t/node/gw2-443", fingerprint="f4")
+
+
+def test_another_node_is_a_workload_where_connectors_dial_in_and_nobody_anywhere_else(site: World) -> None:
+    facts = carries(site, certificate=NODE).facts
+    assert facts.principal == Principal(kind="Workload", id=NODE.subject, issuer="nodes", name=NODE.subject)
+    for host in ("app.test", ""):
+        assert carries(site, host, certificate=NODE) == "certificate-unsuitable"
+        assert carries(site, host, certificate=NODE, handle=DIGEST) == "certificate-unsuitable"
+    assert carries(site, certificate=NODE, handle=DIGEST) == "credentials-conflict"
+    for subject in ("spiffe://t/node/a/b", "spiffe://t/node", f"spiffe://t/connector/{ENROLLED.key}"):
+        assert carries(site, certificate=replace(NODE, subject=subject)) == "certificate-unsuitable"
+    assert carries(site, certificate=replace(CARRIES, subject=NODE.subject)) == "certificate-unsuitable"
+
+
+def test_a_node_is_locked_out_by_its_name_and_refused_when_that_might_not_be_heard(site: World) -> None:
+    site.put("lock", "l", Lock("l", "workload", NODE.subject, "", NOW, "x"))
+    assert isinstance(carries(site, certificate=NODE), Locked)
+    assert isinstance(carries(site), Caller), "nobody else is"
+    site.put("lock", "l", None)
+    _later(site, seconds=10.1)
+    assert carries(site, certificate=NODE) == "facts-unavailable"

@@ -1,7 +1,8 @@
-"""The keys of the control process: the authorities of devices and of connectors, and the key that vouches for
-people.
+"""The keys of the control process: the authorities of devices, of connectors and of nodes, and the key that
+vouches for people.
 
-Loaded once at start by the service; nothing here leaves the control process. Workers hold no private key.
+Loaded once at start by the service; nothing here leaves the control process. Workers hold no key that
+vouches for anybody.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from ztproxy.crypto.ids import Entropy
 from ztproxy.crypto.jose import SigningKey, sign, signing_key
 from ztproxy.crypto.signing import Issuer
 from ztproxy.crypto.spiffe import make_id, parse_trust_domain
-from ztproxy.model import connector
+from ztproxy.model import connector, node
 from ztproxy.net import keyfiles
 from ztproxy.net.clock import Clock
 
@@ -35,6 +36,7 @@ DEVICES: Final = Kept("device", "devices", Path("keys/device-ca.pem"), Path("ca/
 CONNECTORS: Final = Kept(
     connector.KIND, connector.BUNDLE, Path("keys/connector-ca.pem"), Path("ca/connectors.pem")
 )
+NODES: Final = Kept(node.KIND, node.BUNDLE, Path("keys/node-ca.pem"), Path("ca/nodes.pem"))
 ASSERTION_KEY: Final = Path("keys/assertion.pem")
 PREVIOUS_KEY: Final = Path("keys/assertion-previous.pem")
 

@@ -5,6 +5,8 @@ Made by `config.load` only, read by `service` and `cli`. It answers in values of
 milliseconds, all sizes are bytes, all paths are absolute.
 """
 
+import socket
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -34,6 +36,7 @@ from ztproxy.config.signal_sections import Signals
 from ztproxy.config.store_sections import Store
 from ztproxy.config.values import DrainTime, FilePath, Listen, TrustDomain
 from ztproxy.model import resource
+from ztproxy.model.node import name_of
 from ztproxy.trust.identity.provider import Provider
 from ztproxy.trust.signals.transmitter import Transmitter
 
@@ -120,6 +123,21 @@ class Settings(Section):
     def portal_origin(self) -> str:
         """The portal's origin, "https://portal.example:8443"."""
         return self.external(self.portal.host)
+
+    @property
+    def node_address(self) -> str:
+        """HOST:PORT at which other nodes reach this one; "" where there are none that could want to."""
+        if self.connectors is None or self.store.redis is None:
+            return ""
+        if self.connectors.node is not None:
+            return self.connectors.node
+        host = socket.gethostname() if ip_address(self.listen.host).is_unspecified else self.listen.host
+        return f"[{host}]:{self.listen.port}" if ":" in host else f"{host}:{self.listen.port}"
+
+    @property
+    def node_name(self) -> str:
+        """What this node is called."""
+        return name_of(self.node_address) if self.node_address else "node"
 
     def external(self, host: str) -> str:
         """Return the origin of one of our hosts as people see it."""

@@ -9,7 +9,7 @@ class ClientCertificate(Struct, frozen=True, gc=False):
     """What a verified client certificate says. Taken from the leaf only, chain checked by TLS and by the
     trust bundle of its kind (`net.certificates`)."""
 
-    kind: Literal["device", "workload", "connector"]
+    kind: Literal["device", "workload", "connector", "node"]
     bundle: str  # name of the configured trust bundle whose root ended the verified chain
     subject: str  # SPIFFE ID of the single URI SAN; else "x509:" + subject common name
     fingerprint: str  # lower-case hex SHA-256 of the leaf's DER

@@ -17,6 +17,12 @@ RENEW_CONNECTOR: Final = OWN + "connectors/renew"
 #: Where connectors dial in, on their own host.
 CARRY: Final = OWN + "carry"
 
+
+def lending(connector: str) -> str:
+    """Return where nodes borrow a connection of a connector, on the same host."""
+    return f"{CARRY}/{connector}"
+
+
 #: The public keys of our assertions.
 JWKS: Final = OWN + "jwks.json"
 

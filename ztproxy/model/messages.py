@@ -103,6 +103,27 @@ class Rechecked(Struct, frozen=True, tag="rechecked"):
     retry_at: int = 0
 
 
+class CertificateWanted(Struct, frozen=True, tag="certificate?"):
+    """Certify that this key is one of this node: it never leaves the worker, and ends with it."""
+
+    ask: int
+    key: bytes  # public key, SubjectPublicKeyInfo in DER
+
+
+class CertificateIssued(Struct, frozen=True, tag="certificate"):
+    """Answer to CertificateWanted; `pem` is empty when none could be issued."""
+
+    ask: int
+    pem: str  # leaf, then the authority
+    not_after: int  # ms
+
+
+class Carries(Struct, frozen=True, tag="carries"):
+    """The names of the connectors that this worker has ready connections of. Said when they change."""
+
+    connectors: tuple[str, ...]
+
+
 class Touched(Struct, frozen=True, tag="touched"):
     """These sessions were in use at `at` (ms)."""
 
@@ -131,5 +152,7 @@ class Charged(Struct, frozen=True, tag="charged"):
     nodes: int  # that share rates
 
 
-FromWorker = Hello | Sync | AssertionWanted | RecheckWanted | Charge | Touched | Counted
-FromControl = Fresh | Page | Changed | Beat | Synced | AssertionSigned | Rechecked | Charged
+Question = AssertionWanted | RecheckWanted | CertificateWanted | Charge
+FromWorker = Hello | Sync | Question | Carries | Touched | Counted
+Answer = AssertionSigned | Rechecked | CertificateIssued | Charged
+FromControl = Fresh | Page | Changed | Beat | Synced | Answer

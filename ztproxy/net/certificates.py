@@ -20,7 +20,7 @@ from ztproxy.model.request import ClientCertificate
 _DER: Final = 2  # _ssl.ENCODING_DER
 
 
-Kind = Literal["device", "workload", "connector"]
+Kind = Literal["device", "workload", "connector", "node"]
 
 
 class Bundle(Struct, frozen=True):

@@ -8,7 +8,7 @@ resumed session would carry a client certificate that was checked at another tim
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -20,6 +20,9 @@ from ztproxy.net.certificates import Bundle
 #: What a host asks of those who shake hands: a client certificate of one of its callers or not, or one of a
 #: connector. No host believes both kinds.
 Mode = ClientCertificateMode | Literal["connectors"]
+
+#: Kinds of certificates of our own programs: nobody to any application.
+PROGRAMS: Final = ("connector", "node")
 
 _Contexts = Mapping[Mode, ssl.SSLContext]
 
@@ -107,8 +110,8 @@ class ServerContexts:
 
 
 def believed(mode: Mode, bundles: Iterable[Bundle]) -> tuple[Bundle, ...]:
-    """Return the bundles that a host of this mode believes."""
-    return tuple(bundle for bundle in bundles if (bundle.kind == "connector") is (mode == "connectors"))
+    """Return the bundles that a host of this mode believes: our own programs on one."""
+    return tuple(bundle for bundle in bundles if (bundle.kind in PROGRAMS) is (mode == "connectors"))
 
 
 def server_context(pair: KeyPair, mode: Mode, bundles: Iterable[Bundle]) -> ssl.SSLContext:

@@ -27,7 +27,7 @@ permit (principal, action in Action::"http", resource == Route::"{PORTAL}");
 
 _OF_CONNECTORS: Final = f"""\
 @id("{CONNECTORS}")
-@reason("Enrolled connectors dial in to carry.")
+@reason("Enrolled connectors dial in to carry, and nodes to borrow from each other.")
 permit (principal is Workload, action == Action::"GET", resource == Route::"{CONNECTORS}");
 """
 

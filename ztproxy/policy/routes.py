@@ -47,7 +47,7 @@ class RouteTable:
         """Return what (lower-case host without port, path without query) leads to, NOWHERE if to nothing."""
         prefixes = self._hosts.get(host)
         if prefixes is None or path[:1] != "/":
-            return self._carries.get(host, NOWHERE) if path == CARRY else NOWHERE
+            return self._carries.get(host, NOWHERE) if f"{path}/".startswith(f"{CARRY}/") else NOWHERE
         if path.startswith(OWN) or path == OWN[:-1] or host == self._portal_host:
             return self._portal
         ends: list[int] = []  # where its first segments end, as many as the deepest prefix has

@@ -23,7 +23,7 @@ from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Mint, Quotas, Table, local
 from ztproxy.gateway.shared_rates import SharedRates
 from ztproxy.gateway.world import World
-from ztproxy.model.connector import BUNDLE
+from ztproxy.model import connector, node
 from ztproxy.model.quota import Quota
 from ztproxy.model.resource import TlsFiles
 from ztproxy.net.certificates import Bundle, read_bundle
@@ -230,11 +230,12 @@ def _key_pairs(settings: Settings, at: Callable[[Path], Path]) -> list[KeyPair]:
 
 
 def _bundles(settings: Settings, state: StateDirectory, at: Callable[[Path], Path]) -> list[Bundle]:
-    """The configured bundles and the built-in ones of enrolled devices and connectors."""
+    """The configured bundles and the built-in ones of devices, connectors and nodes."""
     domain = settings.trust_domain
     own = [read_bundle("devices", "device", state.ca / "devices.pem", domain)]
     if settings.connectors is not None:
-        own.append(read_bundle(BUNDLE, "connector", state.ca / "connectors.pem", domain))
+        own.append(read_bundle(connector.BUNDLE, "connector", state.ca / "connectors.pem", domain))
+        own.append(read_bundle(node.BUNDLE, "node", state.ca / "nodes.pem", domain))
     configured = [
         read_bundle(bundle.name, bundle.kind, at(bundle.ca), bundle.trust_domain or "")
         for bundle in settings.client_certificates

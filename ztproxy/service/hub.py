@@ -15,6 +15,9 @@ from ztproxy.model.messages import (
     AssertionSigned,
     AssertionWanted,
     Beat,
+    Carries,
+    CertificateIssued,
+    CertificateWanted,
     Changed,
     Charge,
     Charged,
@@ -44,9 +47,9 @@ BEAT: Final = INTERVAL  # seconds between beats at the most
 class Hub:
     """All workers of a node.
 
-    Callbacks: `sign` an assertion, `recheck` a session, `charge` tokens, `touched(sessions, at)`,
-    `counted(pid, snapshot)`, with an empty one when that worker is gone. In an upgrade two workers of one
-    number live side by side: pids tell them apart.
+    Callbacks: `sign` an assertion, `recheck` a session, `charge` tokens, `certify` a worker's key,
+    `touched(sessions, at)`, `carries(pid, connectors)` and `counted(pid, snapshot)`, both with nothing when
+    that worker is gone. In an upgrade two workers of one number live side by side: pids tell them apart.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class Hub:
         sign: Callable[[AssertionWanted], Awaitable[AssertionSigned]],
         recheck: Callable[[RecheckWanted], Awaitable[Rechecked]],
         charge: Callable[[Charge], Awaitable[Charged]],
+        certify: Callable[[CertificateWanted], Awaitable[CertificateIssued]],
+        carries: Callable[[int, tuple[str, ...]], None],
         touched: Callable[[tuple[str, ...], int], None],
         counted: Callable[[int, bytes], None],
     ) -> None:
@@ -68,6 +73,8 @@ class Hub:
         self._sign = sign
         self._recheck = recheck
         self._charge = charge
+        self._certify = certify
+        self._carries = carries
         self._touched = touched
         self._counted = counted
         self.workers: dict[int, int] = {}  # pid -> index of workers that are linked and fed
@@ -124,6 +131,7 @@ class _Conversation:
                 pump.cancel()
         finally:
             workers.pop(hello.pid, None)
+            self._hub._carries(hello.pid, ())
             self._hub._counted(hello.pid, b"")
 
     async def _take(self, message: FromWorker, group: asyncio.TaskGroup) -> None:
@@ -136,6 +144,10 @@ class _Conversation:
             group.create_task(self._recheck(message))
         elif isinstance(message, Charge):
             group.create_task(self._charge(message))
+        elif isinstance(message, CertificateWanted):
+            group.create_task(self._certify(message))
+        elif isinstance(message, Carries):
+            self._hub._carries(self._hello.pid, message.connectors)
         elif isinstance(message, Touched):
             self._hub._touched(message.sessions, message.at)
         elif isinstance(message, Counted):
@@ -148,6 +160,14 @@ class _Conversation:
         except Exception as failed:  # noqa: BLE001  it is told below, and the caller is refused
             _log(failed, "an assertion can not be signed")
             answer = AssertionSigned(ask=wanted.ask, token="", expires_at=0)
+        self._channel.send(answer)
+
+    async def _certify(self, wanted: CertificateWanted) -> None:
+        try:
+            answer = await self._hub._certify(wanted)
+        except Exception as failed:  # noqa: BLE001  as above
+            _log(failed, "a key of a worker can not be certified")
+            answer = CertificateIssued(ask=wanted.ask, pem="", not_after=0)
         self._channel.send(answer)
 
     async def _recheck(self, wanted: RecheckWanted) -> None:

@@ -15,6 +15,9 @@ from ztproxy.model.messages import (
     AssertionSigned,
     AssertionWanted,
     Beat,
+    Carries,
+    CertificateIssued,
+    CertificateWanted,
     Changed,
     Charge,
     Charged,
@@ -73,6 +76,7 @@ class Link:
         self._syncing: asyncio.Task[bool] | None = None
         self._next_sync: asyncio.Task[bool] | None = None
         self._touched: set[str] = set()
+        self._carries: tuple[str, ...] = ()
         self._up = asyncio.Event()
         self._asking = 0
         self.ready = asyncio.Event()
@@ -106,6 +110,8 @@ class Link:
                 stamp=self._stamp,
             )
         )
+        if self._carries:
+            channel.send(Carries(connectors=self._carries))
         incoming = aiter(channel.messages())
         while True:
             async with asyncio.timeout(SILENCE):
@@ -207,6 +213,11 @@ class Link:
         answer = await self._ask(lambda ask: Charge(ask=ask, spent=spent))
         return answer if isinstance(answer, Charged) else None
 
+    async def certificate(self, key: bytes) -> CertificateIssued | None:
+        """Have a public key (SubjectPublicKeyInfo, DER) certified as one of this node; None: it is not."""
+        answer = await self._ask(lambda ask: CertificateWanted(ask=ask, key=key))
+        return answer if isinstance(answer, CertificateIssued) and answer.pem else None
+
     async def _ask(self, question: Callable[[int], msgspec.Struct]) -> FromControl | None:
         """Ask, and once more when the link broke meanwhile: control may have changed hands."""
         if self._asking >= ASKS:
@@ -251,6 +262,13 @@ class Link:
         if self._touched and self._channel is not None:
             self._channel.send(Touched(sessions=tuple(self._touched), at=self._now()))
             self._touched.clear()
+
+    def carries(self, connectors: tuple[str, ...]) -> None:
+        """Tell the names of the connectors that are ready here, if they are others than before."""
+        if connectors != self._carries:
+            self._carries = connectors
+            if self._channel is not None:
+                self._channel.send(Carries(connectors=connectors))
 
     def counted(self, snapshot: bytes) -> None:
         """Hand the worker's counters over (an encoded telemetry snapshot)."""

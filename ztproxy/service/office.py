@@ -37,6 +37,7 @@ from ztproxy.policy.engine import PolicySet
 from ztproxy.portal import app as portal
 from ztproxy.portal.site import Site
 from ztproxy.service import signals
+from ztproxy.service.certifying import Certifier, certifier
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.telling import Telling
 from ztproxy.service.vouching import Voucher
@@ -73,6 +74,7 @@ class Office:
     sessions: Sessions
     voucher: Voucher
     rechecks: Rechecks
+    certifier: Certifier
     open: Callable[[socket, socket], Awaitable[None]]  # accept on the sockets of portal and administrator
     close: Callable[[], Awaitable[None]]  # accept no more, finish what is under way
 
@@ -142,6 +144,7 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         policies=policies,
         sessions=sessions,
         rechecks=rechecks,
+        certifier=certifier(settings, ground.state, clock),
         voucher=Voucher(ground.assertions, sessions, issuer=settings.portal_origin, now=clock.now),
         open=serve,
         close=close,

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Final
 
 from ztproxy.model.connector import connector_of
+from ztproxy.model.node import node_of
 from ztproxy.model.request import ClientCertificate, Evidence
 from ztproxy.model.standing import UNSAID, Heard, Lock, Said, Source
 from ztproxy.model.subject import Device, Facts, Handle, Posture, Principal, Session
@@ -93,7 +94,7 @@ class Gatherer:
                 lock = self._lock_on(places_of_certificate(certificate), now)
                 if lock is not None:
                     return Locked(NOBODY if evidence.handle else self._shown(certificate, now), lock, True)
-            if certificate.kind == "connector" or host == self._connectors:
+            if certificate.kind in ("connector", "node") or host == self._connectors:
                 return self._connector(evidence, certificate, host, now, patience)
             if certificate.kind == "workload":
                 if evidence.handle is not None:
@@ -250,7 +251,7 @@ class Gatherer:
 
     def _shown(self, certificate: ClientCertificate, now: int) -> Caller:
         """Return whom a certificate stands for, for the record of a refusal."""
-        if certificate.kind == "connector":
+        if certificate.kind in ("connector", "node"):
             return self._program(certificate, 0)
         found = self._workload(certificate, now, NEVER) if certificate.kind == "workload" else NOBODY
         return found if isinstance(found, Caller) else NOBODY
@@ -258,24 +259,26 @@ class Gatherer:
     def _connector(
         self, evidence: Evidence, certificate: ClientCertificate, host: str, now: int, patience: int
     ) -> Caller | str | Cold:
-        """Connectors are somebody on their own host only, where nobody else is."""
+        """Connectors are somebody on their own host only, and so are nodes; nobody else is there."""
         named = connector_of(certificate.subject) if certificate.kind == "connector" else None
-        if named is None or host != self._connectors:
+        is_node = certificate.kind == "node" and node_of(certificate.subject) is not None
+        if (named is None and not is_node) or host != self._connectors:
             return "certificate-unsuitable"
         if evidence.handle is not None:
             return "credentials-conflict"
         if self.silent(patience):
             return "facts-unavailable"  # it might have been revoked and we would not know
-        enrolled = self.memory.connectors.get("/".join(named))
-        if enrolled is None:
-            return COLD  # it may have been enrolled this very moment
-        if enrolled.revoked_at or enrolled.spki != certificate.spki:
-            return "connector-not-enrolled"
+        if named is not None:
+            enrolled = self.memory.connectors.get("/".join(named))
+            if enrolled is None:
+                return COLD  # it may have been enrolled this very moment
+            if enrolled.revoked_at or enrolled.spki != certificate.spki:
+                return "connector-not-enrolled"
         age = self.memory.feed_age()
         return self._program(certificate, 0 if age < QUIET else age)
 
     def _program(self, certificate: ClientCertificate, age: int) -> Caller:
-        """Return the facts of a connector: a workload that carries, in no group and on nobody's behalf."""
+        """Return the facts of a connector or a node: a workload in no group, on nobody's behalf."""
         name = certificate.subject
         principal = Principal(kind="Workload", id=name, issuer=certificate.bundle, name=name)
         facts = Facts(principal=principal, certificate_expires_at=certificate.not_after, feed_age=age)

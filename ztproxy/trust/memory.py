@@ -13,6 +13,7 @@ import msgspec
 
 from ztproxy.model.connector import Connector
 from ztproxy.model.messages import Changed
+from ztproxy.model.node import Node
 from ztproxy.model.standing import LOCKABLE, Lock, Source, Standing
 from ztproxy.model.subject import Device, Handle, Posture, Session
 
@@ -36,6 +37,7 @@ KINDS: dict[str, type[Any]] = {
     "device": Device,
     "posture": Posture,
     "connector": Connector,
+    "node": Node,
 }
 
 
@@ -56,6 +58,7 @@ class Memory:
         self.devices: dict[str, Device] = {}
         self.postures: dict[str, Posture] = {}
         self.connectors: dict[str, Connector] = {}
+        self.nodes: dict[str, Node] = {}  # those that have connectors
         self.locks: dict[str, Lock] = {}
         self.locked: dict[tuple[str, str], tuple[Lock, ...]] = {}
         self.standings: dict[str, Standing] = {}
@@ -74,6 +77,7 @@ class Memory:
             "device": self.devices,
             "posture": self.postures,
             "connector": self.connectors,
+            "node": self.nodes,
             "lock": self.locks,
             "standing": self.standings,
             "source": self.sources,
@@ -87,7 +91,7 @@ class Memory:
         """Hold what the other one holds, in one step. The other one is not to be used any more."""
         self.sessions, self.handles = other.sessions, other.handles
         self.devices, self.postures = other.devices, other.postures
-        self.connectors = other.connectors
+        self.connectors, self.nodes = other.connectors, other.nodes
         self.locks, self.locked = other.locks, other.locked
         self.standings, self.sources = other.standings, other.sources
         self.unread = other.unread
@@ -177,6 +181,7 @@ _CONCERNS: dict[str, Callable[[str], tuple[Concern, ...]]] = {
     "device": lambda key: (("device", key),),
     "posture": lambda key: (("device", key),),
     "connector": lambda key: (("connector", key),),
+    "node": lambda _: (),  # says where something is, and of nobody whether they may
     "lock": lambda _: (),  # gone before it came
     "standing": lambda _: (),
     "source": lambda _: (),  # its age is decided by in time, not by this

@@ -27,7 +27,7 @@ def places_of_session(session: Session) -> tuple[Place, ...]:
 def places_of_certificate(certificate: ClientCertificate) -> tuple[Place, ...]:
     """Return where a lock closes the door for whoever shows this certificate."""
     places = (("credential", certificate.fingerprint), ("issuer", certificate.bundle))
-    if certificate.kind == "workload":
+    if certificate.kind in ("workload", "node"):
         return (*places, ("workload", certificate.subject))
     if certificate.kind == "connector":  # the instance, or all of its name
         name = certificate.subject.rpartition("/")[0]

@@ -1,9 +1,10 @@
-"""What a gateway and a connector say to each other on a connection before it carries: a few small frames.
+"""What a gateway and a connector say to each other on a connection before it carries: a few small frames. And
+what one worker says to another when it borrows such a connection.
 
-Read and written by `gateway.carrier` and `connector.links`. A frame is one byte that tells its kind, two of
-its length (big endian) and that many bytes of JSON. After `Opened` bytes are passed on as they are and no
-frame follows in either direction. Pure and strict: what is not exactly one of these frames, said by the right
-side, ends the connection. It must never hold more than one frame.
+Read and written by `gateway.carrier`, `gateway.lending` and `connector.links`. A frame is one byte that tells
+its kind, two of its length (big endian) and that many bytes of JSON. After `Opened` bytes are passed on as
+they are and no frame follows in either direction. Pure and strict: what is not exactly one of these frames,
+said by the right side, ends the connection. It must never hold more than one frame.
 """
 
 from typing import Annotated, Final, Literal
@@ -58,15 +59,37 @@ class Refused(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-Frame = Status | Wanted | Open | Opened | Refused
+class Borrow(Struct, frozen=True, forbid_unknown_fields=True):
+    """Lend me a ready connection of this connector: the only word of a worker to another one of its node."""
 
-_KINDS: Final[dict[int, type[Frame]]] = {1: Status, 2: Wanted, 3: Open, 4: Opened, 5: Refused}
+    name: Annotated[str, Meta(min_length=1, max_length=63)]
+
+
+class Lent(Struct, frozen=True, forbid_unknown_fields=True):
+    """Here it is: from the next byte on whoever borrowed it speaks with that instance of the connector."""
+
+    instance: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+Frame = Status | Wanted | Open | Opened | Refused | Borrow | Lent
+
+_KINDS: Final[dict[int, type[Frame]]] = {
+    1: Status,
+    2: Wanted,
+    3: Open,
+    4: Opened,
+    5: Refused,
+    6: Borrow,
+    7: Lent,
+}
 _NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 _ENCODER: Final = msgspec.json.Encoder()
 
 #: Which frames each side may say.
 OF_CONNECTOR: Final = (Status, Opened, Refused)
 OF_GATEWAY: Final = (Wanted, Open)
+OF_BORROWER: Final = (Borrow,)
+OF_LENDER: Final = (Lent,)
 
 
 class BadFrame(Exception):
@@ -89,6 +112,11 @@ class FrameReader:
     def __init__(self, said: tuple[type[Frame], ...]) -> None:
         self._decoders = {_NUMBERS[kind]: msgspec.json.Decoder(kind) for kind in said}
         self._have = b""
+
+    @property
+    def left(self) -> bytes:
+        """What has come of a frame that is not complete."""
+        return self._have
 
     def feed(self, data: bytes) -> tuple[Frame, bytes] | None:
         """Take bytes; return the next frame and the bytes behind it, None while it is incomplete.

@@ -34,6 +34,8 @@ def authorities(settings: Settings, places: Places) -> Iterator[Problem]:
 def _authorities(settings: Settings) -> Iterator[tuple[Path, Loc, bool]]:
     for index, bundle in enumerate(settings.client_certificates):
         yield bundle.ca, ("client_certificates", index, "ca"), True
+    if settings.connectors is not None and settings.connectors.ca:
+        yield settings.connectors.ca, ("connectors", "ca"), False
     for index, provider in enumerate(settings.identity.providers):
         if provider.ca:
             yield provider.ca, ("identity", "providers", index, "ca"), False
