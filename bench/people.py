@@ -78,7 +78,16 @@ async def sign_in(
     )
     device, key = await _enrol(records, principal.id)
     granted = Granted(refresh_token=subject, groups_from="userinfo") if asked_again else None
-    proved = SignIn(principal, provider, _clock.now(), amr=("pwd", "otp"), sid=sid, granted=granted)
+    proved = SignIn(
+        principal,
+        provider,
+        _clock.now(),
+        amr=("pwd", "otp"),
+        sid=sid,
+        granted=granted,
+        began=_clock.now(),
+        asked_at=_clock.now(),
+    )
     session = await sessions.start(proved)
     await sessions.bind_device(session.id, device, _clock.now())
     return Person(

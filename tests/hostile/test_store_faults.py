@@ -118,7 +118,7 @@ class Desk:
 
     async def sign_in(self, name: str) -> str:
         person = Principal("User", f"corp:{name}", "https://idp.example", name)
-        proved = SignIn(person, "corp", clock.now(), sid=f"sid-{name}")
+        proved = SignIn(person, "corp", clock.now(), sid=f"sid-{name}", began=clock.now())
         session = await self.again(lambda: self.sessions.start(proved))
         await self.again(lambda: self.sessions.new_handle(session.id, "app.example"))
         return str(session.id)

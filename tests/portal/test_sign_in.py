@@ -8,6 +8,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from ztproxy.administrator.locks import Locks
+from ztproxy.administrator.standing import SKEW, Standings
+from ztproxy.portal import sign_in
 from ztproxy.portal.visitor import FLOW_COOKIE, SESSION_COOKIE
 
 PORTAL, SUPPORT, WIKI = "portal.example", "support.example", "wiki.example"
@@ -414,3 +416,72 @@ async def test_somebody_else_at_the_provider_does_not_confirm_the_session(world,
     assert after.id != before.id and after.principal.id == "corp:mallory"
     assert await world.sessions.find(old, PORTAL) is None
     assert (await world.sessions.get(before.id)).principal.id == "corp:carol"
+
+
+def end_while_the_provider_answers(world, end):
+    """The next exchange is under way when `end` happens; those after it are not disturbed."""
+    provider = next(iter(world.providers.values()))
+
+    async def token(request):
+        provider.answers.pop("/token")
+        await end()
+        return await provider.on_token(request)
+
+    provider.answers["/token"] = token
+
+
+async def test_sessions_that_are_ended_while_somebody_signs_in_take_the_sign_in_along(
+    world, browser, monkeypatch
+):
+    """Over again by itself, and not before that counts as later."""
+    standings = Standings(world.store, world.clock, lambda _: None, 1 << 40)
+    end_while_the_provider_answers(world, lambda: standings.end_sessions("user", "corp:carol", "cut by root"))
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        world.clock.advance(seconds)
+
+    monkeypatch.setattr(sign_in.asyncio, "sleep", sleep)
+    page = await browser.sign_in(f"{APP}/tickets")
+    assert (page.status, page.url) == (200, f"{APP}/tickets")
+    assert slept == [SKEW / 1000]
+    (session,) = await world.sessions.list(ended=True)
+    assert session.created_at >= (await standings.get("user", "corp:carol")).ended_before
+    assert [(one.event, one.detail) for one in world.told] == [
+        ("refused", "sessions were ended since it was begun"),
+        ("started", "provider corp"),
+    ]
+
+
+async def test_who_is_ended_again_and_again_gets_no_session(world, browser, monkeypatch):
+    standings = Standings(world.store, world.clock, lambda _: None, 1 << 40)
+
+    async def end():
+        await standings.end_sessions("user", "corp:carol", "cut by root")
+        end_while_the_provider_answers(world, end)
+
+    async def sleep(seconds):
+        world.clock.advance(seconds)
+
+    monkeypatch.setattr(sign_in.asyncio, "sleep", sleep)
+    end_while_the_provider_answers(world, end)
+    page = await browser.get(f"{ORIGIN}/")
+    assert page.status == 403 and "ended while you signed in" in page.text and "Try again" in page.text
+    assert await world.sessions.list(ended=True) == []
+
+
+async def test_a_device_that_is_proved_with_it_counts_too(world, new_browser):
+    device, _ = await world.enrol()
+    standings = Standings(world.store, world.clock, lambda _: None, 1 << 40)
+
+    async def end():
+        await standings.end_sessions("device", device.id, "stolen")
+        world.clock.advance(3)
+
+    end_while_the_provider_answers(world, end)
+    browser = new_browser(world, certificate=world.certificate(device))
+    assert (await browser.sign_in()).status == 200
+    assert [one.event for one in world.told].count("refused") == 1
+    (session,) = await world.sessions.list(ended=True)
+    assert session.device_id == device.id

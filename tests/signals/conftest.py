@@ -123,8 +123,9 @@ class Node:
 
     async def sign_in(self, name="carol", sid="", email="carol@corp.example", device=""):
         person = Principal(kind="User", id=f"corp:{name}", issuer=IDP, name=name, email=email)
+        now = self.clock.now()
         session = await self.sessions.start(
-            SignIn(principal=person, provider="corp", auth_time=self.clock.now(), sid=sid)
+            SignIn(principal=person, provider="corp", auth_time=now, sid=sid, began=now, asked_at=now)
         )
         if device:
             await self.sessions.bind_device(session.id, device, self.clock.now())

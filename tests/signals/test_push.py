@@ -6,6 +6,10 @@ import pytest
 from aiohttp import web
 from caep_transmitter import CAEP, EXAMPLES, RISC, new_rsa
 
+from ztproxy.administrator.sessions import SignInOverdue
+from ztproxy.model.subject import Principal
+from ztproxy.trust.identity.provider import SignIn
+
 IDP = "https://idp.example"
 
 CAROL = {"format": "iss_sub", "iss": IDP, "sub": "carol"}
@@ -81,6 +85,30 @@ async def test_a_session_is_found_by_the_name_its_provider_gave_it(node, transmi
     three = await node.sign_in(sid="s3")
     await node.push(transmitter.make(CAEP + "session-revoked", {"format": "opaque", "id": "s3"}))
     assert await node.ended(three) and not await node.ended(two)
+
+
+async def test_a_session_that_is_only_about_to_begin_is_found_as_well(node, transmitter):
+    """By the name its provider gave it, or with its person: whoever is signing in has to begin again."""
+    now = node.clock.now() - 1_000
+    signed_in = {
+        name: SignIn(
+            Principal(kind="User", id=f"corp:{person}", issuer=IDP, name=person),
+            "corp",
+            now,
+            sid=name,
+            began=now,
+            asked_at=now,
+        )
+        for name, person in (("s1", "carol"), ("s2", "carol"), ("s3", "bob"), ("s4", "dave"))
+    }
+    session = {"format": "opaque", "id": "s3"}
+    await node.push(transmitter.make(CAEP + "session-revoked", session))
+    named = {"format": "complex", "user": CAROL, "session": {"format": "opaque", "id": "s1"}}
+    await node.push(transmitter.make(CAEP + "session-revoked", named))
+    for name in ("s1", "s2", "s3"):
+        with pytest.raises(SignInOverdue):
+            await node.sessions.start(signed_in[name])
+    assert await node.sessions.start(signed_in["s4"])
 
 
 async def test_subjects_by_email_device_and_name(make_node, transmitter):

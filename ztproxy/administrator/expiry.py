@@ -3,9 +3,10 @@
 Run by the control process every few seconds. It knows from the feed, whichever node writes, when each
 session would end, so that none is read before its time; all are read at the start, where the feed does not
 go on, and when somebody's sessions have been ended. Workers need none of this: they refuse by what they hold.
+It also sees to it that no ended session leaves behind what its provider could be asked with.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final, Protocol
 
@@ -34,6 +35,12 @@ class Ending(Protocol):
     async def end(self, session_id: str, by: str) -> bool:
         """End a session; False when it was over."""
 
+    async def granted(self, after: str = "") -> Sequence[str]:
+        """Return ids of sessions for which something to ask providers with is kept, a page at a time."""
+
+    async def drop_grant(self, session_id: str) -> None:
+        """Forget that of a session that is over."""
+
 
 class Expiry:
     """When the sessions in `records` end. `now` in ms."""
@@ -46,6 +53,8 @@ class Expiry:
         self._standings: dict[str, Standing] = {}
         self._ends: dict[str, int] = {}  # of each session that is not ended; 0: it is over
         self._queue: list[tuple[int, str]] = []  # by end; what `_ends` says otherwise is out of date
+        self._left: set[str] = set()  # sessions that ended, and may have left something behind
+        self._left_by_any = True
 
     async def sweep(self, sessions: Ending) -> int:
         """End those that are over; return how many. What fails is tried again by the next sweep."""
@@ -63,7 +72,21 @@ class Expiry:
             else:  # somebody used it: what was heard of that did not bring the end nearer
                 self._ends[session_id] = ends_at(session)
                 heapreplace(self._queue, (self._ends[session_id], session_id))
+        await self._tidy(sessions)
         return ended
+
+    async def _tidy(self, sessions: Ending) -> None:
+        """What an ended session was granted goes, too: whoever ended it may have died before that."""
+        after = ""
+        while self._left_by_any:
+            page = await sessions.granted(after)
+            self._left.update(one for one in page if one not in self._ends)
+            self._left_by_any = bool(page)
+            after = page[-1] if page else ""
+        while self._left:
+            session_id = next(iter(self._left))
+            await sessions.drop_grant(session_id)
+            self._left.discard(session_id)
 
     def _over(self, session: Session, late: int) -> str | None:
         """Return what ended a session, None while it goes on."""
@@ -117,6 +140,8 @@ class Expiry:
             for stored in page:
                 self._note(stored.key, stored.value)
             after = page[-1].key
+        self._left.clear()
+        self._left_by_any = True
         self._position = position
 
     def _note(self, session_id: str, value: bytes | None) -> None:
@@ -126,6 +151,7 @@ class Expiry:
             session = None
         if session is None or session.ended_at:
             self._ends.pop(session_id, None)
+            self._left.add(session_id)
             return
         ends = 0 if ended_by(session, "", self._standings) is not None else ends_at(session)
         known = self._ends.get(session_id)

@@ -198,16 +198,19 @@ class Rechecks:
         except _FAILED as failed:
             return await self._failed(session, mine, failed)
         await self._heard(session.provider, "")
-        await self._sessions.confirm(session.id, confirmed, confirmed_at(asked_at, after))
+        after_all = await self._sessions.confirm(session.id, confirmed, confirmed_at(asked_at, after))
         await self._release(session.id, mine, failures=0, retry_at=0)
-        return CONFIRMED
+        return CONFIRMED if self._lives(after_all) else ENDED
+
+    def _lives(self, session: Session | None) -> bool:
+        return session is not None and alive(session, self._clock.now())
 
     async def _overtaken(self, session: Session, granted: Granted) -> Outcome:
         """What was kept is gone or another's: the session ended, or signed in again, meanwhile."""
         self._vault.give_back(session.provider, granted)
-        found = await self._sessions.get(session.id)
-        over = found is None or not alive(found, self._clock.now())
-        return ENDED if over else Outcome("kept", self._clock.now() + FIRST_WAIT)
+        if not self._lives(await self._sessions.get(session.id)):
+            return ENDED
+        return Outcome("kept", self._clock.now() + FIRST_WAIT)
 
     async def _failed(self, session: Session, mine: Found, failed: Exception) -> Outcome:
         why = str(failed) or type(failed).__name__

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ztproxy.administrator.locks import LockTable
-from ztproxy.administrator.standing import read_standing, read_standings
+from ztproxy.administrator.standing import read_standings
 from ztproxy.administrator.vault import Vault
 from ztproxy.administrator.whose import Whose
 from ztproxy.crypto.ids import handle_digest, new_session_id, new_token
@@ -63,8 +63,19 @@ class SignInLocked(Exception):
     """Nobody signs in here: a lock is on the person or on who vouches for them."""
 
     def __init__(self, lock: Lock) -> None:
-        super().__init__(f"{lock.id} is on {lock.target} {lock.value}")
+        super().__init__(f"locked: {lock.id}")
         self.lock = lock
+
+
+class SignInOverdue(Exception):
+    """Since this sign-in was begun, sessions of this kind were ended: it proves nothing any more.
+
+    One that is begun at `until` (ms) or later is none of them.
+    """
+
+    def __init__(self, until: int) -> None:
+        super().__init__("sessions were ended since it was begun")
+        self.until = until
 
 
 _decode_code = msgspec.msgpack.Decoder(Code).decode
@@ -102,26 +113,55 @@ class Sessions:
         self._vault = vault
 
     async def start(
-        self, sign_in: SignIn, *, ip: str = "", user_agent: str = "", replaces: str = ""
+        self, sign_in: SignIn, *, ip: str = "", user_agent: str = "", replaces: str = "", on: str = ""
     ) -> Session:
         """Start a session under a new id; the one it `replaces` in that browser ends with all its handles.
 
-        Raises SignInLocked.
+        `on`: id of the device that was proved with it. Raises SignInLocked, SignInOverdue.
         """
-        session = await self._after_the_end(self._new(sign_in, ip, user_agent))
-        lock = await self._locks.on(places_of_session(session))
-        if lock is not None:
-            self._tell(session, "refused", detail=f"locked: {lock.id}")
-            raise SignInLocked(lock)
+        session = self._new(sign_in, ip, user_agent)
+        try:
+            await self._admit(session, sign_in, on)
+        except (SignInLocked, SignInOverdue) as refused:
+            self._give_back(sign_in)
+            self._tell(session, "refused", device=on, detail=str(refused))
+            raise
         self._tell(session, "started", detail=f"provider {session.provider}")
-        await self._keep(session, sign_in)
         await self._records.put(
             "session", session.id, _encode(session), if_version=0, expires_at=self._kept_until(session)
         )
         await self._whose.note(session)
+        await self._keep(session, sign_in)
+        await self._look_again(session, sign_in, on)
         if replaces:
             await self.end(replaces, "signed in again")
         return session
+
+    async def _admit(self, session: Session, sign_in: SignIn, on: str) -> None:
+        """Raises SignInLocked, SignInOverdue."""
+        lock = await self._locks.on(places_of_session(session))
+        if lock is not None:
+            raise SignInLocked(lock)
+        await self._check_ends(session, sign_in, on)
+
+    async def _check_ends(self, session: Session, sign_in: SignIn, on: str) -> None:
+        """Raises SignInOverdue."""
+        as_begun = replace(session, created_at=sign_in.began, device_id=on)
+        standing = ended_by(as_begun, on, await read_standings(self._records, keys_of(as_begun)))
+        until = await self._whose.logged_out(session)
+        if standing is not None or sign_in.began < until:
+            raise SignInOverdue(max(until, standing.ended_before if standing is not None else 0))
+
+    async def _look_again(self, session: Session, sign_in: SignIn, on: str) -> None:
+        """Whoever ends sessions now finds this one; what was ended before that is found here.
+
+        Raises SignInOverdue.
+        """
+        try:
+            await self._check_ends(session, sign_in, on)
+        except SignInOverdue:
+            await self.end(session.id, "ended while signing in")
+            raise
 
     def _new(self, sign_in: SignIn, ip: str, user_agent: str) -> Session:
         now = self._clock.now()
@@ -129,7 +169,7 @@ class Sessions:
             id=new_session_id(self._entropy),
             principal=sign_in.principal,
             provider=sign_in.provider,
-            created_at=now,
+            created_at=max(now, sign_in.began),  # by the clock of another node
             auth_time=min(sign_in.auth_time, now),
             amr=sign_in.amr,
             acr=sign_in.acr,
@@ -139,20 +179,24 @@ class Sessions:
             ip=ip,
             user_agent=user_agent[:256],
             sid=sign_in.sid,
-            checked_at=now,
+            checked_at=min(sign_in.asked_at, now),
         )
 
-    async def _after_the_end(self, session: Session) -> Session:
-        """The end of earlier sessions is a little ahead of slow clocks: this one is none of them."""
-        standing = await read_standing(self._records, "user", session.principal.id)
-        if standing is None or standing.ended_before <= session.created_at:
-            return session
-        return replace(session, created_at=standing.ended_before)
-
     async def _keep(self, session: Session, sign_in: SignIn) -> None:
-        """Keep what the provider can be asked again with, for as long as the session can live."""
-        if self._vault is not None:
-            await self._vault.put(session.id, session.provider, sign_in.granted, session.expires_at)
+        """Keep what the provider can be asked again with, for as long as the session can live.
+
+        The session is there first, so that nothing is kept for one that never was.
+        """
+        if self._vault is None:
+            return
+        await self._vault.put(session.id, session.provider, sign_in.granted, session.expires_at)
+        after = await self.get(session.id)
+        if after is None or after.ended_at:  # by somebody who found nothing to forget yet
+            await self._vault.forget(session.id)
+
+    def _give_back(self, sign_in: SignIn) -> None:
+        if self._vault is not None and sign_in.granted is not None:
+            self._vault.give_back(sign_in.provider, sign_in.granted)
 
     async def confirm(self, session_id: str, confirmed: Confirmed, at: int) -> Session | None:
         """Note what the provider says now, asked at `at` (ms); the session keeps its id, None = unknown."""
@@ -170,7 +214,7 @@ class Sessions:
             return None
         await self._keep(session, sign_in)
         said = Confirmed(sign_in.principal, sign_in.amr, sign_in.acr, sign_in.auth_time)
-        return await self.confirm(session_id, said, self._clock.now())
+        return await self.confirm(session_id, said, sign_in.asked_at)
 
     async def get(self, session_id: str) -> Session | None:
         """Return the session, ended or not."""
@@ -275,6 +319,18 @@ class Sessions:
                 if self._vault is not None:
                     await self._vault.forget(session_id)
         return ended
+
+    async def granted(self, after: str = "") -> Sequence[str]:
+        """Return ids of sessions for which something to ask providers with is kept, a page at a time."""
+        return [] if self._vault is None else await self._vault.kept(after)
+
+    async def drop_grant(self, session_id: str) -> None:
+        """Forget what is kept for a session that is over: whoever ended it may not have come to that."""
+        if self._vault is None or await self._vault.read(session_id) is None:
+            return
+        session = await self.get(session_id)
+        if session is None or session.ended_at:
+            await self._vault.forget(session_id)
 
     async def touch(self, uses: Mapping[str, int]) -> Sequence[str]:
         """Note when sessions were in use (ms); return those of which it could not be noted now.

@@ -4,7 +4,7 @@ Written at sign-in and by `administrator.rechecks`; deleted with the session. Wh
 too: a lease in the same record, so that all nodes together ask once. Never logs or shows what it keeps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -14,6 +14,7 @@ from ztproxy.store.interface import Conflict, Records
 from ztproxy.trust.identity.provider import Granted
 
 KIND: Final = "tokens"
+_PAGE: Final = 500
 
 
 class Held(Struct, frozen=True):
@@ -73,7 +74,16 @@ class Vault:
 
     async def forget(self, session_id: str) -> None:
         """Delete what is kept for a session that is over, and give it back."""
-        stored = await self._records.get(KIND, session_id)
-        if stored is not None and await self._records.delete(KIND, session_id):
-            held = _decode(stored.value)
-            self.give_back(held.provider, held.granted)
+        while (stored := await self._records.get(KIND, session_id)) is not None:
+            try:
+                mine = await self._records.delete(KIND, session_id, if_version=stored.version)
+            except Conflict:  # renewed meanwhile: what was read is worth nothing any more
+                continue
+            if mine:
+                held = _decode(stored.value)
+                self.give_back(held.provider, held.granted)
+            return
+
+    async def kept(self, after: str = "") -> Sequence[str]:
+        """Return the ids of sessions for which something is kept, in their order, a page at a time."""
+        return [stored.key for stored in await self._records.scan(KIND, after=after, limit=_PAGE)]

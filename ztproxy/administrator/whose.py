@@ -3,20 +3,24 @@ them.
 
 Written by `administrator.sessions` when one starts, read by `administrator.signals` and back-channel
 logout. Record kind "whose"; an entry is as good as the session it names, so whoever finds one reads that,
-too. Values that people chose stand here as digests.
+too. What a logout named is kept for a while: no index finds a sign-in that is still under way. Values that
+people chose stand here as digests.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
 from ztproxy.model.subject import Session
-from ztproxy.store.interface import Records
+from ztproxy.store.interface import Conflict, Records, StoreUnavailable
 
 #: Sessions of one person, and people of one address, that are looked at.
 MOST: Final = 1000
 _KIND: Final = "whose"
 _PAGE: Final = 200
+#: How long (ms) a logout is remembered: longer than any sign-in is under way.
+REMEMBERED: Final = 3_600_000
+_ATTEMPTS: Final = 16
 
 
 class Whose:
@@ -46,6 +50,40 @@ class Whose:
         """Return principal ids of people who signed in with this e-mail address."""
         return [found async for found in self._below(_email(email))]
 
+    async def log_out(self, until: int, sids: Iterable[tuple[str, str]], people: Iterable[str]) -> None:
+        """Remember that sign-ins which were begun before `until` (ms) are overdue.
+
+        Those by sessions of providers, as (provider, `sid`), and those of people, whatever session it was.
+        """
+        for provider, sid in sids:
+            await self._later(_out(_sid(provider, sid)), until)
+        for person in people:
+            await self._later(_out(_person(person)), until)
+
+    async def logged_out(self, session: Session) -> int:
+        """Return until when (ms) a sign-in for this session is overdue, 0 = it is not."""
+        keys = [_out(_person(session.principal.id))]
+        if session.sid:
+            keys.append(_out(_sid(session.provider, session.sid)))
+        found = [await self._records.get(_KIND, key) for key in keys]
+        return max(0 if stored is None else int(stored.value) for stored in found)
+
+    async def _later(self, key: str, until: int) -> None:
+        """Of two times the later one stays."""
+        for _ in range(_ATTEMPTS):
+            stored = await self._records.get(_KIND, key)
+            if stored is not None and int(stored.value) >= until:
+                return
+            version, expires_at = 0 if stored is None else stored.version, until + REMEMBERED
+            try:
+                await self._records.put(
+                    _KIND, key, str(until).encode(), if_version=version, expires_at=expires_at
+                )
+            except Conflict:
+                continue
+            return
+        raise StoreUnavailable("one session is logged out too often at once")
+
     async def _put(self, prefix: str, value: str, expires_at: int) -> None:
         await self._records.put(_KIND, prefix + _digest(value), value.encode(), expires_at=expires_at)
 
@@ -70,6 +108,10 @@ def _sid(provider: str, sid: str) -> str:
 
 def _email(email: str) -> str:
     return f"email/{_digest(email.casefold())}/"
+
+
+def _out(prefix: str) -> str:
+    return f"out/{prefix.rstrip('/')}"
 
 
 def _digest(text: str) -> str:

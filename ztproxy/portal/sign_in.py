@@ -9,6 +9,7 @@ Every step checks the way back anew. A code is worth nothing in a browser withou
 for, and a provider's answer nothing in a browser that did not ask (login CSRF).
 """
 
+import asyncio
 import logging
 from hmac import compare_digest
 from typing import Final
@@ -16,7 +17,8 @@ from typing import Final
 from aiohttp import web
 from msgspec.structs import replace
 
-from ztproxy.administrator.sessions import OtherDevice, SignInLocked
+from ztproxy.administrator.sessions import OtherDevice, SignInLocked, SignInOverdue
+from ztproxy.administrator.standing import SKEW
 from ztproxy.crypto.ids import new_token
 from ztproxy.model.subject import Device, Session
 from ztproxy.portal.desk import Desk, at_portal, enter, go
@@ -140,6 +142,21 @@ async def callback(request: web.Request) -> web.Response:
     except SignInLocked as locked:
         log.warning("sign-in refused: %s (request %s)", locked, visitor.request_id)
         return _refused(desk, "locked", reference=visitor.request_id)
+    except SignInOverdue as overdue:
+        log.warning("sign-in refused: %s (request %s)", overdue, visitor.request_id)
+        return await _begin_again(desk, pending, overdue.until, journey)
+
+
+async def _begin_again(desk: Desk, pending: Login, until: int, journey: Journey) -> web.Response:
+    """Sessions were ended while this sign-in was under way: it takes one that is begun after that.
+
+    An end is written a little ahead of slow clocks, so the next sign-in waits until it counts as a later one.
+    """
+    anew = journey.over_again()
+    if anew is None:
+        return _refused(desk, "ended-meanwhile")
+    await asyncio.sleep(min(max(0, until - desk.clock.now()), SKEW) / 1000)
+    return go(anew.at(desk.site.origin, "start", again="1" if pending.attempt.fresh else ""))
 
 
 async def _nothing_pending(desk: Desk, visitor: Visitor) -> web.Response:
@@ -165,8 +182,8 @@ async def _settle(
     """Start the session under a new id, bind a device that is proved already, and go on."""
     if pending.attempt.silent and await _confirmed(desk, visitor, sign_in):
         return go(journey.at(desk.site.origin, "start"))
-    session = await _session_for(desk, visitor, pending, sign_in)
     device = await proved_by(desk.devices, visitor.certificate)
+    session = await _session_for(desk, visitor, pending, sign_in, device)
     proved = device is not None and await _bind(desk, session, device)
     check = bool(desk.site.agent_ports) and not proved
     step = (
@@ -189,7 +206,9 @@ async def _confirmed(desk: Desk, visitor: Visitor, sign_in: SignIn) -> bool:
     return await desk.sessions.confirm_anew(session.id, sign_in) is not None
 
 
-async def _session_for(desk: Desk, visitor: Visitor, pending: Login, sign_in: SignIn) -> Session:
+async def _session_for(
+    desk: Desk, visitor: Visitor, pending: Login, sign_in: SignIn, device: Device | None
+) -> Session:
     """A new session for every sign-in, except when another tab of this browser was faster by moments."""
     before = await desk.session_of(visitor)
     if (
@@ -204,6 +223,7 @@ async def _session_for(desk: Desk, visitor: Visitor, pending: Login, sign_in: Si
         ip=visitor.ip,
         user_agent=visitor.user_agent,
         replaces=before.id if before is not None else "",
+        on=device.id if device is not None else "",
     )
 
 

@@ -129,7 +129,7 @@ def _tools(settings: Settings, parts: Parts, sources: Sources) -> Tools:
         standings=parts.standings,
         sessions=parts.sessions,
         sources=sources,
-        session_ids=whose.sessions_of,
+        whose=whose,
         witness=parts.audit.signal,
         count=parts.counters.signalled,
     )

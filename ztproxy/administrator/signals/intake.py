@@ -15,6 +15,7 @@ from msgspec import Struct
 from ztproxy.administrator.locks import LockRefused
 from ztproxy.administrator.signals.places import Found, Places
 from ztproxy.administrator.signals.sources import Sources
+from ztproxy.administrator.whose import Whose
 from ztproxy.model.record import SignalRecord
 from ztproxy.model.standing import Compliance, Lock, Risk, Standing
 from ztproxy.model.subject import Session
@@ -82,7 +83,7 @@ class Tools(Struct, frozen=True, kw_only=True):
     standings: Standings
     sessions: Sessions
     sources: Sources
-    session_ids: Callable[[str], Any]  # administrator.whose.Whose.sessions_of
+    whose: Whose
     witness: Callable[[SignalRecord], None]
     count: Callable[[str, str, str], None]  # source, event, outcome
 
@@ -164,9 +165,10 @@ class Intake:
         for target, values in (("user", found.users), ("device", found.devices)):
             for value in values:
                 await self._tools.standings.note(target, value, by=by, ended_before=until)
+        await self._tools.whose.log_out(until, found.sids, found.persons)
         ids = list(found.sessions or ())
         for user in found.users:
-            ids += await self._tools.session_ids(user)
+            ids += await self._tools.whose.sessions_of(user)
         for session_id in ids:
             session = await self._tools.sessions.get(session_id)
             if session is not None and not session.ended_at and session.created_at < until:

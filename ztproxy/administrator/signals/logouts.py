@@ -36,9 +36,12 @@ class Logouts:
         if await self._records.get("jti", key) is not None:
             return False
         by = f"logout of {provider}"
-        if not logout.sid:
-            until = min(self._clock.now(), logout.issued_at + _LEEWAY)
-            await self._standings.note("user", f"{provider}:{logout.sub}", by=by, ended_before=until)
+        until = min(self._clock.now(), logout.issued_at + _LEEWAY)
+        people = [f"{provider}:{logout.sub}"] if logout.sub else []
+        if logout.sid:
+            await self._whose.log_out(until, [(provider, logout.sid)], people)
+        else:
+            await self._standings.note("user", people[0], by=by, ended_before=until)
         for session_id in await self._meant(provider, logout):
             await self._sessions.end(session_id, by)
         try:

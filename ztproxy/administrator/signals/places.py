@@ -22,12 +22,17 @@ _PRINCIPALS: Final[dict[str, str]] = {"USER": "user", "DEVICE": "device", "SESSI
 
 
 class Found(Struct, frozen=True):
-    """Whom an event is about. `sessions` is None unless it is about some sessions and not their person."""
+    """Whom an event is about. `sessions` is None unless it is about some sessions and not their person.
+
+    `sids` and `persons` are what such sessions are known by before they begin: sign-ins under way.
+    """
 
     users: tuple[str, ...] = ()  # principal ids
     workloads: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     sessions: tuple[str, ...] | None = None
+    sids: tuple[tuple[str, str], ...] = ()  # (provider, its name of a session)
+    persons: tuple[str, ...] = ()  # principal ids
 
     def named(self) -> tuple[str, ...]:
         """Return all of them as records name them."""
@@ -76,9 +81,11 @@ class Places:
         workloads = _workloads(subject, self._domain) if part != "session" else ()
         if users or workloads:
             return Found(users=users, workloads=workloads)
-        if part in ("", "session") and (sessions := await self._session_ids(transmitter, each(subject))):
-            return Found(sessions=sessions)
-        return Found()
+        if part not in ("", "session"):
+            return Found()
+        names = tuple(each(subject))
+        sessions = await self._session_ids(transmitter, names)
+        return Found(sessions=sessions or None, sids=_sids(transmitter, names))
 
     async def _complex(self, transmitter: Transmitter, subject: Complex, part: str) -> Found:
         user, device, session = (subject.get(name) for name in ("user", "device", "session"))
@@ -91,13 +98,14 @@ class Places:
         devices = await self._device_ids(transmitter, device) if device else ()
         if user is None and session is None:
             return Found(devices=devices)
-        if user is None and session is not None:
-            found = await self._session_ids(transmitter, each(session))
+        names = tuple(each(session)) if session else ()
+        if user is None:
+            found = await self._session_ids(transmitter, names)
         else:
-            found = await self._narrowed(transmitter, users, each(session) if session else ())
+            found = await self._narrowed(transmitter, users, names)
         if device is not None:
             found = await self._on(found, devices)
-        return Found(sessions=found)
+        return Found(sessions=found, sids=_sids(transmitter, names), persons=users)
 
     async def _users(self, transmitter: Transmitter, subject: Simple | Aliases) -> tuple[str, ...]:
         found: dict[str, None] = {}
@@ -158,6 +166,11 @@ class Places:
             if session is not None and (not session.device_id or session.device_id in devices):
                 found.append(session_id)
         return tuple(found)
+
+
+def _sids(transmitter: Transmitter, names: Iterable[Simple]) -> tuple[tuple[str, str], ...]:
+    opaque = [one.values[0] for one in names if one.format == "opaque"]
+    return tuple((provider, name) for provider in transmitter.providers for name in opaque)
 
 
 def _part(event: SecurityEvent) -> str:

@@ -107,6 +107,7 @@ class OpenIdClient:
 
         `answer` holds the query of the redirect. Raises TemporaryProviderError, SignInRefused.
         """
+        asked_at = self._clock.now()
         metadata = await self._discover()
         code = self._code_of(answer, attempt, metadata)
         granted = await self._redeem(code, attempt, metadata)
@@ -115,7 +116,9 @@ class OpenIdClient:
         claims = await tokens.verify(granted.get("id_token"), self.provider, self._keys, answered)
         complete = await self._complete(claims, access_token, metadata)
         held = self._grant(granted, Granted(nonce=attempt.nonce, groups_from=self._teller(claims, complete)))
-        return replace(self._signed_in(complete, attempt), granted=held)
+        return replace(
+            self._signed_in(complete, attempt), granted=held, began=attempt.started_at, asked_at=asked_at
+        )
 
     # asking again
 

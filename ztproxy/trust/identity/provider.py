@@ -63,7 +63,7 @@ class Confirmed(Struct, frozen=True):
 
 
 class SignIn(Struct, frozen=True):
-    """What a sign-in proved. `auth_time` in ms since the epoch."""
+    """What a sign-in proved. Times in ms since the epoch."""
 
     principal: Principal
     provider: str
@@ -72,6 +72,8 @@ class SignIn(Struct, frozen=True):
     acr: str = ""
     sid: str = ""  # the provider's name of its session
     granted: Granted | None = None  # to ask again with
+    began: int = 0  # when it was begun: the proof is no older, and may be as old
+    asked_at: int = 0  # when the provider was asked for what it says here
 
 
 class GrantEnded(Exception):
@@ -108,6 +110,7 @@ REASONS: Final[dict[str, str]] = {
     "attempt-unknown": "This sign-in has expired or was used before.",
     "attempt-foreign": "This sign-in was started in another browser.",
     "cookies-blocked": "Your browser did not keep the cookie that signing in needs.",
+    "ended-meanwhile": "Your sessions were ended while you signed in.",
     "locked": "Access with this account is locked. Contact your administrator.",
     "too-many-attempts": "Too many sign-ins were started from your network. Wait a few minutes.",
 }
