@@ -191,6 +191,24 @@ async def test_a_live_path_goes_on_while_the_provider_is_asked():
     assert world.access.reconsider(permit, world.clock.now()) == "recheck-required"
 
 
+@pytest.mark.parametrize("word", ["kept", "impossible"])
+async def test_what_is_known_to_have_changed_is_borne_for_a_shorter_time(word):
+    """The provider is out of order, or has to be asked by way of the browser."""
+    world = world_with('@recheck("10h keep 5h")', Rule(0, 60 * MINUTE, MINUTE))
+    permit = await world.ask()
+    later(world, 1_000)
+    told = world.clock.now()
+    world.put("standing", "user:t:carol", Standing("user", SESSION.principal.id, recheck_after=told))
+    world.rechecks.words[NOW, told] = word
+    later(world, MINUTE - 1)
+    assert world.access.reconsider(permit, world.clock.now()) == ""
+    answer = await world.ask()
+    assert isinstance(answer, Permit) if word == "kept" else answer.code == "recheck-required"
+    later(world, 1)
+    assert world.access.reconsider(permit, world.clock.now()) == "recheck-required"
+    assert (await world.ask()).code == ("facts-unavailable" if word == "kept" else "recheck-required")
+
+
 async def test_a_live_path_is_cut_when_a_group_is_gone():
     world = world_with()
     world.access.policies = load(
@@ -212,7 +230,10 @@ def test_the_strictest_of_all_counts():
     assert line_of(session, duties, Rule(5_000, 60_000), 0) == Line(4_100, 5_100, 21_100)
     assert line_of(session, (), Rule(), 0) == Line(NEVER, NEVER, NEVER)
     assert line_of(session, (), Rule(0, 7), 100).due == NEVER
-    assert line_of(session, (), Rule(0, 7), 101) == Line(101, 101, 108)
+    assert line_of(session, (), Rule(0, 7, 9), 101) == Line(101, 101, 108)
+    assert line_of(session, (), Rule(0, 7, 3), 101) == Line(101, 101, 104)
+    assert line_of(session, (("recheck", "10s keep 1s"),), Rule(0, 7_000, 60_000), 101).over == 1_101
+    assert line_of(session, (("recheck", "10s keep 1s"),), Rule(0, 7_000, 60), 101).over == 161
 
 
 def test_what_is_no_duration_is_due_at_once():

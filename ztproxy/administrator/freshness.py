@@ -16,10 +16,11 @@ NEVER: Final = 1 << 62
 
 class Rule(NamedTuple):
     """Ask again `every` so often (ms, 0 = only when a signal says so); while the provider can not be reached,
-    what it said last is good for `keep` longer."""
+    what it said last is good for `keep` longer, and for `changed` at the most if a signal says it changed."""
 
     every: int = 0
     keep: int = 0
+    changed: int = 0
 
 
 class Line(NamedTuple):
@@ -50,7 +51,8 @@ def line_of(session: Session, duties: tuple[tuple[str, str], ...], default: Rule
             keep = min(keep, rule.keep)
             line = _earlier(line, checked, rule)
     if after > checked:
-        line = Line(min(line.ahead, after), min(line.due, after), min(line.over, after + keep))
+        over = after + min(keep, default.changed)  # known to be out of date, not only old
+        line = Line(min(line.ahead, after), min(line.due, after), min(line.over, over))
     return line
 
 

@@ -186,6 +186,8 @@ class Sessions(Section):
     it for what they permit (`@recheck`); default: they alone, and signals."""
     recheck_grace: Milliseconds = HOUR
     """While the provider can not be reached, what it said last is good for this much longer."""
+    changed_grace: Milliseconds = MINUTE
+    """The same, at the most, when a signal says that what the provider said has changed."""
 
     @model_validator(mode="after")
     def _ends(self) -> "Sessions":

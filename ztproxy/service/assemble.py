@@ -181,7 +181,7 @@ def _door(
         routes=routes,
         freshness=Freshness(
             LinkedRechecks(link, lasting.clock.now),
-            Rule(settings.sessions.recheck or 0, settings.sessions.recheck_grace),
+            _rule(settings),
         ),
     )
 
@@ -192,6 +192,11 @@ def _buckets(settings: Settings, lasting: Lasting) -> Mint:
         return local
     lasting.rates.workers = settings.workers
     return lasting.rates.bucket
+
+
+def _rule(settings: Settings) -> Rule:
+    sessions = settings.sessions
+    return Rule(sessions.recheck or 0, sessions.recheck_grace, sessions.changed_grace)
 
 
 def _limits(settings: Settings) -> Limits:
