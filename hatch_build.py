@@ -30,7 +30,7 @@ HOT = (
     *("policy/folded.py", "service/identities.py"),
     *("policy/operators.py", "policy/program.py", "policy/routes.py", "policy/values.py"),
     *("trust/caller.py", "trust/gather.py", "trust/memory.py"),
-    *("model/frozen.py", "model/permit.py", "model/request.py"),
+    *("model/frozen.py", "model/permit.py", "model/ports.py", "model/request.py"),
     *("recording/admit.py", "recording/catalog.py", "recording/growth.py", "recording/journal.py"),
     *("recording/log.py", "recording/sealer.py"),
     *("telemetry/metrics.py", "crypto/ids.py"),

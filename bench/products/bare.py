@@ -22,9 +22,10 @@ from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
 from ztproxy.gateway.world import World
+from ztproxy.model import ports
 from ztproxy.model._seal import SEAL
 from ztproxy.model.permit import Permit
-from ztproxy.model.request import Resource
+from ztproxy.model.request import AccessRequest, Resource
 from ztproxy.model.resource import Route, Upstream
 from ztproxy.net.clock import SystemClock, entropy
 from ztproxy.net.dial import Dialler
@@ -35,20 +36,13 @@ from ztproxy.net.wheel import Wheel
 from ztproxy.upstream.upstreams import Upstreams
 
 
-class Open:
-    """A door, its paths, ledger, router and counters: as little as the gateway needs."""
+class Door(ports.Door):
+    """Permits everything."""
 
     def __init__(self, route: Route) -> None:
-        self.resource = Resource("Route", "bench", route)
         self.route = route
-        self.live: dict[int, Any] = {}
-        self.number = 0
-        self.counts: dict[tuple[str, int], int] = {}
 
-    def match(self, host: str, path: str) -> Resource:
-        return self.resource
-
-    def authorize(self, request: Any) -> Permit:
+    def authorize(self, request: AccessRequest) -> Permit:
         return Permit(
             decision_id=request.context.request_id,
             request=request,
@@ -66,6 +60,26 @@ class Open:
 
     def refuse(self, request: Any, peer: Any, refusal: Any) -> None: ...
 
+    def preflight(self, request: Any, peer: Any) -> None: ...
+
+
+class Router(ports.Router):
+    """Everything leads to one route."""
+
+    def __init__(self, route: Route) -> None:
+        self.resource = Resource("Route", "bench", route)
+
+    def match(self, host: str, path: str) -> Resource:
+        return self.resource
+
+
+class Paths(ports.Paths):
+    """Live paths, by number."""
+
+    def __init__(self) -> None:
+        self.live: dict[int, Any] = {}
+        self.number = 0
+
     def open(self, permit: Permit, cut: Any) -> int:
         self.number += 1
         self.live[self.number] = cut
@@ -74,10 +88,27 @@ class Open:
     def close(self, number: int) -> None:
         del self.live[number]
 
+
+class Ledger(ports.Ledger):
+    """Writes nothing down."""
+
+    def decision(self, record: Any) -> None: ...
+
+    def append(self, record: bytes) -> None: ...
+
     def outcome(self, record: Any) -> None: ...
+
+
+class Counters(ports.Counters):
+    """Counts requests; everything else is passed over."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, int], int] = {}
 
     def request(self, route: str, status: int, seconds: float) -> None:
         self.counts[route, status] = self.counts.get((route, status), 0) + 1
+
+    def preflight(self) -> None: ...
 
     def refused(self, code: str) -> None: ...
 
@@ -100,16 +131,16 @@ async def serve(port: int, upstream: int, pair: KeyPair) -> None:
     wheel = Wheel(clock)
     target = Upstream(scheme="http", host="127.0.0.1", port=upstream)
     route = Route(name="bench", app="bench", host=HOST, prefix="/", upstream=target, client_certificate="off")
-    everything = Open(route)
+    counters = Counters()
     sources = Sources(Bounds(connections_per_source=10_000), clock.monotonic())
     world = World(
-        door=everything,
-        paths=everything,
-        ledger=everything,
-        routes=everything,
+        door=Door(route),
+        paths=Paths(),
+        ledger=Ledger(),
+        routes=Router(route),
         quotas=Quotas([], {}),
-        upstreams=Upstreams(Dialler({}), wheel=wheel, clock=clock),
-        counters=everything,
+        upstreams=Upstreams(Dialler({}), wheel=wheel),
+        counters=counters,
         clock=clock,
         wheel=wheel,
         crowd=Crowd(sources, wheel, Limits()),
@@ -122,7 +153,7 @@ async def serve(port: int, upstream: int, pair: KeyPair) -> None:
         lambda arrival: Connection(lambda: world, arrival),
         wheel=wheel,
         clock=clock,
-        tally=everything,
+        tally=counters,
         sources=sources,
         handshake_timeout=10,
     )

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from ztproxy.administrator.access import Access
+from ztproxy.administrator.access import Access, Identities
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.model.changes import RequestFields, Stamp
 from ztproxy.model.messages import Changed
-from ztproxy.model.record import DecisionRecord
+from ztproxy.model.ports import Ledger
+from ztproxy.model.record import DecisionRecord, OutcomeRecord
 from ztproxy.model.request import NOWHERE, AccessRequest, ClientCertificate, Context, Evidence, Resource
 from ztproxy.model.resource import Route, Upstream
 from ztproxy.model.subject import Device, Handle, Posture, Principal, Session
@@ -75,6 +76,35 @@ WORKLOAD = ClientCertificate(
 )
 
 
+class Recorder(Ledger):
+    """Has the world take what is written down."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+
+    def decision(self, record: DecisionRecord) -> None:
+        self.world.decision(record)
+
+    def append(self, record: bytes) -> None:
+        self.world.append(record)
+
+    def outcome(self, record: OutcomeRecord) -> None:
+        raise AssertionError("the door sees no ends")
+
+
+class Lines(Identities):
+    """Asks the world who vouches for whom."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+
+    def lines(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
+        return self.world.lines(caller, route, now)
+
+    async def fetch(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
+        return await self.world.fetch(caller, route, now)
+
+
 class World:
     """A door over real policies and real memory; audit, identities and feed are fakes."""
 
@@ -91,8 +121,8 @@ class World:
         self.access = Access(
             policies=load([("p.cedar", POLICIES)], [SUPPORT, STATUS, PORTAL], engine="verify"),
             gatherer=Gatherer(self.memory, groups={}, feed_limit=10_000),
-            recorder=self,
-            identities=self,
+            recorder=Recorder(self),
+            identities=Lines(self),
             sync=self.sync,
             touched=self.touched.append,
             now=self.clock.now,

@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
-from door_fakes import DIGEST, NOW, POLICIES, PORTAL, STATUS, SUPPORT, World
+from door_fakes import DIGEST, NOW, POLICIES, PORTAL, STATUS, SUPPORT, Lines, Recorder, World
 from msgspec.structs import replace
 
 from ztproxy.administrator.access import Access
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
+from ztproxy.model.ports import Router
 from ztproxy.model.request import NOWHERE, Resource
 from ztproxy.model.resource import Route
 from ztproxy.model.subject import Handle
@@ -22,7 +23,7 @@ def world() -> World:
     return World()
 
 
-class Places:
+class Places(Router):
     """What is where now."""
 
     def __init__(self, *routes: Route) -> None:
@@ -38,8 +39,8 @@ def next_door(world: World, policies: str, *routes: Route) -> Access:
     return Access(
         policies=load([("p.cedar", policies)], [*routes, PORTAL]),
         gatherer=Gatherer(world.memory, groups={}, feed_limit=10_000),
-        recorder=world,
-        identities=world,
+        recorder=Recorder(world),
+        identities=Lines(world),
         sync=world.sync,
         touched=world.touched.append,
         now=world.clock.now,

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from door_fakes import NOW, SESSION, SUPPORT, World
+from door_fakes import NOW, SESSION, SUPPORT, Lines, Recorder, World
 from msgspec.structs import replace
 
 from ztproxy.administrator.access import Access
@@ -51,8 +51,8 @@ def world_with(duty='@recheck("10m keep 5m")', rule=Rule()):  # noqa: B008
     world.access = Access(
         policies=load([("p.cedar", POLICY % duty)], [SUPPORT], engine="verify"),
         gatherer=Gatherer(world.memory, groups={}, feed_limit=10**9),
-        recorder=world,
-        identities=world,
+        recorder=Recorder(world),
+        identities=Lines(world),
         sync=world.sync,
         touched=world.touched.append,
         now=world.clock.now,

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from door_fakes import DIGEST, NOW, PORTAL, SESSION, STATUS, SUPPORT, World
+from door_fakes import DIGEST, NOW, PORTAL, SESSION, STATUS, SUPPORT, Lines, Recorder, World
 from msgspec.structs import replace
 
 from ztproxy.administrator.access import Access
@@ -31,8 +31,8 @@ class Stage:
         self.world.access = Access(
             policies=load([("p.cedar", text)], NOBODY_ELSE, heard=("corp-idp",)),
             gatherer=Gatherer(self.world.memory, groups={}, feed_limit=10_000, sources=("corp-idp",)),
-            recorder=self.world,
-            identities=self.world,
+            recorder=Recorder(self.world),
+            identities=Lines(self.world),
             sync=self.world.sync,
             touched=self.world.touched.append,
             now=self.world.clock.now,

@@ -13,6 +13,7 @@ from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
 from ztproxy.gateway.world import World
+from ztproxy.model import ports
 from ztproxy.model._seal import SEAL
 from ztproxy.model.codes import CODES
 from ztproxy.model.decision import Refusal
@@ -73,7 +74,7 @@ def refusal(code: str, **changes: Any) -> Refusal:
     return Refusal(code=code, status=CODES[code][0], decision_id="0" * 32, **changes)
 
 
-class Routes:
+class Routes(ports.Router):
     def __init__(self, *routes: Route) -> None:
         self.routes = sorted(routes, key=lambda route: -len(route.prefix))
 
@@ -84,7 +85,7 @@ class Routes:
         return NOWHERE
 
 
-class Door:
+class Door(ports.Door):
     """Permits everything that leads somewhere, unless `answer` says otherwise."""
 
     def __init__(self, events: list[Any]) -> None:
@@ -114,7 +115,7 @@ class Door:
             raise OSError("journal full")
 
 
-class Paths:
+class Paths(ports.Paths):
     def __init__(self) -> None:
         self.live: dict[int, tuple[Permit, Callable[[str], None]]] = {}
         self.opened = 0
@@ -133,11 +134,17 @@ class Paths:
             cut(reason)
 
 
-class Ledger:
+class Ledger(ports.Ledger):
     def __init__(self, events: list[Any]) -> None:
         self.events = events
         self.records: list[Any] = []
         self.broken = False
+
+    def decision(self, record: Any) -> None:
+        raise AssertionError("the gateway decides nothing")
+
+    def append(self, record: bytes) -> None:
+        raise AssertionError("the gateway decides nothing")
 
     def outcome(self, record: Any) -> None:
         if self.broken:
@@ -146,7 +153,7 @@ class Ledger:
         self.events.append(("outcome", record.status, record.end))
 
 
-class Counters:
+class Counters(ports.Counters):
     def __init__(self) -> None:
         self.requests: list[tuple[str, int]] = []
         self.refusals: list[str] = []
@@ -155,6 +162,9 @@ class Counters:
         self.pauses = 0
         self.limits: list[str] = []
         self.preflights = 0
+
+    def preflight(self) -> None:
+        self.preflights += 1
 
     def request(self, route: str, status: int, seconds: float) -> None:
         self.requests.append((route, status))
@@ -290,7 +300,7 @@ class Stage:
         self.ledger = Ledger(self.events)
         self.counters = Counters()
         self.dialler = Dialler(self.events)
-        self.upstreams = Upstreams(self.dialler, wheel=self.wheel, clock=self.clock)  # type: ignore[arg-type]
+        self.upstreams = Upstreams(self.dialler, wheel=self.wheel)  # type: ignore[arg-type]
         self.ids = 0
         self.world = World(
             door=self.door,

@@ -52,7 +52,7 @@ class Gateway:
             ledger=self.ledger,
             routes=Routes(route),
             quotas=Quotas([route], {}),
-            upstreams=Upstreams(Dialler({}), wheel=self.wheel, clock=clock),
+            upstreams=Upstreams(Dialler({}), wheel=self.wheel),
             counters=self.counters,
             clock=clock,
             wheel=self.wheel,

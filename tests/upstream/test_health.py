@@ -138,7 +138,7 @@ async def test_another_assembly_goes_on_with_what_is_known(start: Start) -> None
     route = replace(ROUTE, upstream=upstream, targets=Targets((Target(upstream),), health=CHECK))
 
     def made(known: dict[str, Group]) -> Upstreams:
-        return Upstreams(Dialler({}), wheel=Wheel(clock), clock=clock, routes=[route], known=known)
+        return Upstreams(Dialler({}), wheel=Wheel(clock), routes=[route], known=known)
 
     first = made({})
     first.start()
@@ -154,5 +154,5 @@ async def test_another_assembly_goes_on_with_what_is_known(start: Start) -> None
     asked = len(app.asked)
     await asyncio.sleep(0.1)
     assert len(app.asked) <= asked + 1
-    other = Upstreams(Dialler({}), wheel=Wheel(clock), clock=clock, routes=[ROUTE], known=second.groups)
+    other = Upstreams(Dialler({}), wheel=Wheel(clock), routes=[ROUTE], known=second.groups)
     assert other.states() == ()

@@ -16,6 +16,7 @@ from ztproxy.net.clock import SystemClock
 from ztproxy.net.dial import Dialler
 from ztproxy.net.tls import client_contexts
 from ztproxy.net.wheel import Wheel
+from ztproxy.upstream.receiver import Receiver
 from ztproxy.upstream.request import Request
 from ztproxy.upstream.upstreams import Upstreams
 from ztproxy.wire.http1 import ResponseHead
@@ -28,7 +29,7 @@ HEADS = {
 }
 
 
-class Keeper:
+class Keeper(Receiver):
     def __init__(self) -> None:
         self.body = b""
         self.how = ""
@@ -97,7 +98,7 @@ async def test_truncation(authority: Authority, kind: str, notify: bool, how: st
         server = threading.Thread(target=answer, args=arguments)
         server.start()
         clock = SystemClock()
-        pool = Upstreams(Dialler(client_contexts([upstream])), wheel=Wheel(clock), clock=clock)
+        pool = Upstreams(Dialler(client_contexts([upstream])), wheel=Wheel(clock))
         route = msgspec.structs.replace(ROUTE, upstream=upstream)
         asked = AccessRequest(
             Evidence(), Resource("Route", "app", route), "GET", Context("0" * 32, "192.0.2.7", HOST, "/x")

@@ -18,6 +18,7 @@ from ztproxy.net.dial import Dialler
 from ztproxy.net.tls import client_contexts
 from ztproxy.net.wheel import Wheel
 from ztproxy.upstream.exchange import Exchange
+from ztproxy.upstream.receiver import Receiver
 from ztproxy.upstream.request import Request
 from ztproxy.upstream.upstreams import Upstreams
 from ztproxy.wire.http1 import ResponseHead
@@ -31,7 +32,7 @@ def permit(upstream: Upstream, **changes: object):
     return permit_of(AccessRequest(Evidence(), Resource("Route", "app", route), "GET", context), route)
 
 
-class Keeper:
+class Keeper(Receiver):
     """A receiver that keeps everything; `over` is set at the end."""
 
     def __init__(self) -> None:
@@ -69,7 +70,7 @@ async def make():
     def make(*upstreams: Upstream) -> Upstreams:
         clock = SystemClock()
         dialler = Dialler(client_contexts(upstreams))
-        pools.append(Upstreams(dialler, wheel=Wheel(clock), clock=clock))
+        pools.append(Upstreams(dialler, wheel=Wheel(clock)))
         return pools[-1]
 
     yield make

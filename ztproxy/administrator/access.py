@@ -6,8 +6,9 @@ be recorded is refused. Synchronous while facts are warm; otherwise an awaitable
 """
 
 import logging
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, final
+from typing import Final, final
 
 from msgspec.structs import replace
 
@@ -22,9 +23,10 @@ from ztproxy.administrator.staleness import as_fresh, patience_of
 from ztproxy.administrator.stamping import stamped
 from ztproxy.model._seal import SEAL
 from ztproxy.model.decision import Decision, Explanation, Refusal
+from ztproxy.model.native import mypyc_attr
 from ztproxy.model.permit import Permit
-from ztproxy.model.record import DecisionRecord
-from ztproxy.model.request import AccessRequest, Peer, Resource
+from ztproxy.model.ports import Answer, Door, Ledger, Router
+from ztproxy.model.request import AccessRequest, Peer
 from ztproxy.model.resource import Route
 from ztproxy.model.standing import Lock
 from ztproxy.model.subject import Facts
@@ -34,8 +36,6 @@ from ztproxy.trust.gather import Cold, Gatherer
 from ztproxy.trust.memory import Concern
 
 log = logging.getLogger("ztproxy.access")
-
-Answer = Permit | Refusal
 
 #: Permits of callers without a session end at the latest after this (ms); live paths are decided anew anyway.
 LONGEST: Final = 24 * 3600 * 1000
@@ -52,22 +52,17 @@ NOT_ASKED: Final = Decision(allow=False, kind="default-deny")
 LOCKED: Final = Decision(allow=False, kind="forbid")
 
 
-class Recorder(Protocol):
-    """Where decisions are written down (administrator.audit)."""
-
-    def decision(self, record: DecisionRecord) -> None:
-        """Write it down. Raises AuditUnavailable."""
-
-    def append(self, record: bytes) -> None:
-        """Write down a record that is encoded already. Raises AuditUnavailable."""
-
-
-class Identities(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Identities:
     """Identity lines for upstreams (service.identities)."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def lines(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
         """Return ready header lines, or None when they have to be fetched."""
 
+    @abstractmethod
     async def fetch(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
         """Return header lines; None when nobody would vouch for this caller."""
 
@@ -97,14 +92,7 @@ class _Written:
         self.record: Final = record
 
 
-class Places(Protocol):
-    """What is where (policy.routes)."""
-
-    def match(self, host: str, path: str) -> Resource:
-        """Return what a request is for."""
-
-
-class Access:
+class Access(Door):
     """The door of one worker under one configuration; the next one has another, its successor.
 
     `routes` is where a live path is looked up again that was opened under a configuration before.
@@ -115,12 +103,12 @@ class Access:
         *,
         policies: PolicySet,
         gatherer: Gatherer,
-        recorder: Recorder,
+        recorder: Ledger,
         identities: Identities,
         sync: Callable[[], Awaitable[bool]],
         touched: Callable[[str], None],
         now: Callable[[], int],
-        routes: Places | None = None,
+        routes: Router | None = None,
         freshness: Freshness = UNASKED,
     ) -> None:
         self.policies = policies

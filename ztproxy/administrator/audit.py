@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ztproxy.administrator.floods import Floods
+from ztproxy.model.ports import Ledger
 from ztproxy.model.record import (
     ConfigurationRecord,
     DecisionRecord,
@@ -43,8 +44,8 @@ class AuditUnavailable(Exception):
     """The record can not be kept. The request must not be served (code "audit-unavailable")."""
 
 
-class Audit:
-    """Encodes records and appends them to a journal. Implements the gateway's `Ledger`."""
+class Audit(Ledger):
+    """Encodes records and appends them to a journal."""
 
     __slots__ = ("_append", "_floods")
 

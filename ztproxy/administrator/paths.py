@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from ztproxy.administrator.concerned import Concerned
+from ztproxy.model import ports
 from ztproxy.model.permit import Permit
 from ztproxy.net.deadlines import Deadlines
 from ztproxy.trust.memory import Concern
@@ -53,7 +54,7 @@ class Shut:
         return ()
 
 
-class Paths:
+class Paths(ports.Paths):
     """The live paths of one worker.
 
     `now` is the wall clock (ms), `elapsed` a clock that never jumps (s). `wake` is called when `step` has to

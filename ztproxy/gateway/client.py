@@ -4,11 +4,13 @@
 per stream. Bodies are framed as their head says: a client whose request is chunked hands over chunks.
 """
 
+from abc import abstractmethod
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Protocol
 
-from ztproxy.gateway.ports import Answer
 from ztproxy.model.decision import Refusal
+from ztproxy.model.native import trait
+from ztproxy.model.ports import Answer
 from ztproxy.model.request import Peer
 from ztproxy.net.sources import Source
 from ztproxy.wire.http1 import RequestHead, ResponseHead
@@ -41,67 +43,91 @@ class Pipe(Running, Protocol):
         """Bytes from the client."""
 
 
-class Sender(Protocol):
+@trait
+class Sender:
     """Where a request's body comes from."""
 
+    __slots__ = ()
+
     @property
+    @abstractmethod
     def body_received(self) -> int:
         """Bytes of content so far."""
 
+    @abstractmethod
     def drop_trailers(self) -> None:
         """Let no fields after the body pass; before `take_body`."""
 
+    @abstractmethod
     def take_body(self) -> tuple[bytes, bool]:
         """Return the body bytes that are there, and whether they are all; later ones go to the relay."""
 
+    @abstractmethod
     def upstream_flow(self, full: bool) -> None:
         """The upstream takes no more bytes for now, or takes bytes again."""
 
 
-class Taker(Protocol):
+@trait
+class Taker:
     """Where a response goes."""
+
+    __slots__ = ()
 
     full: bool  # takes no more bytes for now
     chunks: bool  # takes content of unknown length as chunks, else bare
 
+    @abstractmethod
     def interim(self, head: ResponseHead | None) -> None:
         """Pass an interim response on, if the client can take one; None stands for 100 (Continue)."""
 
+    @abstractmethod
     def respond(self, head: ResponseHead, body: bytes, *, last: bool) -> None:
         """Begin the response; `last`: no other request may follow on the same connection."""
 
+    @abstractmethod
     def write(self, body: bytes) -> None:
         """More content."""
 
+    @abstractmethod
     def finished(self) -> None:
         """The response is complete."""
 
 
-class Client(Sender, Taker, Protocol):
+@trait
+class Client(Sender, Taker):
     """One client with one request."""
+
+    __slots__ = ()
 
     world: "World"
     peer: Peer
     source: Source  # who counts as one when things are bounded per address
     peer_lines: bytes  # header lines for upstreams that are the same for all requests of a connection
 
+    @abstractmethod
     def run(self, relay: "Relay") -> None:
         """Let a relay have the request."""
 
+    @abstractmethod
     def wait_for(self, head: RequestHead, answer: Awaitable[Answer]) -> None:
         """Wait for a cold decision, then act on it."""
 
+    @abstractmethod
     def refuse(self, refusal: Refusal) -> None:
         """Answer with a refusal, as nothing else has been answered."""
 
+    @abstractmethod
     def switch(self, pipe: Pipe, protocol: bytes, head: ResponseHead) -> None:
         """Say 101 to the client, and let a tunnel have its bytes from the next one on."""
 
+    @abstractmethod
     def wait_until(self, seconds: float) -> None:
         """Have `timed_out` called unless something happens within so many seconds."""
 
+    @abstractmethod
     def close(self) -> None:
         """Close once everything written has been sent, or has had its time."""
 
+    @abstractmethod
     def abort(self) -> None:
         """Close at once; what was written may not arrive."""

@@ -11,12 +11,12 @@ from functools import partial
 from typing import Final, cast
 
 from ztproxy.gateway import cors, dates, forward, http
-from ztproxy.gateway.client import Pipe, Running
-from ztproxy.gateway.ports import Answer
+from ztproxy.gateway.client import Client, Pipe, Running
 from ztproxy.gateway.refuse import refusal_of, refused_bytes
 from ztproxy.gateway.relay import Relay
 from ztproxy.gateway.world import World
 from ztproxy.model.decision import Refusal
+from ztproxy.model.ports import Answer
 from ztproxy.model.request import Peer
 from ztproxy.net.listener import Arrival, PeerUnusable
 from ztproxy.net.taken import taken
@@ -41,8 +41,8 @@ _HELD: Final = 1  # bytes of the next request are waiting
 _FULL: Final = 2  # the upstream takes no more
 
 
-class Connection(asyncio.Protocol):
-    """The protocol of one client, and its `gateway.client.Client`. `current` gives the world each request is
+class Connection(asyncio.Protocol, Client):
+    """The protocol of one client. `current` gives the world each request is
     served in."""
 
     __slots__ = (

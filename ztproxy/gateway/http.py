@@ -8,13 +8,13 @@ from msgspec.structs import replace
 
 from ztproxy.gateway import cors, facts
 from ztproxy.gateway.client import Client
-from ztproxy.gateway.ports import Answer
 from ztproxy.gateway.quotas import seconds
 from ztproxy.gateway.refuse import refusal_of
 from ztproxy.gateway.relay import Relay
 from ztproxy.model.changes import Cors
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
+from ztproxy.model.ports import Answer
 from ztproxy.model.request import NOWHERE, AccessRequest, Peer
 from ztproxy.model.resource import Route
 from ztproxy.wire import fields, websocket
@@ -121,7 +121,7 @@ def preflight(client: Client, head: RequestHead, request: AccessRequest, rules: 
     except Exception:  # noqa: BLE001  whatever went wrong, there is no evidence
         client.refuse(refusal_of("audit-unavailable", request.context.request_id, close=True))
         return
-    client.world.counters.preflights += 1
+    client.world.counters.preflight()
     client.respond(cors.answer(rules, head), b"", last=False)
     client.finished()
 

@@ -15,6 +15,7 @@ from ztproxy.gateway.refuse import refusal_of
 from ztproxy.gateway.upgrade import Tunnel
 from ztproxy.model.permit import Permit
 from ztproxy.upstream.exchange import Exchange
+from ztproxy.upstream.receiver import Receiver
 from ztproxy.upstream.request import Request
 from ztproxy.wire import fields, websocket
 from ztproxy.wire.body import BadBody
@@ -28,8 +29,8 @@ _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _BODY_UNEXPECTED: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
-class Relay:
-    """A running exchange between one client and one upstream. Implements `upstream.Receiver`."""
+class Relay(Receiver):
+    """A running exchange between one client and one upstream."""
 
     __slots__ = ("_account", "_client", "_exchange", "_head", "_permit", "_started", "_upgrading")
 

@@ -9,6 +9,7 @@ from typing import Final
 from ztproxy.gateway.account import Account
 from ztproxy.gateway.client import Client
 from ztproxy.upstream.exchange import Exchange
+from ztproxy.upstream.receiver import Receiver
 from ztproxy.wire import fields
 from ztproxy.wire.http1 import RequestHead, ResponseHead
 from ztproxy.wire.websocket import GOING_AWAY, POLICY_VIOLATION, FrameTracker, close_frame
@@ -17,8 +18,8 @@ from ztproxy.wire.websocket import GOING_AWAY, POLICY_VIOLATION, FrameTracker, c
 STOPPING: Final = "stopping"
 
 
-class Tunnel:
-    """A live WebSocket or other protocol. Implements `upstream.Receiver` and `gateway.client.Pipe`."""
+class Tunnel(Receiver):
+    """A live WebSocket or other protocol. Implements `gateway.client.Pipe`."""
 
     __slots__ = ("_account", "_client", "_exchange", "_frames", "_from_client", "_idle", "_to_client")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
-from ztproxy.gateway.ports import Counters, Door, Ledger, Paths, Router
 from ztproxy.gateway.quotas import Quotas
+from ztproxy.model.ports import Counters, Door, Ledger, Paths, Router
 from ztproxy.net.clock import Clock
 from ztproxy.net.wheel import Wheel
 from ztproxy.upstream.upstreams import Upstreams

@@ -7,11 +7,12 @@ It decides nothing: what leads nowhere and what is forbidden end in the same ref
 from collections.abc import Iterable
 
 from ztproxy.model.endpoints import CARRY, OWN
+from ztproxy.model.ports import Router
 from ztproxy.model.request import NOWHERE, Resource
 from ztproxy.model.resource import Route
 
 
-class RouteTable:
+class RouteTable(Router):
     """The routing table: frozen once made."""
 
     __slots__ = ("_carries", "_deepest", "_hosts", "_portal", "_portal_host")

@@ -122,7 +122,6 @@ def assemble(
     upstreams = Upstreams(
         Dialler(contexts.upstream),
         wheel=lasting.wheel,
-        clock=lasting.clock,
         routes=routes,
         known=lasting.groups,
         retries=lasting.counters.retries,

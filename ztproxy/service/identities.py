@@ -7,6 +7,7 @@ audience; the lines are kept until shortly before the assertion expires, and ren
 import asyncio
 from typing import Final, final
 
+from ztproxy.administrator.access import Identities
 from ztproxy.model.messages import AssertionWanted
 from ztproxy.model.resource import Route
 from ztproxy.model.subject import Facts, Principal
@@ -34,7 +35,7 @@ class _Signed:
         self.expires_at: Final = expires_at
 
 
-class LinkedIdentities:
+class LinkedIdentities(Identities):
     """Lines by caller and audience. `origins` maps a route's name to its external origin (the audience).
 
     What the one `before` had signed is good for routes that are still where they were.

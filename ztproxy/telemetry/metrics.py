@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from ztproxy.model import ports
 from ztproxy.telemetry.snapshot import Configuration, Durations, Snapshot, SourceState, TargetState
 
 #: Upper bounds of the buckets of request durations, in seconds.
@@ -130,7 +131,7 @@ class _Row:
         return {name: count for name, count in zip(CLASSES, self.classes, strict=True) if count}
 
 
-class Counters:
+class Counters(ports.Counters):
     """The numbers of one process. Attributes named in NUMBERS may be set and added to directly."""
 
     __slots__ = (
@@ -194,6 +195,10 @@ class Counters:
         row.classes[status // 100 if status < 600 else 0] += 1
         row.counts[bisect_left(BUCKETS, seconds)] += 1
         row.total += seconds
+
+    def preflight(self) -> None:
+        """Count a preflight that was answered."""
+        self.preflights += 1
 
     def refused(self, code: str) -> None:
         """Count a refusal by its code (model.codes)."""

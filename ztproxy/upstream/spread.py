@@ -165,7 +165,7 @@ class Spread(Exchange):
         super()._begin(connection)
 
 
-class _Unanswered:
+class _Unanswered(Receiver):
     """Stands before the receiver until the answer's head is there, so that later bytes cost nothing more."""
 
     __slots__ = ("_exchange", "_inner")

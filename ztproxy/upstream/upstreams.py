@@ -11,7 +11,6 @@ from typing import Final
 
 from ztproxy.model.permit import Permit
 from ztproxy.model.resource import Route, Targets, Upstream
-from ztproxy.net.clock import Clock
 from ztproxy.net.dial import Dialler
 from ztproxy.net.wheel import Wheel
 from ztproxy.telemetry.snapshot import TargetState
@@ -38,7 +37,6 @@ class Upstreams:
         dialler: Dialler,
         *,
         wheel: Wheel,
-        clock: Clock,
         idle: float = IDLE,
         routes: Iterable[Route] = (),
         known: Mapping[str, Group] = MappingProxyType({}),
@@ -48,7 +46,6 @@ class Upstreams:
         `retries` counts by route."""
         self.dialler = dialler
         self._wheel = wheel
-        self._clock = clock
         self._idle = idle
         self._pool: Pool[UpstreamConnection] = Pool()
         self.groups: dict[str, Group] = dict(known)  # by route; routes come from the configuration
@@ -160,7 +157,7 @@ class Upstreams:
 
     def idle(self, connection: UpstreamConnection) -> None:
         """A connection is clean and free."""
-        now = self._clock.monotonic()
+        now = self._wheel.now  # a little older than it is
         connection.deadline = now + self._idle
         if self._closed or not self._pool.give(connection.upstream, connection, now):
             connection.transport.close()
