@@ -16,6 +16,7 @@ from ztproxy.administrator.locks import Locks
 from ztproxy.administrator.sessions import Limits, Sessions
 from ztproxy.administrator.standing import Standings
 from ztproxy.model.messages import AssertionSigned, AssertionWanted, Charge, Charged, Rechecked, RecheckWanted
+from ztproxy.model.record import SessionRecord, StandingRecord
 from ztproxy.model.subject import Principal
 from ztproxy.net.clock import SystemClock
 from ztproxy.service.hub import Hub
@@ -73,18 +74,20 @@ class Desk:
     """What a control process does, again where it was refused, as people and programs do."""
 
     def __init__(self, records: Any) -> None:
-        self.sessions = Sessions(records, clock, os.urandom, lambda _: None, Limits(idle=HOUR, absolute=HOUR))
-        self.locks = Locks(records, clock, os.urandom, lambda _: None, ("app",))
-        self.standings = Standings(records, clock, lambda _: None, HOUR)
+        self.witnessed: list[SessionRecord | StandingRecord] = []
+        note = self.witnessed.append
+        self.sessions = Sessions(records, clock, os.urandom, note, Limits(idle=HOUR, absolute=HOUR))
+        self.locks = Locks(records, clock, os.urandom, note, ("app",))
+        self.standings = Standings(records, clock, note, HOUR)
         self.failures = 0
 
     async def again(self, step: Callable[[], Awaitable[Any]]) -> Any:
-        for _ in range(3):
+        for _ in range(8):
             try:
                 return await step()
             except StoreUnavailable:
                 self.failures += 1
-        raise AssertionError("one fault, and refused three times")
+        raise AssertionError("one fault, and refused again and again")
 
     async def sign_in(self, name: str) -> str:
         person = Principal("User", f"corp:{name}", "https://idp.example", name)

@@ -132,3 +132,16 @@ if #changes == 0 or string.sub(changes[1][1], 1, #next) ~= next then return fals
 return changes
 """
 )
+
+# What came of a write whose answer was lost: the number of the change that bears its stamp, among the newest.
+# ARGV: replicas, as above; stamp
+WRITTEN: Final = (
+    _TRUSTED
+    + """
+local ending = '-' .. ARGV[2]
+for _, change in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1000)) do
+  if string.sub(change[1], -#ending) == ending then return tonumber(string.sub(change[1], 1, -#ending - 1)) end
+end
+return false
+"""
+)

@@ -41,7 +41,11 @@ class Conflict(Exception):
 
 
 class StoreUnavailable(Exception):
-    """The store can not be reached or can not write. Callers fail closed."""
+    """The store can not be reached or can not write. Callers fail closed.
+
+    Of a write this means that nobody knows whether it was done: it may be there, whole, or come to be there
+    a little later. Versions keep a second attempt from being a second write.
+    """
 
 
 class Balance(NamedTuple):

@@ -15,14 +15,15 @@ from typing import Any, Final, Self, cast
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from ztproxy.store._redis_scripts import AFTER, DELETE, POSITION, PUT, SCAN, SWEEP
+from ztproxy.store._redis_scripts import AFTER, DELETE, POSITION, PUT, SCAN, SWEEP, WRITTEN
 from ztproxy.store.interface import Change, Conflict, StoreUnavailable, Versioned
-from ztproxy.store.redis_client import Reached, RedisOptions, Unfit, reach, told
+from ztproxy.store.redis_client import Reached, RedisOptions, Unanswered, Unfit, reach, told
 
 KEEP: Final = 100_000  # changes kept for readers that fell behind
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 256
 BLOCK_SECONDS: Final = 2.0  # longest single blocking read
+LOOK_SECONDS: Final = 1.0  # for finding out what came of a write without an answer
 _LAST: Final = (1 << 64) - 1  # after all stamps of a version
 
 
@@ -54,7 +55,8 @@ class RedisStore:
         self._keep = keep
         self._keys = [f"{{ztproxy:{name}}}:{part}" for part in ("head", "feed", "expiry", "record", "order")]
         self._scripts = {
-            script: client.register_script(script) for script in (PUT, DELETE, SWEEP, SCAN, POSITION, AFTER)
+            script: client.register_script(script)
+            for script in (PUT, DELETE, SWEEP, SCAN, POSITION, AFTER, WRITTEN)
         }
         self._sweeper = asyncio.create_task(self._sweep_for_ever())
 
@@ -191,7 +193,12 @@ class RedisStore:
         WAIT speaks of what its own connection wrote, so both go over one.
         """
         if not self._replicas:
-            return await self._run(script, arguments)
+            try:
+                return await self._run(script, arguments)
+            except Unanswered:
+                if (version := await self._written(arguments[-1])) is None:
+                    raise
+                return [0, version]
         async with told():
             pipe = self._client.pipeline(transaction=False)
             pipe.eval(script, len(self._keys), *self._keys, *arguments)
@@ -202,6 +209,17 @@ class RedisStore:
                 f"Redis: {reached} of {self._replicas} replicas have the write; it may be lost"
             )
         return answer
+
+    async def _written(self, stamp: str | bytes | int) -> int | None:
+        """Return the version that a write with this stamp made; None when it is not there, or nobody tells.
+
+        So what was done is not reported as failed: its caller would not witness it, or do it once more.
+        """
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                version: int | None = await self._run(WRITTEN, [0, stamp])
+                return version
+        return None
 
     async def _run(self, script: str, arguments: Sequence[str | bytes | int]) -> Any:
         async with told():

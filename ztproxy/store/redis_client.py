@@ -1,9 +1,10 @@
 """How Redis is reached: one server, the master that Sentinels name, or a cluster; with TLS and an ACL user.
 
-Called by `store.redis` and `store.redis_pot`. Nothing is sent twice by itself: whether a write that got no
-answer was done is for the caller to find out. Errors never hold an address or a password.
+Called by `store.redis` and `store.redis_pot`. Nothing is sent twice by itself: whether a command that got no
+answer was done is for the caller to find out (`Unanswered`). Errors never hold an address or a password.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from redis.exceptions import (
     RedisClusterException,
     RedisError,
 )
+from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import TimeoutError as NoAnswer
 
 from ztproxy.store.interface import StoreUnavailable
@@ -67,6 +69,10 @@ Vet = Callable[[AbstractConnection], Awaitable[None]]
 
 class Unfit(RedisError):
     """The server that was reached is none to keep records on."""
+
+
+class Unanswered(StoreUnavailable):
+    """The connection ended, or the time was over, before there was an answer: it may have been done."""
 
 
 class Reached:
@@ -196,11 +202,23 @@ def _encrypted(plain: type[Connection], options: RedisOptions) -> type[Connectio
 
 @asynccontextmanager
 async def told() -> AsyncIterator[None]:
-    """Say what failed in words of our own. Raises StoreUnavailable."""
+    """Say what failed in words of our own. Raises StoreUnavailable, Unanswered.
+
+    The client loses some cancellations: up to Python 3.11 `asyncio.wait_for`, with which it sends, forgets one
+    that comes as the sending ends. Who tries again and again would never end, so they are told here.
+    """
+    task = asyncio.current_task()
+    cancels = task.cancelling() if task else 0
+    failed: Exception | None = None
     try:
         yield
     except (RedisError, RedisClusterException, OSError) as error:
-        raise StoreUnavailable(f"Redis: {_words(error)}") from error
+        failed = error
+    if task and task.cancelling() > cancels:
+        raise asyncio.CancelledError from failed
+    if failed is not None:
+        lost = isinstance(failed, ConnectionLost | NoAnswer | OSError)
+        raise (Unanswered if lost else StoreUnavailable)(f"Redis: {_words(failed)}") from failed
 
 
 def _words(error: BaseException) -> str:
