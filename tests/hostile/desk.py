@@ -122,7 +122,7 @@ def tables(memory: Memory) -> dict[str, dict[str, Any]]:
 
 
 async def agree(store: Store, *nodes: tuple[Link, Memory]) -> dict[str, dict[str, Any]]:
-    """Wait until each worker knows of everything; demand that it holds what the store holds, and return that."""
+    """Wait until each worker knows of everything, demand that it holds what the store holds, return that."""
     wanted = await held(store)
     for link, memory in nodes:
         async with asyncio.timeout(20):

@@ -140,7 +140,8 @@ WRITTEN: Final = (
     + """
 local ending = '-' .. ARGV[2]
 for _, change in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1000)) do
-  if string.sub(change[1], -#ending) == ending then return tonumber(string.sub(change[1], 1, -#ending - 1)) end
+  local version = string.sub(change[1], 1, -#ending - 1)
+  if version .. ending == change[1] then return tonumber(version) end
 end
 return false
 """

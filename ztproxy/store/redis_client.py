@@ -204,8 +204,8 @@ def _encrypted(plain: type[Connection], options: RedisOptions) -> type[Connectio
 async def told() -> AsyncIterator[None]:
     """Say what failed in words of our own. Raises StoreUnavailable, Unanswered.
 
-    The client loses some cancellations: up to Python 3.11 `asyncio.wait_for`, with which it sends, forgets one
-    that comes as the sending ends. Who tries again and again would never end, so they are told here.
+    The client loses some cancellations: up to Python 3.11 `asyncio.wait_for`, with which it sends, forgets
+    one that comes as the sending ends. Who tries again and again would never end, so they are told here.
     """
     task = asyncio.current_task()
     cancels = task.cancelling() if task else 0
