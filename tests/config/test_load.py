@@ -360,6 +360,7 @@ def test_what_settings_write_can_be_read_again(config: Path, base: Path) -> None
     assert load(again).model_dump() == settings.model_dump()
     assert load(again).routes() == settings.routes()
     written = {"idle": "30m", "absolute": "10h", "recheck_grace": "1h", "changed_grace": "1m"}
+    written["risk_kept"] = "400d"
     assert json.loads(again.read_text())["sessions"] == written
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ztproxy.administrator.locks import LockTable
-from ztproxy.administrator.standing import read_standings
+from ztproxy.administrator.standing import KEEP_RISK, read_standings, renew
 from ztproxy.administrator.vault import Vault
 from ztproxy.administrator.whose import Whose
 from ztproxy.crypto.ids import handle_digest, new_session_id, new_token
@@ -40,11 +40,13 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Limits(Struct, frozen=True):
-    """How long sessions live, in ms. `review` is how long an ended one is kept to be looked at."""
+    """How long sessions live, in ms. `review` is how long an ended one is kept to be looked at, `risk` how
+    long a person's risk is from when they signed in last."""
 
     idle: int
     absolute: int
     review: int = 90 * 24 * 3600 * 1000
+    risk: int = KEEP_RISK
 
 
 class Code(Struct, frozen=True):
@@ -133,6 +135,7 @@ class Sessions:
         await self._whose.note(session)
         await self._keep(session, sign_in)
         await self._look_again(session, sign_in, on)
+        await renew(self._records, session.principal.id, self._clock.now(), self._limits.risk)
         if replaces:
             await self.end(replaces, "signed in again")
         return session

@@ -22,6 +22,9 @@ from ztproxy.store.interface import Conflict, Records, StoreUnavailable
 SKEW: Final = 2_000
 LONGEST: Final = 512  # characters of a value, a reason or a name
 
+#: How long (ms) a person's risk is kept unless configured.
+KEEP_RISK: Final = 400 * 86_400_000
+
 _ATTEMPTS: Final = 16
 _PAGE: Final = 1000
 _TARGETS: Final = frozenset({"user", "workload", "device", "session"})
@@ -34,17 +37,24 @@ _decode = msgspec.msgpack.Decoder(Standing).decode
 class Standings:
     """All standings, in `records`.
 
-    `keep` (ms) is how long the end of sessions is kept, longer than any session lives. `witness` writes the
-    audit record and raises when it can not.
+    `keep` (ms) is how long the end of sessions is kept, longer than any session lives; `keep_risk` the same
+    of a person's risk, from when they signed in last (`renew`) or something was said of them. `witness`
+    writes the audit record and raises when it can not.
     """
 
     def __init__(
-        self, records: Records, clock: Clock, witness: Callable[[StandingRecord], None], keep: int
+        self,
+        records: Records,
+        clock: Clock,
+        witness: Callable[[StandingRecord], None],
+        keep: int,
+        keep_risk: int = KEEP_RISK,
     ) -> None:
         self._records = records
         self._clock = clock
         self._witness = witness
         self._keep = keep
+        self._keep_risk = max(keep, keep_risk)
 
     async def note(
         self,
@@ -118,9 +128,11 @@ class Standings:
         raise StoreUnavailable("a standing is changed too often at once")
 
     def _kept_until(self, standing: Standing) -> int:
-        """Return when nobody can be concerned any more. What policy reads of somebody who lives on stays."""
-        lasting = standing.target != "session" and (standing.risk or standing.compliance)
-        return 0 if lasting else self._clock.now() + self._keep
+        """Return when nobody can be concerned any more. What policy reads of workloads and devices stays:
+        nothing tells that they are still there, and sources speak of changes only."""
+        if standing.target == "session" or not (standing.risk or standing.compliance):
+            return self._clock.now() + self._keep
+        return self._clock.now() + self._keep_risk if standing.target == "user" else 0
 
     def _tell(self, before: Standing, after: Standing) -> None:
         said = [
@@ -139,6 +151,17 @@ class Standings:
                 session=after.value if after.target == "session" else "",
                 detail=", ".join(said) or "as before",
             )
+        )
+
+
+async def renew(records: Records, user: str, now: int, keep: int) -> None:
+    """Keep the risk of a person who is here, `keep` ms from now; written only when half of that is gone."""
+    stored = await records.get("standing", key_of("user", user))
+    if stored is None or now + keep // 2 < stored.expires_at or not _decode(stored.value).risk:
+        return
+    with suppress(Conflict):  # somebody said something new, which counts from now, too
+        await records.put(
+            "standing", stored.key, stored.value, if_version=stored.version, expires_at=now + keep
         )
 
 

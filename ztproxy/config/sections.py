@@ -188,11 +188,16 @@ class Sessions(Section):
     """While the provider can not be reached, what it said last is good for this much longer."""
     changed_grace: Milliseconds = MINUTE
     """The same, at the most, when a signal says that what the provider said has changed."""
+    risk_kept: Milliseconds = 400 * 24 * HOUR
+    """What signals say of a person's risk is forgotten when for this long they have not signed in and nothing
+    was said of them."""
 
     @model_validator(mode="after")
     def _ends(self) -> "Sessions":
         if self.idle > self.absolute:
             raise wrong("`idle` is longer than `absolute`", "make idle the shorter one")
+        if self.risk_kept < 90 * 24 * HOUR:
+            raise wrong("a risk is forgotten too early", "make `risk_kept` 90d or more")
         if self.absolute > 30 * 24 * HOUR:
             raise wrong("a session of more than 30 days proves little", "make `absolute` 30d or less")
         return self

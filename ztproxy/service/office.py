@@ -95,7 +95,9 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
     returns = Returns(clients)
     stack.push_async_callback(returns.close)
     vault = Vault(records, returns.give_back)
-    limits = Limits(idle=settings.sessions.idle, absolute=settings.sessions.absolute)
+    limits = Limits(
+        idle=settings.sessions.idle, absolute=settings.sessions.absolute, risk=settings.sessions.risk_kept
+    )
     sessions = Sessions(records, clock, entropy, audit.session, limits, vault)
     heard, counted = ProviderSources(records, clock).heard, ground.counters.rechecked
     rechecks = Rechecks(sessions, vault, clients, clock, entropy, heard=heard, counted=counted)
@@ -209,7 +211,8 @@ def _portal(
 def _locks_and_standings(settings: Settings, ground: Ground) -> tuple[Locks, Standings]:
     records, clock, witness = ground.records, ground.clock, ground.audit.standing
     locks = Locks(records, clock, entropy, witness, [route.name for route in settings.routes()])
-    return locks, Standings(records, clock, witness, settings.sessions.absolute + KEPT_LONGER)
+    keep = settings.sessions.absolute + KEPT_LONGER
+    return locks, Standings(records, clock, witness, keep, settings.sessions.risk_kept)
 
 
 def _locks_of(
