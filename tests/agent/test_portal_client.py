@@ -2,13 +2,14 @@
 
 import pytest
 
-from ztproxy.agent.portal import PortalRefused, PortalUnreachable, Taken, _read, origin_of
+from ztproxy.agent.portal import Taken
+from ztproxy.net.portal import PortalRefused, PortalUnreachable, origin_of, read
 
 
 def test_an_answer_and_a_problem() -> None:
-    assert _read(200, b'{"seq":1,"healthy":true,"further":0}', Taken) == Taken(seq=1, healthy=True)
+    assert read(200, b'{"seq":1,"healthy":true,"further":0}', Taken) == Taken(seq=1, healthy=True)
     with pytest.raises(PortalRefused) as caught:
-        _read(409, b'{"code":"posture-replayed","title":"t","detail":"d"}', Taken)
+        read(409, b'{"code":"posture-replayed","title":"t","detail":"d"}', Taken)
     assert (caught.value.code, caught.value.status, str(caught.value)) == ("posture-replayed", 409, "d")
 
 
@@ -16,12 +17,12 @@ def test_an_answer_and_a_problem() -> None:
 @pytest.mark.parametrize("data", [b"", b"<html>", b"[]", b"\xff", b'{"a":"\xff"}', b"[" * 60000, b'{"seq":'])
 def test_what_is_no_answer(status: int, data: bytes) -> None:
     with pytest.raises(PortalUnreachable):
-        _read(status, data, Taken)
+        read(status, data, Taken)
 
 
 def test_a_success_of_another_shape_is_no_success() -> None:
     with pytest.raises(PortalUnreachable):
-        _read(200, b'{"seq":"1","healthy":"yes"}', Taken)
+        read(200, b'{"seq":"1","healthy":"yes"}', Taken)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ class Node:
             authority,
             own.public_key(),
             term(now, 86_400_000, entropy),
-            dns_names=(HOST, "other.localhost", "portal.localhost"),
+            dns_names=(HOST, "other.localhost", "portal.localhost", "connect.localhost"),
         )
         keyfiles.write(self.root / "server.key", keyfiles.key_pem(own))
         keyfiles.write(self.root / "server.pem", pem(leaf).encode(), 0o644)

@@ -16,12 +16,13 @@ from aiohttp import web
 from msgspec import Struct
 
 from ztproxy.agent import loopback
-from ztproxy.agent.portal import Credentials, Portal, PortalRefused, PortalUnreachable, origin_of
+from ztproxy.agent.portal import Portal
 from ztproxy.agent.reporting import Reporter
 from ztproxy.agent.state import DEFAULT_PORT, AgentError, Folder, Identity, Status
 from ztproxy.crypto.csr import make_request
 from ztproxy.net import keyfiles
 from ztproxy.net.clock import SystemClock, entropy
+from ztproxy.net.portal import Credentials, PortalRefused, PortalUnreachable, origin_of
 
 __all__ = ["DEFAULT_PORT", "AgentError", "Identity", "Overview", "Status", "enrol", "run", "serve", "status"]
 
@@ -52,7 +53,10 @@ async def enrol(
     `replace` does not say that it may go.
     """
     folder = Folder(directory)
-    origin = origin_of(portal)
+    try:
+        origin = origin_of(portal)
+    except ValueError as error:
+        raise AgentError(str(error)) from error
     if folder.enrolled and not replace:
         raise AgentError(f"{directory}: {folder.identity().name!r} is enrolled here already")
     key = keyfiles.new_key()

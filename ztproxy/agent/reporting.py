@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from ztproxy.agent import collect, posture_file
-from ztproxy.agent.portal import Credentials, Portal, PortalRefused, PortalUnreachable, Taken
+from ztproxy.agent.portal import Portal, Taken
 from ztproxy.agent.posture_file import Seen
 from ztproxy.agent.state import AgentError, Folder, Identity, Status
 from ztproxy.crypto import posture_document, statements
@@ -21,6 +21,7 @@ from ztproxy.crypto.ids import Entropy, new_token
 from ztproxy.crypto.jose import SigningKey, sign
 from ztproxy.crypto.posture_document import PostureDocument
 from ztproxy.net.clock import Clock
+from ztproxy.net.portal import Credentials, PortalRefused, PortalUnreachable
 
 #: How often the posture file is looked at, in seconds.
 LOOK_EVERY: Final = 0.2

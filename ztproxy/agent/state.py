@@ -4,7 +4,6 @@ Used by the other modules of the agent. The folder and the key are the owner's a
 before anything that carries it is sent, so that no number is ever used twice.
 """
 
-import base64
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +11,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from msgspec import Struct
 
-from ztproxy.crypto.certificates import CertificateError, leaf_facts
 from ztproxy.crypto.jose import SigningKey, signing_key
 from ztproxy.net import keyfiles
 from ztproxy.net.keyfiles import KeyFileError
 
 DEFAULT_PORT: Final = 7643
-
-_PEM_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 
 
 class AgentError(Exception):
@@ -108,12 +104,8 @@ class Folder:
 
     def certificate_term(self) -> tuple[int, int]:
         """Return from when to when (ms) the certificate is valid; (0, 0) when there is none."""
-        try:
-            pem = keyfiles.read(self.certificate_file)
-            facts = leaf_facts(_first_der(pem))
-        except (KeyFileError, CertificateError, ValueError):
-            return 0, 0
-        return facts.not_before, facts.not_after
+        facts = keyfiles.leaf_in(self.certificate_file)
+        return (0, 0) if facts is None else (facts.not_before, facts.not_after)
 
     def next_seq(self, now: int) -> int:
         """Return a number never returned before, durable on return. Raises AgentError.
@@ -154,9 +146,3 @@ class Folder:
             return msgspec.json.decode(keyfiles.read(self._status_file), type=Status)
         except (KeyFileError, msgspec.DecodeError):
             return Status()
-
-
-def _first_der(pem: bytes) -> bytes:
-    """The leaf of a PEM chain, as DER."""
-    begin = pem.index(_PEM_BEGIN) + len(_PEM_BEGIN)
-    return base64.b64decode(pem[begin : pem.index(b"-----END", begin)])

@@ -26,6 +26,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
         "Lock people, devices, routes and more, on every node at once.",
     ),
     "devices": ("ztproxy.cli.devices", "List, enrol and revoke devices."),
+    "connectors": ("ztproxy.cli.connectors", "List, enrol and revoke connectors."),
     "recordings": ("ztproxy.cli.recordings", "List, show and verify what was recorded."),
     "policy": ("ztproxy.cli.policy", "Show the policies in effect, with what the configuration adds."),
     "agent": ("ztproxy.cli.agent", "The device agent: enrol this device, report its state."),

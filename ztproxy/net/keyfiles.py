@@ -4,6 +4,7 @@ Called at start-up and by the agent; blocking, a few KiB each. A private key tha
 instead of used. Contents never appear in an error.
 """
 
+import base64
 import os
 import stat
 import tempfile
@@ -24,9 +25,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from ztproxy.crypto.certificates import CertificateError, LeafFacts, leaf_facts
+
 #: Bytes of a file read at most.
 MAX_FILE: Final = 64 * 1024
 
+_PEM_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -111,6 +115,23 @@ def read(path: Path, *, private: bool = False) -> bytes:
     if len(data) > MAX_FILE:
         raise KeyFileError(f"{path}: too large")
     return data
+
+
+def leaf_in(path: Path) -> LeafFacts | None:
+    """Return what the first certificate of a PEM file says, None when there is none that can be read."""
+    try:
+        return leaf_of(read(path))
+    except (KeyFileError, CertificateError):
+        return None
+
+
+def leaf_of(pem: bytes) -> LeafFacts:
+    """Return what the first certificate of a PEM chain says. Raises CertificateError."""
+    try:
+        begin = pem.index(_PEM_BEGIN) + len(_PEM_BEGIN)
+        return leaf_facts(base64.b64decode(pem[begin : pem.index(b"-----END", begin)]))
+    except ValueError as error:
+        raise CertificateError("not a certificate in PEM") from error
 
 
 def write(path: Path, data: bytes, mode: int = 0o600) -> None:
