@@ -1,11 +1,12 @@
 """The streams of those whom we tell: one each, kept in the store with what waits to be delivered.
 
 Called by `api.transmitter` on every node and by `administrator.signals.teller`. A queue is durable and
-bounded: what does not fit disables the stream, visibly, and is not dropped in silence.
+bounded: what does not fit disables the stream, visibly, and is not dropped in silence. It is counted now and
+then, not for each event, so that what waits makes telling no slower; the bound is met to some percent.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -19,6 +20,11 @@ from ztproxy.store.interface import Conflict, Records, Versioned
 #: Tokens that wait for one receiver, and how long they do, in ms.
 MOST: Final = 10_000
 KEPT: Final = 7 * 86_400_000
+SHARE: Final = 4  # of what is free a node fills one in so many before it counts again: others tell, too
+STEPS: Final = (
+    100  # it always fills one in so many of all, or a queue that is nearly full was counted each time
+)
+_PAGE: Final = 500
 
 Status = Literal["enabled", "paused", "disabled"]
 
@@ -73,6 +79,7 @@ class Streams:
         self._sign = sign
         self._issuer = issuer
         self._order = 0
+        self._room: dict[str, int] = {}  # tokens to add before it is counted again
 
     async def get(self, name: str) -> Stream | None:
         """Return a receiver's stream."""
@@ -119,7 +126,7 @@ class Streams:
         claims = claims_of(telling, told.subjects)
         if claims is None:
             return
-        if len(await self._waiting(told.name, MOST)) >= MOST:
+        if not await self._fits(told.name):
             await self.set_status(told, stream, "disabled", "too many events wait")
             return
         await self._add(told, claims)
@@ -134,15 +141,32 @@ class Streams:
 
     async def acknowledged(self, name: str, jtis: set[str]) -> None:
         """Take away what a poll acknowledges or complains about."""
-        if jtis:
-            for key, waiting in await self.waiting(name, MOST):
-                if waiting.jti in jtis:
-                    await self.delivered(key)
+        left = set(jtis)
+        if not left:
+            return
+        async for stored in self._each(name, MOST):  # the oldest first, and those are what is acknowledged
+            jti = _decode_waiting(stored.value).jti
+            if jti in left:
+                await self.delivered(stored.key)
+                left.discard(jti)
+            if not left:
+                return
 
     async def _of_itself(self, told: Told, claims: dict[str, Any]) -> None:
         """Queue an event about the stream, while there is room: receivers can ask for any number of them."""
-        if len(await self._waiting(told.name, MOST)) < MOST:
+        if await self._fits(told.name):
             await self._add(told, claims)
+
+    async def _fits(self, name: str) -> bool:
+        """Take one place in a queue; False when there is none."""
+        room = self._room.get(name, 0)
+        if room <= 0:
+            free = MOST - len(await self._waiting(name, MOST))
+            if free <= 0:
+                return False
+            room = max(free // SHARE, MOST // STEPS, 1)
+        self._room[name] = room - 1
+        return True
 
     async def _add(self, told: Told, claims: dict[str, Any]) -> None:
         now, jti = self._clock.now(), secrets.token_hex(16)
@@ -155,15 +179,21 @@ class Streams:
 
     async def _waiting(self, name: str, limit: int) -> Sequence[Versioned]:
         found: list[Versioned] = []
-        after = prefix = f"{name}/"
-        while len(found) < limit:
-            page = await self._records.scan("outbox", after=after, limit=min(limit - len(found), 1000))
-            own = [one for one in page if one.key.startswith(prefix)]
-            found += own
-            if not page or len(own) < len(page):
+        async for one in self._each(name, limit):
+            found.append(one)
+            if len(found) >= limit:
                 break
-            after = page[-1].key
         return found
+
+    async def _each(self, name: str, most: int) -> AsyncIterator[Versioned]:
+        """Yield what waits, the oldest first, for somebody who wants `most` of it."""
+        after = prefix = f"{name}/"
+        while page := await self._records.scan("outbox", after=after, limit=min(most, _PAGE)):
+            for one in page:
+                if not one.key.startswith(prefix):
+                    return
+                yield one
+            after = page[-1].key
 
     async def _clear(self, name: str) -> None:
         for stored in await self._waiting(name, MOST + 1000):
