@@ -4,7 +4,7 @@
     quick      requests a second against nginx and Caddy, in under 50 seconds     python -m bench.quick
     throughput requests/s against everybody, with 64 and with 1,000 connections
     requests   proxies taking turns under the same load; CPU per request, latency
-    handshakes, streams, websockets, memory, scale   one part each
+    handshakes, streams, websockets, memory, workers, scale   one part each
     ground     what all proxies stand on: application, auth services, certificate, processes
     products   one file for each proxy: its configuration and how it starts
     load       wrk; `clients` and `upstream` do what wrk and nginx can not

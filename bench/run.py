@@ -23,10 +23,11 @@ PARTS: dict[str, Callable[..., dict[str, object]]] = {
     "streams": streams.measure,
     "websockets": websockets.measure,
     "memory": memory.measure,
-    "scale": scale.measure,
+    "workers": scale.workers,
+    "scale": scale.sizes,
 }
 #: Some parts swing less or take longer: fewer rounds do.
-ROUNDS = {"connections": 4, "handshakes": 4, "streams": 3, "websockets": 4, "memory": 2, "scale": 4}
+ROUNDS = {"connections": 4, "handshakes": 4, "streams": 3, "websockets": 4, "memory": 2, "workers": 4}
 VERSIONS = {
     "nginx": ["-v"],
     "haproxy": ["-v"],

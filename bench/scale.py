@@ -1,68 +1,105 @@
-"""How the cost of a request grows: workers, sessions, routes. Each against the smallest, in one contest."""
+"""How the cost of a request grows: with workers; with sessions and routes. Each in one contest.
 
-from collections.abc import Sequence
+With sessions and routes people come and go: each connection is one person's, at one application (see
+`bench.browsers`).
+"""
+
 from dataclasses import replace
 
+from bench.browsers import PAGES, REQUESTS, Browsers
 from bench.ground import Ground
 from bench.load import Load, app_paths
+from bench.pairs import Spread, spread
 from bench.products.policies import RULES_EACH
-from bench.products.ztproxy import Variant, Ztproxy, cookies
-from bench.requests import Contest, table
+from bench.products.ztproxy import Variant, Ztproxy
+from bench.requests import RAMP, Contest, table
+from bench.requests import Load as Asking
 
-SESSIONS = (10, 1_000, 10_000, 100_000)
-ROUTES = (1, 50, 500, 2_000)
-USED = 1_000  # of many sessions, so many ask in turn
+MANY_SESSIONS, MANY_ROUTES = 100_000, 2_000
+#: Routes and sessions of each line; the first is the small configuration.
+SIZES = ((50, 10), (50, MANY_SESSIONS), (MANY_ROUTES, 10), (MANY_ROUTES, MANY_SESSIONS), (1, 10))
+CROWD = 64  # connections at a time
 
 
-def measure(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
-    """Return a table for each thing that grows."""
+def workers(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
+    """Return a table of one worker and of two."""
     one = Variant("one-worker")
-    workers = [one, replace(one, name="two-workers", workers=2)]
-    workers.append(replace(one, name="two-workers-two-cores", workers=2, pinned=False))
-    sessions = [Variant(f"sessions-{count}", routes=1, sessions=count) for count in SESSIONS]
-    routes = [Variant(f"routes-{count}", routes=count) for count in ROUTES]
+    variants = [one, replace(one, name="two-workers", workers=2)]
+    variants.append(replace(one, name="two-workers-two-cores", workers=2, pinned=False))
+    load = Load(ground, "load", paths=app_paths(one.routes))
+    contest = _contest(ground, dict.fromkeys(variants, load), rounds, seconds, ramp=RAMP)
     return {
-        "workers": _contest(ground, workers, rounds, seconds),
-        "sessions": _contest(ground, sessions, rounds, seconds),
-        "routes": _contest(ground, routes, rounds, seconds),
+        "workers": table(contest, one.name),
         "notes": [
             "`ratio` is the first line's requests/s over this line's: above 1 means slower than the first.",
             "Two workers share core 0 with control; `two-workers-two-cores` may use both, beside the load.",
-            f"Of many sessions {USED} ask. Each route has {RULES_EACH} rules; 50 at most are asked for.",
-            "Each line of a table asks as many different requests as the others.",
         ],
     }
 
 
+def sizes(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
+    """Return a table of few and many sessions and routes."""
+    loads: dict[Variant, Asking] = {}
+    for routes, sessions in SIZES:
+        variant = Variant(f"routes-{routes}-sessions-{sessions}", routes=routes, sessions=sessions)
+        loads[variant] = Browsers(ground, f"load-{variant.name}", sessions=sessions, routes=routes)
+    # as many handshakes at once as at the start of a turn are none of its business
+    contest = _contest(ground, loads, rounds, seconds + 1, ramp=1.0)
+    first = next(iter(loads)).name
+    return {
+        f"sessions and routes, {CROWD} connections": table(contest, first),
+        **{f"CPU of a request, {name} beside {first}": said for name, said in growths(contest, first)},
+        "notes": [
+            "`ratio` is the first line's requests/s over this line's: above 1 means slower than the first.",
+            f"Each connection is of one session, drawn from all, at one of all routes, asks for {PAGES} paths"
+            f" in turn, and ends after {REQUESTS} requests; another session's takes its place.",
+            f"Each route has {RULES_EACH} rules. Handshakes are part of the CPU time, as many everywhere.",
+        ],
+    }
+
+
+def growths(contest: Contest, first: str) -> list[tuple[str, str]]:
+    """Return by how much CPU time of a request each line needs more than the first, within its rounds."""
+    told = []
+    for name in contest.results:
+        if name != first:
+            whole, worker = (growth(contest, name, first, part) for part in ("", "workers"))
+            told.append((name, f"{_percent(whole)} in all, {_percent(worker)} in the worker"))
+    return told
+
+
+def growth(contest: Contest, name: str, first: str, part: str) -> Spread:
+    """Return CPU µs of a request over those of `first` in the same round; of one part, or of all."""
+    ours, theirs = (
+        [turn.cpu[part] if part else turn.cpu_us for turn in contest.results[one]] for one in (name, first)
+    )
+    return spread([mine / other for mine, other in zip(ours, theirs, strict=True)])
+
+
+def _percent(grown: Spread) -> str:
+    low, high = grown.low - 1, grown.high - 1
+    return f"{grown.median - 1:+.1%} (rounds {low:+.1%} to {high:+.1%})"
+
+
 def _contest(
-    ground: Ground, variants: Sequence[Variant], rounds: int, seconds: int
-) -> list[dict[str, object]]:
-    products = [Ztproxy(ground, variant) for variant in variants]
-    loads = {product.variant.name: _load(ground, product.variant) for product in products}
-    first = variants[0].name
+    ground: Ground, loads: dict[Variant, Asking], rounds: int, seconds: int, *, ramp: float
+) -> Contest:
+    """Let products take turns. Raises RecordsMissing when requests have no record."""
+    products = [Ztproxy(ground, variant) for variant in loads]
     contest = Contest(
         ground.answered,
-        loads[first],
+        next(iter(loads.values())),
         [product.running() for product in products],
+        connections=CROWD,
         seconds=seconds,
-        loads=dict(loads),
+        ramp=ramp,
+        loads={variant.name: load for variant, load in loads.items()},
     )
-    contest.warm_up(3)
+    contest.warm_up(4)
     for number in range(rounds):
         contest.round(number)
     for product in products:
         ground.stop(product.pid)
-    rows = table(contest.finished(), first)
     for product in products:
         product.demand_records(contest.answered[product.variant.name])
-    return rows
-
-
-def _load(ground: Ground, variant: Variant) -> Load:
-    known = cookies(variant.sessions)
-    return Load(
-        ground,
-        f"load-{variant.name}",
-        paths=app_paths(variant.routes, 50 if variant.sessions == 1 else USED),
-        cookies=known[:: max(1, len(known) // USED)][:USED],
-    )
+    return contest.finished()
