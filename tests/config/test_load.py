@@ -364,6 +364,28 @@ def test_what_settings_write_can_be_read_again(config: Path, base: Path) -> None
     assert json.loads(again.read_text())["sessions"] == written
 
 
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("", ("openid", "profile", "email")),
+        ("offline: false", ("openid", "profile", "email")),
+        ("offline: true", ("openid", "profile", "email", "offline_access")),
+        ("offline: true, scopes: [openid, groups]", ("openid", "groups", "offline_access")),
+        ("offline: true, scopes: [openid, offline_access, email]", ("openid", "offline_access", "email")),
+        ("scopes: [openid, offline_access]", ("openid", "offline_access")),
+    ],
+)
+def test_who_wants_to_ask_again_asks_for_a_refresh_token_once(
+    config: Path, written: str, asked: tuple[str, ...]
+) -> None:
+    edit(config, "client_id: ztproxy", "\n      ".join(["client_id: ztproxy", *_lines(written)]))
+    assert [provider.scopes for provider in load(config).providers()] == [asked]
+
+
+def _lines(written: str) -> list[str]:
+    return [part for part in re.split(r", (?=scopes)", written) if part]
+
+
 @pytest.mark.parametrize("secret", ["file:secrets/client", "env:OIDC"])
 def test_secrets_are_never_shown(config: Path, secret: str) -> None:
     edit(config, "file:secrets/client", secret)

@@ -94,6 +94,34 @@ def test_navigation_goes_to_sign_in_on_the_same_host_with_the_way_back(code, met
     assert parse_qs(urlsplit(fields["location"]).query) == {"rd": ["/a%2Fb?x=1&rd=//evil#"]}
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_sign_in_is_confirmed_on_the_way_without_a_word(method):
+    """Silently: the provider is not to ask the person, and the way back is kept."""
+    status, fields, body = answer(refusal("recheck-required"), method, navigation=True, target="/a?b=c")
+    assert (status, body) == (303, b"")
+    where = urlsplit(fields["location"])
+    assert (where.scheme, where.netloc, where.path) == ("", "", "/.ztproxy/login")
+    assert parse_qs(where.query) == {"again": ["c"], "rd": ["/a?b=c"]}
+
+
+def test_what_is_no_navigation_is_told_that_the_sign_in_has_to_be_confirmed():
+    status, fields, body = answer(refusal("recheck-required"))
+    assert status == 401 and "location" not in fields and "www-authenticate" in fields
+    assert json.loads(body)["code"] == "recheck-required"
+    status, fields, body = answer(refusal("recheck-required"), "POST", navigation=True)
+    assert status == 401 and "location" not in fields
+    assert 'href="/.ztproxy/login?again=c&amp;rd=%2F.ztproxy%2Fdone" target="_blank"' in body.decode()
+    assert "Confirm my sign-in" in body.decode() and "not delivered" in body.decode()
+
+
+@pytest.mark.parametrize("target", ["https://evil.example/", "*", "", "//evil.example"])
+def test_a_confirmation_leads_nowhere_else(target):
+    _, fields, _ = answer(refusal("recheck-required"), navigation=True, target=target)
+    query = parse_qs(urlsplit(fields["location"]).query)
+    assert query in ({"again": ["c"]}, {"again": ["c"], "rd": [target]})
+    assert "rd" not in query or target.startswith("/"), "the portal checks what is left"
+
+
 def test_device_check_is_automatic_only_for_its_code():
     _, fields, _ = answer(refusal("device-check-required"), navigation=True)
     assert fields["location"].startswith("/.ztproxy/device?rd=%2Ftickets")
