@@ -33,6 +33,7 @@ from ztproxy.net.listener import Listener
 from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.tls import KeyPair, ServerContexts
 from ztproxy.net.wheel import Wheel
+from ztproxy.upstream.carriers import Carriers
 from ztproxy.upstream.upstreams import Upstreams
 
 
@@ -143,6 +144,7 @@ async def serve(port: int, upstream: int, pair: KeyPair) -> None:
         counters=counters,
         clock=clock,
         wheel=wheel,
+        carriers=Carriers(),
         crowd=Crowd(sources, wheel, Limits()),
         limits=Limits(),
         new_request_id=lambda: entropy(16).hex(),

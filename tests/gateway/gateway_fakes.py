@@ -24,6 +24,7 @@ from ztproxy.net.clock import FixedClock
 from ztproxy.net.dial import Unreachable
 from ztproxy.net.sources import Bounds, Source, Sources
 from ztproxy.net.wheel import SPOKES, Wheel
+from ztproxy.upstream.carriers import Carriers
 from ztproxy.upstream.upstreams import Upstreams
 
 HOST = "app.example"
@@ -300,6 +301,7 @@ class Stage:
         self.ledger = Ledger(self.events)
         self.counters = Counters()
         self.dialler = Dialler(self.events)
+        self.carriers = Carriers()
         self.upstreams = Upstreams(self.dialler, wheel=self.wheel)  # type: ignore[arg-type]
         self.ids = 0
         self.world = World(
@@ -313,6 +315,7 @@ class Stage:
             clock=self.clock,
             wheel=self.wheel,
             crowd=self.crowd,
+            carriers=self.carriers,
             limits=Limits(),
             new_request_id=self._id,
         )

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import resource
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,117 +13,23 @@ import msgspec
 import pytest
 import uvloop
 from aiohttp import web
-from gateway_fakes import ROUTE, Counters, Door, Ledger, Paths, Routes, refusal
+from gateway_fakes import ROUTE, refusal
+from gateway_live import HOST, Connecting, Gateway, bundle, instance
 from gateway_pki import Authority
 
-from ztproxy.gateway.connection import Connection
-from ztproxy.gateway.crowd import Crowd
-from ztproxy.gateway.limits import Limits
-from ztproxy.gateway.quotas import Quotas
-from ztproxy.gateway.world import World
-from ztproxy.model.resource import Route, Upstream
-from ztproxy.net.clock import SystemClock
-from ztproxy.net.dial import Dialler
-from ztproxy.net.listener import Listener
-from ztproxy.net.sources import Bounds, Sources
-from ztproxy.net.tls import KeyPair, ServerContexts, modes_of
-from ztproxy.net.wheel import Wheel
-from ztproxy.upstream.upstreams import Upstreams
+from ztproxy.model.resource import Upstream
 
-HOST = "app.example"
 MIB = 1 << 20
-
-
-class Gateway:
-    """A whole data plane with a fake door, in this process."""
-
-    def __init__(self, route: Route, authority: Authority) -> None:
-        self.authority = authority
-        self.events: list[Any] = []
-        self.door, self.ledger = Door(self.events), Ledger(self.events)
-        self.paths, self.counters = Paths(), Counters()
-        clock = SystemClock()
-        self.wheel = Wheel(clock, turn=0.1)
-        sources = Sources(Bounds(), clock.monotonic())
-        self.world = World(
-            door=self.door,
-            paths=self.paths,
-            ledger=self.ledger,
-            routes=Routes(route),
-            quotas=Quotas([route], {}),
-            upstreams=Upstreams(Dialler({}), wheel=self.wheel),
-            counters=self.counters,
-            clock=clock,
-            wheel=self.wheel,
-            crowd=Crowd(sources, self.wheel, Limits()),
-            limits=Limits(),
-            new_request_id=iter(map("{:032x}".format, range(10**9))).__next__,
-        )
-        self.sock = socket.create_server(("127.0.0.1", 0))
-        files = authority.server(HOST)
-        self.listener = Listener(
-            self.sock,
-            ServerContexts([KeyPair(files.certificate, files.key)], modes_of([route]), []),
-            lambda arrival: Connection(lambda: self.world, arrival),
-            wheel=self.wheel,
-            clock=clock,
-            tally=self.counters,
-            sources=sources,
-            handshake_timeout=5,
-        )
-        self.port = self.sock.getsockname()[1]
-        self.url = f"https://{HOST}:{self.port}"
-        self.trust = authority.trust()
-
-    def start(self) -> None:
-        self.wheel.start()
-        self.listener.start()
-
-    async def stop(self) -> None:
-        self.listener.stop()
-        self.world.upstreams.close()
-        for _ in range(300):
-            if not len(self.listener) and not len(self.world.upstreams):
-                break
-            await asyncio.sleep(0.01)
-        self.wheel.stop()
-        self.sock.close()
-        assert len(self.listener) == 0
-        assert self.paths.live == {}
-        assert len(self.ledger.records) == self.paths.opened
-
-    async def connect(self, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection(
-            "127.0.0.1", self.port, ssl=self.trust, server_hostname=HOST, **options
-        )
-
-    def session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(resolver=Loopback(), ssl=self.trust, limit=50)
-        return aiohttp.ClientSession(connector=connector)
-
-
-class Loopback(aiohttp.abc.AbstractResolver):
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[Any]:
-        return [
-            {
-                "hostname": host,
-                "host": "127.0.0.1",
-                "port": port,
-                "family": socket.AF_INET,
-                "proto": 0,
-                "flags": 0,
-            }
-        ]
-
-    async def close(self) -> None: ...
 
 
 Start = Callable[..., Awaitable[Gateway]]
 
 
-@pytest.fixture
-async def start(authority: Authority, free_port: Callable[[], int]):
-    """Starts an upstream (an aiohttp application or a stream callback) and a gateway in front of it."""
+@pytest.fixture(params=["direct", "through a connector"])
+async def start(request: pytest.FixtureRequest, authority: Authority, free_port: Callable[[], int]):
+    """Starts an upstream (an aiohttp application or a stream callback) and a gateway in front of it, which
+    reaches it by itself or through a connector: callers must not see a difference."""
+    through = request.param != "direct"
     ends: list[Callable[[], Awaitable[Any]]] = []
 
     async def start(behind: Any, **changes: Any) -> Gateway:
@@ -136,11 +41,17 @@ async def start(authority: Authority, free_port: Callable[[], int]):
             ends.append(runner.cleanup)
         else:
             ends.append(await serve(behind, port))
-        upstream = Upstream(scheme="http", host="127.0.0.1", port=port)
+        connector = "partner-site" if through else ""
+        upstream = Upstream(scheme="http", host="127.0.0.1", port=port, connector=connector)
         route = msgspec.structs.replace(ROUTE, upstream=upstream, max_body=200 * MIB, **changes)
-        gateway = Gateway(route, authority)
+        connectors = Authority(authority.directory, "connectors")
+        gateway = Gateway(route, authority, [bundle(connectors)])
         gateway.start()
         ends.append(gateway.stop)
+        if through:
+            connecting = Connecting([gateway.port], instance(connectors), [upstream.url])
+            ends.append(connecting.stop)
+            await connecting.ready()
         return gateway
 
     yield start
@@ -205,7 +116,7 @@ async def test_aiohttp_on_both_sides(start: Start) -> None:
                 }
         async with session.head(f"{gateway.url}/") as got:
             assert (got.status, await got.read()) == (200, b"")
-    assert [record.end for record in gateway.ledger.records] == ["complete"] * 7
+    assert [record.end for record in gateway.records] == ["complete"] * 7
     assert len(gateway.world.upstreams) == 1
 
 
@@ -253,8 +164,8 @@ async def test_h11_behind_and_chunks_in_front(start: Start) -> None:
         for _ in range(3):
             async with session.post(f"{gateway.url}/", data=pieces()) as got:
                 assert await got.read() == b"onetwo"
-    assert {record.received for record in gateway.ledger.records} == {100}
-    assert {record.sent for record in gateway.ledger.records} == {6}
+    assert {record.received for record in gateway.records} == {100}
+    assert {record.sent for record in gateway.records} == {6}
 
 
 async def test_the_pool_survives_a_server_that_closes_idle_connections(start: Start) -> None:
@@ -284,7 +195,7 @@ async def test_a_truncated_response_looks_truncated(start: Start) -> None:
             async with session.get(f"{gateway.url}/") as got:
                 await got.read()
     await asyncio.sleep(0.05)
-    assert gateway.ledger.records[0].end == "upstream-failed"
+    assert gateway.records[0].end == "upstream-failed"
 
 
 async def test_an_early_answer_arrives_although_the_client_is_still_sending(start: Start) -> None:
@@ -341,10 +252,10 @@ async def test_a_client_that_closes_its_half_ends_the_exchange(start: Start) -> 
     await asyncio.wait_for(asked.wait(), 5)
     writer.close()
     for _ in range(200):
-        if gateway.ledger.records:
+        if gateway.records:
             break
         await asyncio.sleep(0.01)
-    assert [record.end for record in gateway.ledger.records] == ["client-gone"]
+    assert [record.end for record in gateway.records] == ["client-gone"]
 
 
 # ---------------------------------------------------------------------- big bodies
@@ -380,7 +291,7 @@ async def test_twenty_mebibytes_each_way_at_once(start: Start) -> None:
     await sending
     writer.close()
     await asyncio.sleep(0.05)
-    (record,) = gateway.ledger.records
+    (record,) = gateway.records
     assert (record.received, record.sent, record.end) == (total, total, "complete")
 
 
@@ -416,7 +327,7 @@ async def test_fifty_mebibytes_up_to_a_slow_reader(start: Start) -> None:
     assert peak() - before < 24 * MIB
     writer.close()
     await asyncio.sleep(0.05)
-    assert gateway.ledger.records[0].received == total
+    assert gateway.records[0].received == total
 
 
 async def test_fifty_mebibytes_down_to_a_slow_reader(start: Start) -> None:
@@ -448,7 +359,7 @@ async def test_fifty_mebibytes_down_to_a_slow_reader(start: Start) -> None:
     assert peak() - before < 24 * MIB
     writer.close()
     await asyncio.sleep(0.05)
-    assert gateway.ledger.records[0].sent == total
+    assert gateway.records[0].sent == total
 
 
 # ---------------------------------------------------------------------- WebSockets and cuts
@@ -475,12 +386,12 @@ async def test_websocket_echo(start: Start) -> None:
             assert await ws.receive_str(timeout=5) == message
         await ws.send_bytes(bytes(200_000))
         assert len(await ws.receive_bytes(timeout=5)) == 200_000
-        assert gateway.door.requests[0].context.protocol == "websocket"
+        assert "websocket" in {request.context.protocol for request in gateway.door.requests}
     for _ in range(100):
-        if gateway.ledger.records:
+        if gateway.records:
             break
         await asyncio.sleep(0.01)
-    record = gateway.ledger.records[0]
+    record = gateway.records[0]
     assert (record.status, record.end) == (101, "complete")
     assert record.sent > 200_000
 
@@ -494,7 +405,7 @@ async def test_a_cut_websocket_ends_with_a_reason(start: Start) -> None:
         message = await ws.receive(timeout=5)
         assert message.type is aiohttp.WSMsgType.CLOSE
         assert (message.data, message.extra) == (1008, "session-ended")
-    assert gateway.ledger.records[0].end == "cut: session-ended"
+    assert gateway.records[0].end == "cut: session-ended"
 
 
 async def test_a_cut_download_stops_at_once(start: Start) -> None:

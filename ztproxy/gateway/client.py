@@ -4,6 +4,7 @@
 per stream. Bodies are framed as their head says: a client whose request is chunked hands over chunks.
 """
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,6 @@ from ztproxy.net.sources import Source
 from ztproxy.wire.http1 import RequestHead, ResponseHead
 
 if TYPE_CHECKING:
-    from ztproxy.gateway.relay import Relay
     from ztproxy.gateway.world import World
 
 
@@ -34,6 +34,13 @@ class Running(Protocol):
 
     def cut(self, reason: str) -> None:
         """End now."""
+
+
+class Runnable(Running, Protocol):
+    """What can be let to run: a relay, or a connection that is to carry."""
+
+    def start(self) -> None:
+        """Begin."""
 
 
 class Pipe(Running, Protocol):
@@ -105,8 +112,8 @@ class Client(Sender, Taker):
     peer_lines: bytes  # header lines for upstreams that are the same for all requests of a connection
 
     @abstractmethod
-    def run(self, relay: "Relay") -> None:
-        """Let a relay have the request."""
+    def run(self, runnable: Runnable) -> None:
+        """Let a relay, or what carries, have the request."""
 
     @abstractmethod
     def wait_for(self, head: RequestHead, answer: Awaitable[Answer]) -> None:
@@ -119,6 +126,13 @@ class Client(Sender, Taker):
     @abstractmethod
     def switch(self, pipe: Pipe, protocol: bytes, head: ResponseHead) -> None:
         """Say 101 to the client, and let a tunnel have its bytes from the next one on."""
+
+    @abstractmethod
+    def hand_over(self, protocol: asyncio.Protocol, name: bytes) -> tuple[asyncio.Transport, bytes]:
+        """Say 101 and let another protocol have the connection itself; from now on nobody here knows it.
+
+        Returns its transport and the bytes that came too early.
+        """
 
     @abstractmethod
     def wait_until(self, seconds: float) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, cast
 
 from ztproxy.gateway import cors, dates, forward, http
-from ztproxy.gateway.client import Client, Pipe, Running
+from ztproxy.gateway.client import Client, Pipe, Runnable, Running
 from ztproxy.gateway.refuse import refusal_of, refused_bytes
 from ztproxy.gateway.relay import Relay
 from ztproxy.gateway.world import World
@@ -46,31 +46,10 @@ class Connection(asyncio.Protocol, Client):
     served in."""
 
     __slots__ = (
-        "_arrival",
-        "_began",
-        "_body",
-        "_current",
-        "_deciding",
-        "_head",
-        "_keep",
-        "_keep_after",
-        "_not_reading",
-        "_read",
-        "_reader",
-        "_rest",
-        "_retiring",
-        "_running",
-        "_spare",
-        "_wheel",
-        "chunks",
-        "deadline",
-        "full",
-        "peer",
-        "peer_lines",
-        "source",
-        "transport",
-        "world",
-    )
+        "_arrival", "_began", "_body", "_current", "_deciding", "_head", "_keep", "_keep_after",
+        "_not_reading", "_read", "_reader", "_rest", "_retiring", "_running", "_spare", "_wheel", "chunks",
+        "deadline", "full", "peer", "peer_lines", "source", "transport", "world",
+    )  # fmt: skip
 
     def __init__(self, current: Callable[[], World], arrival: Arrival) -> None:
         self.world = current()
@@ -124,10 +103,7 @@ class Connection(asyncio.Protocol, Client):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is everything that was running for it."""
-        self._wheel.discard(self)
-        self.world.crowd.discard(self)
-        self._arrival.gone()
-        self._read = _ignore
+        self._leave()
         if self._deciding is not None:
             self._deciding.cancel()
         running, self._running = self._running, None
@@ -280,13 +256,13 @@ class Connection(asyncio.Protocol, Client):
         """Bytes of request content so far."""
         return self._body.received if self._body is not None else 0
 
-    def run(self, relay: Relay) -> None:
-        """Let a relay have the connection."""
+    def run(self, runnable: Runnable) -> None:
+        """Let a relay, or what carries, have the connection."""
         if self.transport.is_closing():
-            relay.client_gone()
+            runnable.client_gone()
             return
-        self._running = relay
-        relay.start()
+        self._running = runnable
+        runnable.start()
 
     def drop_trailers(self) -> None:
         """Let no fields after the body pass."""
@@ -336,6 +312,15 @@ class Connection(asyncio.Protocol, Client):
         if rest:
             pipe.from_client(rest)
         self._go_on_reading(_HELD)
+
+    def hand_over(self, protocol: asyncio.Protocol, name: bytes) -> tuple[asyncio.Transport, bytes]:
+        """Say 101 and let another protocol have the connection itself, its place among callers given back."""
+        self.transport.write(forward.handing_over_bytes(name))
+        self._running = None
+        self._leave()
+        self.transport.set_protocol(protocol)
+        self._go_on_reading(_HELD | _FULL)
+        return self.transport, self._rest
 
     def wait_for(self, head: RequestHead, answer: Awaitable[Answer]) -> None:
         """Wait for a cold decision, reading nothing meanwhile."""
@@ -398,6 +383,12 @@ class Connection(asyncio.Protocol, Client):
         self.deadline = self._wheel.now + seconds
 
     # ------------------------------------------------------------------ steps
+
+    def _leave(self) -> None:
+        self._wheel.discard(self)
+        self.world.crowd.discard(self)
+        self._arrival.gone()
+        self._read = _ignore
 
     def _cors_lines(self, head: RequestHead | None) -> str:
         if head is None or head.problem or fields.ORIGIN not in head.notes:

@@ -82,6 +82,11 @@ def switching_bytes(head: ResponseHead, protocol: bytes) -> bytes:
     return b"HTTP/1.1 101 Switching Protocols\r\n%b%b\r\n" % (head.fields, _UPGRADE % protocol)
 
 
+def handing_over_bytes(protocol: bytes) -> bytes:
+    """Return the response that begins a protocol of our own."""
+    return b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % (_UPGRADE % protocol)
+
+
 def _cookies(head: RequestHead) -> bytes:
     return b"".join(b"Cookie: %b\r\n" % value for value in head.cookies)
 

@@ -7,6 +7,7 @@ leave their record too; then the one door answers; then the relay runs, or the r
 from msgspec.structs import replace
 
 from ztproxy.gateway import cors, facts
+from ztproxy.gateway.carrier import Carrier
 from ztproxy.gateway.client import Client
 from ztproxy.gateway.quotas import seconds
 from ztproxy.gateway.refuse import refusal_of
@@ -39,7 +40,7 @@ def serve(client: Client, head: RequestHead) -> None:
         return
     answer = world.door.authorize(request)
     if isinstance(answer, Permit):
-        client.run(Relay(client, head, answer))
+        run(client, head, answer)
     elif isinstance(answer, Refusal):
         client.refuse(answer)
     else:
@@ -49,9 +50,14 @@ def serve(client: Client, head: RequestHead) -> None:
 def act(client: Client, head: RequestHead, answer: Answer) -> None:
     """Do what the door said."""
     if isinstance(answer, Permit):
-        client.run(Relay(client, head, answer))
+        run(client, head, answer)
     else:
         client.refuse(answer)
+
+
+def run(client: Client, head: RequestHead, permit: Permit) -> None:
+    """Do what was permitted: pass the request on, or keep the connection of a connector."""
+    client.run(Carrier(client, head, permit) if permit.route.carries else Relay(client, head, permit))
 
 
 def objection(head: RequestHead, request: AccessRequest, peer: Peer) -> str:

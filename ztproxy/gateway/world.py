@@ -12,6 +12,7 @@ from ztproxy.gateway.quotas import Quotas
 from ztproxy.model.ports import Counters, Door, Ledger, Paths, Router
 from ztproxy.net.clock import Clock
 from ztproxy.net.wheel import Wheel
+from ztproxy.upstream.carriers import Carriers
 from ztproxy.upstream.upstreams import Upstreams
 
 
@@ -29,5 +30,6 @@ class World:
     clock: Clock
     wheel: Wheel
     crowd: Crowd
+    carriers: Carriers
     limits: Limits
     new_request_id: Callable[[], str]  # 32 hex digits

@@ -40,6 +40,8 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "too-many-connections": (503, "Too many connections from this address."),
     # beyond us
     "upstream-unreachable": (502, "The application can not be reached."),
+    "connector-unavailable": (502, "The connector that reaches the application is not there."),
+    "connector-refused": (502, "The connector does not serve this application."),
     "upstream-invalid": (502, "The application answered with something that is not HTTP."),
     "upstream-timeout": (504, "The application did not answer in time."),
     "audit-unavailable": (503, "The request can not be recorded, so it can not be served."),

@@ -1,4 +1,4 @@
-"""Connections to upstreams: TCP, TLS over TCP, or a unix socket.
+"""Connections to upstreams: TCP, TLS over TCP, a unix socket, or whatever a connector carries to.
 
 `upstream.pool` calls it, with a permit in its hands; nobody else dials applications.
 """
@@ -6,32 +6,80 @@
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import aiofastnet
 
 from ztproxy.model.resource import TlsFiles, Upstream
 
-_P = TypeVar("_P", bound=asyncio.Protocol)
+#: For rooms that pass contexts on and know nothing of TLS.
+Context = ssl.SSLContext
+
+
+class Dialled(asyncio.Protocol):
+    """What `Dialler` connects: a protocol whose connection a connector may carry."""
+
+    __slots__ = ("carried",)
+
+    def __init__(self) -> None:
+        self.carried: Callable[[], None] | None = None  # to be called once its connection is lost
+
+    def retire(self) -> None:
+        """Close as soon as nothing is under way: what carries it takes nothing new."""
+
+
+_P = TypeVar("_P", bound=Dialled)
 
 
 class Unreachable(Exception):
-    """No connection could be made; the message says why, for the log."""
+    """No connection could be made; the message says why, for the log. `code` is one of model.codes."""
+
+    def __init__(self, message: str, code: str = "upstream-unreachable", detail: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.detail = detail
+
+
+class Connectors(Protocol):
+    """Who carries to upstreams that we can not dial (upstream.carriers)."""
+
+    async def connect(
+        self,
+        upstream: Upstream,
+        factory: Callable[[], _P],
+        context: ssl.SSLContext | None,
+        *,
+        patience: float,
+    ) -> _P:
+        """Return the protocol of a new connection through a connector. Raises Unreachable."""
 
 
 class Dialler:
     """Makes connections. `contexts` holds a TLS context for all files that upstreams name."""
 
-    def __init__(self, contexts: Mapping[TlsFiles, ssl.SSLContext]) -> None:
+    def __init__(
+        self, contexts: Mapping[TlsFiles, ssl.SSLContext], connectors: Connectors | None = None
+    ) -> None:
         self._contexts = contexts
+        self._connectors = connectors
 
     async def dial(self, upstream: Upstream, factory: Callable[[], _P], *, patience: float) -> _P:
         """Return the protocol of a new, ready connection, within `patience` seconds. Raises Unreachable."""
+        if upstream.connector:
+            return await self._through(upstream, factory, patience)
         try:
             async with asyncio.timeout(patience):
                 return await self._connect(upstream, factory)
         except (OSError, ValueError, KeyError) as failed:  # TLS and time-outs are OSErrors too
             raise Unreachable(f"{upstream.host}: {type(failed).__name__}: {failed}") from failed
+
+    async def _through(self, upstream: Upstream, factory: Callable[[], _P], patience: float) -> _P:
+        if self._connectors is None:
+            raise Unreachable("there are no connectors here", "connector-unavailable")
+        context = None
+        if upstream.scheme == "https" and (context := self._contexts.get(upstream.tls_files)) is None:
+            raise Unreachable(f"{upstream.host}: no TLS context")
+        return await self._connectors.connect(upstream, factory, context, patience=patience)
 
     async def _connect(self, upstream: Upstream, factory: Callable[[], _P]) -> _P:
         loop = asyncio.get_running_loop()
@@ -49,3 +97,22 @@ class Dialler:
                 server_hostname=upstream.server_name or upstream.host,
             )
         return protocol
+
+
+async def shake_hands(
+    transport: asyncio.Transport, protocol: Dialled, context: ssl.SSLContext, server_name: str
+) -> asyncio.Transport:
+    """Speak TLS to the upstream over a connection that is carried; nobody on the way can read it.
+
+    Returns the transport for `protocol`, which is not told yet. Raises OSError, among them ssl.SSLError.
+    """
+    inner = await aiofastnet.start_tls(
+        asyncio.get_running_loop(),
+        transport,
+        protocol,
+        context,
+        server_hostname=server_name,
+    )
+    if inner.is_closing():
+        raise ConnectionResetError("lost during the handshake")
+    return inner

@@ -42,6 +42,7 @@ from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.metrics import Counters
 from ztproxy.trust.gather import Gatherer
 from ztproxy.trust.memory import Memory
+from ztproxy.upstream.carriers import Carriers
 from ztproxy.upstream.spread import Group
 from ztproxy.upstream.upstreams import Upstreams
 
@@ -63,6 +64,7 @@ class Lasting:
     rates: SharedRates
     sources: Sources
     crowd: Crowd
+    carriers: Carriers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ class Assembly:
         lasting.tables.update(self.world.quotas.tables)
         lasting.sources.bind(bounds_of(self.settings), lasting.clock.monotonic())
         lasting.crowd.limits = self.world.limits
+        lasting.carriers.workers = self.settings.workers
         lasting.paths.door = self.door
         self.upstreams.start()
 
@@ -120,7 +123,7 @@ def assemble(
     identities = _identities(settings, lasting, before)
     door = _door(settings, policies, lasting, identities, table)
     upstreams = Upstreams(
-        Dialler(contexts.upstream),
+        Dialler(contexts.upstream, lasting.carriers),
         wheel=lasting.wheel,
         routes=routes,
         known=lasting.groups,
@@ -137,6 +140,7 @@ def assemble(
         clock=lasting.clock,
         wheel=lasting.wheel,
         crowd=lasting.crowd,
+        carriers=lasting.carriers,
         limits=_limits(settings),
         new_request_id=RequestIds(entropy),
     )

@@ -5,8 +5,10 @@ import asyncio
 import ctypes
 import gc
 import os
+import re
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -49,6 +51,11 @@ def started_at(pid: int) -> int | None:
             return int(file.read().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return None
+
+
+def node_name() -> str:
+    """Return what this node is called among others that share a store: the host's name, in plain letters."""
+    return re.sub(r"[^0-9A-Za-z._-]", "-", socket.gethostname())[:64] or "node"
 
 
 def journal_name(role: str) -> str:

@@ -36,13 +36,14 @@ from ztproxy.service.ebb import Ebb
 from ztproxy.service.link import Link
 from ztproxy.service.orders import Commit, Done, Drain, Forget, Orders, Prepare, Ready, ToChild, of_child
 from ztproxy.service.pacing import Pacing
-from ztproxy.service.process import die_with_parent, journal_name, run, stop_event
+from ztproxy.service.process import die_with_parent, journal_name, node_name, run, stop_event
 from ztproxy.service.serving import connections, first
 from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.log import configure
 from ztproxy.telemetry.metrics import Counters, pack
 from ztproxy.telemetry.snapshot import SourceState
 from ztproxy.trust.memory import Concern, Memory
+from ztproxy.upstream.carriers import Carriers
 
 log = logging.getLogger("ztproxy.worker")
 
@@ -89,6 +90,7 @@ class Worker:
             rates=SharedRates(self._link.charge, self._clock.monotonic),
             sources=sources,
             crowd=Crowd(sources, wheel, Limits()),
+            carriers=Carriers(node=node_name(), worker=index),
         )
 
     async def run(self, settings: Settings, policies: PolicySet, listening: socket.socket) -> None:
@@ -164,6 +166,7 @@ class Worker:
             counters.rates_apart = int(lasting.rates.apart)
             counters.passed_by_share = lasting.rates.by_share
             counters.targets = self._serving.now.upstreams.states()
+            counters.connectors, counters.uncarried = lasting.carriers.states(), lasting.carriers.refused
             lasting.link.counted(pack(counters.snapshot()))
             if lasting.clock.monotonic() >= sum_up_at:
                 sum_up_at = lasting.clock.monotonic() + INTERVAL
@@ -213,6 +216,7 @@ class Worker:
         self._draining = True
         self._lasting.counters.worker = f"{self._index}-{os.getpid()}"  # another may serve by our number
         self._listener.drain()
+        self._lasting.carriers.leave()
         for connection in connections(self._lasting):
             connection.retire()
         await self._wait_for_callers(self._patience)
@@ -221,6 +225,7 @@ class Worker:
             cut += some
             await asyncio.sleep(0)
         self._listener.drop_handshakes()
+        self._lasting.carriers.close()
         for connection in connections(self._lasting):
             connection.close()
         await self._wait_for_callers(lambda: FLUSH)

@@ -14,6 +14,10 @@ from ztproxy import __version__
 from ztproxy.telemetry import metrics
 from ztproxy.telemetry.metrics import (
     BUCKETS,
+    CONNECTOR_CARRYING,
+    CONNECTOR_FAILURES,
+    CONNECTOR_INSTANCES,
+    CONNECTOR_READY,
     DURATION,
     HANDSHAKES,
     LIMITED,
@@ -58,6 +62,7 @@ class SnapshotCollector(Collector):
         yield from self._configuration()
         yield from self._signals()
         yield from self._targets()
+        yield from self._connectors()
         yield from self._sources()
         for name, metric in NUMBERS.items():
             yield self._number(name, metric)
@@ -117,6 +122,23 @@ class SnapshotCollector(Collector):
                 ejections.add_metric([one.worker, state.route, state.target], state.ejections)
         yield up
         yield ejections
+
+    def _connectors(self) -> Iterator[Metric]:
+        labels = ["worker", "connector"]
+        instances = GaugeMetricFamily(CONNECTOR_INSTANCES.name, CONNECTOR_INSTANCES.help, labels=labels)
+        ready = GaugeMetricFamily(CONNECTOR_READY.name, CONNECTOR_READY.help, labels=labels)
+        carrying = GaugeMetricFamily(CONNECTOR_CARRYING.name, CONNECTOR_CARRYING.help, labels=labels)
+        failures = CounterMetricFamily(
+            CONNECTOR_FAILURES.name, CONNECTOR_FAILURES.help, labels=[*labels, "reason"]
+        )
+        for one in self._snapshots:
+            for state in one.connectors:
+                instances.add_metric([one.worker, state.name], state.instances)
+                ready.add_metric([one.worker, state.name], state.ready)
+                carrying.add_metric([one.worker, state.name], state.carrying)
+            for (name, reason), count in one.uncarried.items():
+                failures.add_metric([one.worker, name, reason], count)
+        yield from (instances, ready, carrying, failures)
 
     def _sources(self) -> Iterator[Metric]:
         age = GaugeMetricFamily(SOURCE_AGE.name, SOURCE_AGE.help, labels=["worker", "source"])

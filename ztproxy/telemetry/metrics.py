@@ -12,7 +12,14 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from ztproxy.model import ports
-from ztproxy.telemetry.snapshot import Configuration, Durations, Snapshot, SourceState, TargetState
+from ztproxy.telemetry.snapshot import (
+    Configuration,
+    ConnectorState,
+    Durations,
+    Snapshot,
+    SourceState,
+    TargetState,
+)
 
 #: Upper bounds of the buckets of request durations, in seconds.
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -53,6 +60,18 @@ SOURCE_AGE: Final = Metric(
     "ztproxy_source_age_seconds", "gauge", "Time since a source of facts was known to be well.", "source"
 )
 SOURCE_OK: Final = Metric("ztproxy_source_ok", "gauge", "Whether a source of facts is well.", "source")
+CONNECTOR_READY: Final = Metric(
+    "ztproxy_connector_ready", "gauge", "Connections of connectors that wait to carry.", "connector"
+)
+CONNECTOR_CARRYING: Final = Metric(
+    "ztproxy_connector_carrying", "gauge", "Connections of connectors that carry.", "connector"
+)
+CONNECTOR_INSTANCES: Final = Metric(
+    "ztproxy_connector_instances", "gauge", "Running connectors of one name.", "connector"
+)
+CONNECTOR_FAILURES: Final = Metric(
+    "ztproxy_connector_failures", "counter", "Times a connector did not carry, by why.", "connector"
+)
 RETRIES: Final = Metric(
     "ztproxy_retries", "counter", "Requests that were sent to an upstream again.", "route"
 )
@@ -144,10 +163,12 @@ class Counters(ports.Counters):
         "_reloads",
         "_rows",
         "_signals",
+        "connectors",
         "fresh",
         "retries",
         "sources",
         "targets",
+        "uncarried",
         "worker",
     )
 
@@ -177,6 +198,8 @@ class Counters(ports.Counters):
         self._handshakes: dict[str, int] = {}
         self.retries: dict[str, int] = {}  # by route; upstream.Upstreams counts
         self.targets: tuple[TargetState, ...] = ()
+        self.connectors: tuple[ConnectorState, ...] = ()
+        self.uncarried: dict[tuple[str, str], int] = {}  # (connector, reason); upstream.Carriers counts
         self.fresh: tuple[SourceState, ...] = ()
         self._limited: dict[str, int] = {}
         self._signals: dict[tuple[str, str, str], int] = {}
@@ -254,6 +277,8 @@ class Counters(ports.Counters):
             numbers={name: getattr(self, name) for name in NUMBERS},
             retries=dict(self.retries),
             targets=self.targets,
+            connectors=self.connectors,
+            uncarried=dict(self.uncarried),
             fresh=self.fresh,
             rechecks=dict(self._rechecks),
             reloads=dict(self._reloads),

@@ -19,6 +19,15 @@ class TargetState(Struct, frozen=True):
     ejections: int = 0
 
 
+class ConnectorState(Struct, frozen=True):
+    """What a worker has of the connectors of one name."""
+
+    name: str
+    instances: int
+    ready: int  # connections that wait to carry
+    carrying: int  # connections that carry
+
+
 class SourceState(Struct, frozen=True):
     """How fresh a source of facts is for a worker."""
 
@@ -47,6 +56,8 @@ class Snapshot(Struct, frozen=True):
     numbers: dict[str, float] = {}
     retries: dict[str, int] = {}
     targets: tuple[TargetState, ...] = ()
+    connectors: tuple[ConnectorState, ...] = ()
+    uncarried: dict[tuple[str, str], int] = {}  # (connector, reason) -> count
     rechecks: dict[str, int] = {}
     reloads: dict[str, int] = {}
     configuration: Configuration | None = None

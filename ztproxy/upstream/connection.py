@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from ztproxy.model.resource import Upstream
+from ztproxy.net.dial import Dialled
 from ztproxy.net.wheel import NEVER
 from ztproxy.wire import fields
 from ztproxy.wire.body import BadBody, Body, ChunkedBody, LengthBody, OpenBody
@@ -22,21 +23,27 @@ if TYPE_CHECKING:
 HEAD_LIMIT: Final = 65536  # bytes of a response head
 INTERIM_LIMIT: Final = 16  # interim responses of one exchange
 
+#: What is noted when a carried connection is lost without its end being said: the connector may have died,
+#: its link, or the application's own connection.
+CONNECTOR_LOST: Final = "connector-lost"
+
 _INCOMPLETE: Final = ("upstream-invalid", "incomplete-head")
 _UNREACHABLE: Final = ("upstream-unreachable", "")
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Dialled):
     """The protocol of a connection to one upstream."""
 
     __slots__ = (
         "_body",
+        "_ended",
         "_exchange",
         "_head",
         "_home",
         "_interim",
         "_paused",
         "_reader",
+        "_retiring",
         "_tunnel",
         "deadline",
         "transport",
@@ -45,6 +52,7 @@ class UpstreamConnection(asyncio.Protocol):
     )
 
     def __init__(self, home: "Upstreams", upstream: Upstream, *, trusted: bool) -> None:
+        super().__init__()
         self.upstream = upstream
         self.deadline = NEVER  # only while idle
         self.trusted = trusted  # our own portal
@@ -56,6 +64,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._tunnel = False
         self._interim = 0
         self._paused = False
+        self._ended = False  # by the upstream, in good order
+        self._retiring = False
 
     # ------------------------------------------------------------------ what exchanges call
 
@@ -87,6 +97,12 @@ class UpstreamConnection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
+
+    def retire(self) -> None:
+        """Serve no further exchange."""
+        self._retiring = True
+        if self._exchange is None:
+            self.transport.close()
 
     @property
     def usable(self) -> bool:
@@ -123,6 +139,7 @@ class UpstreamConnection(asyncio.Protocol):
         TLS says so only after a close_notify: somebody on the way can end TCP, but not that (RFC 9112
         section 9.8).
         """
+        self._ended = True
         exchange, body = self._exchange, self._body
         if exchange is None:
             return False
@@ -136,11 +153,14 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Report to the exchange that was being served, if any."""
         self._home.lost(self)
+        if self.carried is not None:
+            self.carried()
         exchange = self._exchange
         if exchange is None:
             return
         self._exchange = None
-        exchange.lost(*_INCOMPLETE if self._reader.started else _UNREACHABLE)
+        code, flaw = _INCOMPLETE if self._reader.started else _UNREACHABLE
+        exchange.lost(code, flaw if self.carried is None or self._ended else CONNECTOR_LOST)
 
     def pause_writing(self) -> None:
         """Tell the exchange that the upstream is slow."""
@@ -228,6 +248,7 @@ class UpstreamConnection(asyncio.Protocol):
             and head.keep_alive
             and exchange.complete
             and not exchange.request.bound
+            and not self._retiring
             and not head.bound
             and not isinstance(self._body, OpenBody)
             and not self.transport.is_closing()

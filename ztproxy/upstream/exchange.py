@@ -126,9 +126,9 @@ class Exchange:
     async def _connect(self) -> None:
         try:
             connection = await self._home.connect(self._permit, self._permit.route.upstream)
-        except Unreachable:
+        except Unreachable as failed:
             self._dialling = None
-            self.receiver.failed("upstream-unreachable")
+            self.receiver.failed(failed.code, failed.detail)
             return
         self._begin(connection)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ztproxy.model.resource import HealthCheck, Upstream
 from ztproxy.net.clock import entropy
-from ztproxy.net.dial import Dialler, Unreachable
+from ztproxy.net.dial import Dialled, Dialler, Unreachable
 from ztproxy.wire.http1 import BadHead, ResponseReader
 
 if TYPE_CHECKING:
@@ -79,10 +79,11 @@ class Streak:
         return True
 
 
-class _Question(asyncio.Protocol):
+class _Question(Dialled):
     """One question and its answer's status."""
 
     def __init__(self, answer: asyncio.Future[int]) -> None:
+        super().__init__()
         self._answer = answer
         self._reader = ResponseReader(HEAD_LIMIT)
 
@@ -105,6 +106,8 @@ class _Question(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """No answer will come any more."""
+        if self.carried is not None:
+            self.carried()
         self._answered(0)
 
     def _answered(self, status: int) -> None:

@@ -150,11 +150,11 @@ class Spread(Exchange):
         while True:
             try:
                 connection = await self._home.connect(self._permit, self._group.upstreams[self._index])
-            except Unreachable:
+            except Unreachable as failed:
                 self._group.failed(self._index, self._home.now)
                 if not self._move():
                     self._dialling = None
-                    self._give_up("upstream-unreachable")
+                    self._give_up(failed.code, failed.detail)
                     return
             else:
                 break

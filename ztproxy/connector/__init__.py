@@ -1,0 +1,1 @@
+"""The connector: a small program beside applications that dials out and carries what its own list allows."""

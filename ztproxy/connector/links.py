@@ -1,0 +1,341 @@
+"""Keeping a connector connected: enough ready connections at every worker of every proxy, and not more.
+
+`connector.program` makes one and runs it. Which worker a connection comes to is the kernel's choice at the
+proxy, so a keeper dials until each worker has what it wants, at a bounded rate, and longer and longer apart
+when that leads nowhere. A connection that carries is used up; it is replaced at once.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import aiofastnet
+from msgspec import Struct
+
+from ztproxy.connector.allowed import Allowed
+from ztproxy.connector.link import Link
+from ztproxy.connector.splice import LINGER, Half
+from ztproxy.model.quota import Rate
+from ztproxy.net.clock import entropy
+from ztproxy.net.rate import Bucket
+from ztproxy.wire.carrying import Wanted
+
+log = logging.getLogger("ztproxy.connector")
+
+#: Seconds between beats of a connection that is ready.
+BEAT: Final = 10.0
+#: Dials of one keeper: under way at once, and how often.
+AT_ONCE: Final = 16
+PACE: Final = Rate(40.0, 40)
+#: Seconds until it dials again after a failure: the first time, and at most.
+FIRST: Final = 0.25
+LONGEST: Final = 15.0
+#: Ready connections of a worker above what it wants that are kept all the same: it may want more soon.
+SPARE: Final = 1
+#: Seconds until connections with an old certificate are closed, whether or not they have been replaced.
+OLD: Final = 60.0
+
+
+class Proxy(NamedTuple):
+    """Where a proxy is dialled, and its name there: in the handshake, in its certificate and as Host."""
+
+    host: str
+    port: int
+    name: str
+
+    @property
+    def authority(self) -> str:
+        """The name as a Host field has it."""
+        return self.name if self.port == 443 else f"{self.name}:{self.port}"
+
+
+class Limits(Struct, frozen=True):
+    """What bounds a connector."""
+
+    carrying: int = 4096  # connections to applications
+    dial: float = 5.0  # seconds for one of them to stand
+    handshake: float = 10.0  # seconds for a connection to a proxy to stand
+
+
+class Links:
+    """All connections of a connector. `context` gives the TLS context that holds now."""
+
+    def __init__(
+        self,
+        proxies: Sequence[Proxy],
+        context: Callable[[], ssl.SSLContext],
+        allowed: Allowed,
+        limits: Limits | None = None,
+        *,
+        version: str,
+    ) -> None:
+        self.context = context
+        self.allowed = allowed
+        self.limits = limits or Limits()
+        self.version = version
+        self.draining = False
+        self.carrying: set[Half] = set()  # the proxies' halves
+        self._drained = asyncio.Event()
+        self._keepers = [Keeper(self, proxy) for proxy in proxies]
+
+    @property
+    def ready(self) -> int:
+        """How many connections wait to be asked."""
+        return sum(keeper.ready for keeper in self._keepers)
+
+    async def run(self) -> None:
+        """Keep connected until cancelled, or until `drain` has ended."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(keeper.run()) for keeper in self._keepers]
+            tasks.append(group.create_task(self._beat()))
+            try:
+                await self._drained.wait()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                self._close()
+
+    def refresh(self) -> None:
+        """There is another certificate: connections that are ready by the old one are replaced."""
+        for keeper in self._keepers:
+            keeper.refresh()
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new, let what is carried end within so many seconds, then end `run`."""
+        self.draining = True
+        for keeper in self._keepers:
+            keeper.say_status()
+        until = asyncio.get_running_loop().time() + seconds
+        while self.carrying and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        self._drained.set()
+
+    def over(self, half: Half) -> None:
+        """One half of what was carried is gone."""
+        self.carrying.discard(half)
+
+    def _close(self) -> None:
+        for keeper in self._keepers:
+            keeper.close()
+        for half in list(self.carrying):
+            half.transport.abort()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT * (0.8 + 0.2 * _fraction()))
+            for keeper in self._keepers:
+                keeper.say_status()
+
+
+class Place:
+    """One worker of a proxy: what it wants, and what it has."""
+
+    __slots__ = ("ready", "wanted")
+
+    def __init__(self) -> None:
+        self.wanted = 1
+        self.ready: set[Link] = set()
+
+    @property
+    def missing(self) -> int:
+        """How many are to be dialled for it. Old ones count as long as they have no successor."""
+        return max(0, self.wanted - sum(not link.old for link in self.ready))
+
+
+class Keeper:
+    """The connections to one proxy."""
+
+    Gone = Callable[[Half], None]
+
+    def __init__(self, home: Links, proxy: Proxy) -> None:
+        self.home = home
+        self.proxy = proxy
+        self.version = home.version
+        self._places: dict[tuple[str, int], Place] = {}
+        self._links: set[Link] = set()  # all that do not carry
+        self._coming: set[object] = (
+            set()
+        )  # dials under way, and connections that have not said what is wanted
+        self._work = asyncio.Event()
+        self._work.set()
+        self._failures = 0  # dials in a row that were of no use
+        self._turn = 0  # which address of the name is next
+
+    @property
+    def ready(self) -> int:
+        """How many connections wait to be asked."""
+        return sum(len(place.ready) for place in self._places.values())
+
+    async def run(self) -> None:
+        """Dial whenever something is missing."""
+        loop = asyncio.get_running_loop()
+        bucket = Bucket(PACE, loop.time())
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._work.wait()
+                if self._failures:
+                    await asyncio.sleep(self._pause())
+                await asyncio.sleep(bucket.reserve(loop.time(), LONGEST))
+                if self._missing() > 0 and len(self._coming) < AT_ONCE and not self.home.draining:
+                    mark = object()
+                    self._coming.add(mark)
+                    group.create_task(self._dial(mark))
+                self._look()
+
+    def say_status(self) -> None:
+        """Have every ready connection beat."""
+        for place in self._places.values():
+            for link in list(place.ready):
+                link.say_status()
+
+    def refresh(self) -> None:
+        """Replace what is ready."""
+        old = [link for place in self._places.values() for link in place.ready]
+        for link in old:
+            link.old = True
+            asyncio.get_running_loop().call_later(OLD * _fraction(), self._close_old, link)
+        self._look()
+
+    def close(self) -> None:
+        """End what does not carry."""
+        for link in list(self._links):
+            link.close()
+
+    # ------------------------------------------------------------------ what links tell
+
+    def made(self, link: Link) -> None:
+        """A connection stands."""
+        self._links.add(link)
+
+    def wants(self, link: Link, wanted: Wanted) -> None:
+        """A worker says what it wants: a connection is ready, if it was not."""
+        self._coming.discard(link)
+        for at in [one for one in self._places if one[0] == wanted.node and one[1] >= wanted.workers]:
+            self._forget(at)
+        place = self._places.setdefault((wanted.node, wanted.worker), Place())
+        for index in range(wanted.workers):
+            self._places.setdefault((wanted.node, index), Place())
+        place.wanted = wanted.ready
+        if wanted.ready == 0:  # this worker leaves; another one will serve in its place
+            place.ready.discard(link)
+            place.wanted = 1
+        elif link not in place.ready:
+            self._arrived(link, place)
+        self._look()
+
+    def again(self, link: Link) -> None:
+        """A connection that was asked and could not carry is ready again."""
+        if link.wanted is not None and link.wanted.ready:
+            self.wants(link, link.wanted)
+
+    def taken(self, link: Link) -> None:
+        """A connection was asked, and probably carries soon."""
+        self._remove(link)
+        self._look()
+
+    def carries(self, link: Link, half: Half) -> None:
+        """A connection carries."""
+        self._links.discard(link)
+        self._remove(link)
+        self.home.carrying.add(half)
+
+    def lost(self, link: Link) -> None:
+        """A connection is gone before it carried."""
+        self._links.discard(link)
+        if link in self._coming:
+            self._coming.discard(link)
+            self._failed(f"answered {link.status}" if link.status else "closed")
+        self._remove(link)
+        self._look()
+
+    # ------------------------------------------------------------------ steps
+
+    def _arrived(self, link: Link, place: Place) -> None:
+        useful = place.missing > 0
+        old = next((one for one in place.ready if one.old), None)
+        if useful or len(place.ready) < place.wanted + SPARE:
+            place.ready.add(link)
+            if old is not None:
+                old.close()
+        else:
+            link.close()
+        self._failures = 0 if useful else self._failures + 1
+
+    def _missing(self) -> int:
+        """How many connections are missing that are not on their way."""
+        if not any(place.ready for place in self._places.values()):
+            self._places.clear()  # nobody is left who could tell what is wanted
+        return (sum(place.missing for place in self._places.values()) or not self._places) - len(self._coming)
+
+    def _look(self) -> None:
+        if self._missing() > 0 and len(self._coming) < AT_ONCE and not self.home.draining:
+            self._work.set()
+        else:
+            self._work.clear()
+
+    def _remove(self, link: Link) -> None:
+        for place in self._places.values():
+            place.ready.discard(link)
+
+    def _forget(self, at: tuple[str, int]) -> None:
+        for link in list(self._places.pop(at).ready):
+            link.close()
+
+    def _close_old(self, link: Link) -> None:
+        if link.old and link.ready:
+            link.close()
+
+    def _pause(self) -> float:
+        """Return the seconds until the next dial, after failures: longer and longer, and at random."""
+        longest = min(FIRST * float(1 << min(self._failures - 1, 16)), LONGEST)
+        return longest * (0.5 + 0.5 * _fraction())
+
+    def _failed(self, why: str) -> None:
+        self._failures += 1
+        level = logging.WARNING if self._failures in (1, 10, 100) else logging.DEBUG
+        log.log(level, "a proxy is not reached", extra={"proxy": self.proxy.authority, "why": why})
+
+    async def _dial(self, mark: object) -> None:
+        try:
+            link = await self._connect()
+        except (OSError, EOFError, ValueError) as failed:  # of TLS and time, too
+            self._coming.discard(mark)
+            self._failed(f"{type(failed).__name__}: {failed}")
+        else:
+            self._coming.discard(mark)
+            if link.ended:
+                self._failed(f"answered {link.status}" if link.status else "closed")
+            elif link.wanted is None:
+                self._coming.add(link)
+                asyncio.get_running_loop().call_later(self.home.limits.handshake, self._greeted, link)
+        finally:
+            self._coming.discard(mark)
+            self._look()
+
+    async def _connect(self) -> Link:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self.home.limits.handshake):
+            found = await loop.getaddrinfo(self.proxy.host, self.proxy.port, type=socket.SOCK_STREAM)
+            self._turn += 1
+            address = found[self._turn % len(found)][4][0]
+            _, link = await aiofastnet.create_connection(
+                loop,
+                lambda: Link(self),
+                str(address),
+                self.proxy.port,
+                ssl=self.home.context(),
+                server_hostname=self.proxy.name,
+                ssl_shutdown_timeout=LINGER,
+            )
+        return link
+
+    def _greeted(self, link: Link) -> None:
+        if link in self._coming:
+            link.close()
+
+
+def _fraction() -> float:
+    return int.from_bytes(entropy(2)) / 65536
