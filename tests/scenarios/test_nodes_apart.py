@@ -146,6 +146,7 @@ async def test_a_node_that_is_cut_off_serves_nobody_past_the_bound_and_comes_bac
         await until(lambda: served(estate, bystander, 1))
         assert far.served_at < began + BOUND  # not even while it came back
     assert await everywhere(estate, victim, 0) == await everywhere(estate, victim, 1) == {401}
+    await until(lambda: alike(estate))
 
 
 async def test_redis_dies_and_comes_back_with_all_that_was_acknowledged(estate: Estate) -> None:
@@ -168,6 +169,7 @@ async def test_redis_dies_and_comes_back_with_all_that_was_acknowledged(estate: 
         await until(lambda: served(estate, bystander, 0, 1))
     assert await everywhere(estate, over, 0) == await everywhere(estate, over, 1) == {401}
     assert (await estate.nodes[0].ask("GET", f"/v1/sessions/{over.session}"))["ended_by"] == "cut by test"
+    await until(lambda: alike(estate))
 
 
 async def test_redis_that_stands_still_acknowledges_nothing_and_nobody_is_served_past_the_bound(
@@ -197,6 +199,13 @@ async def test_redis_that_stands_still_acknowledges_nothing_and_nobody_is_served
     await until(lambda: refused(estate, victim), 1.0)
 
 
+async def alike(estate: Estate) -> bool:
+    """Whether the store and all workers of all nodes hold exactly the same."""
+    states = [await node.ask("GET", "/v1/node/state") for node in estate.nodes]
+    held = [one for state in states for one in (state["store"], *state["workers"]) if one is not None]
+    return len(held) == 3 * len(estate.nodes) and len({one["digest"] for one in held}) == 1
+
+
 async def refused(estate: Estate, person: Person) -> bool:
     return await everywhere(estate, person, 0) == await everywhere(estate, person, 1) == {401}
 
@@ -215,6 +224,7 @@ async def test_a_process_that_dies_meanwhile_has_missed_nothing(estate: Estate, 
         assert watch.streams_until() < began + BOUND
     assert await refused(estate, victim)
     assert estate.nodes[1].parts(victim_process) != before
+    await until(lambda: alike(estate))
 
 
 async def test_a_control_process_that_stands_still_closes_the_doors_of_its_node(estate: Estate) -> None:
@@ -307,16 +317,10 @@ async def test_in_the_end_all_workers_of_all_nodes_hold_the_same(estate: Estate)
     person = await enter(estate)
     await until(lambda: served(estate, person, 0, 1))
 
-    async def same() -> bool:
-        held = [
-            await asyncio.to_thread(node.numbers, name)
-            for name in ("ztproxy_feed_version", "ztproxy_sessions", "ztproxy_devices")
-            for node in estate.nodes
-        ]
-        kinds = [set(held[at] + held[at + 1]) for at in range(0, 6, 2)]
-        return all(len(kind) == 1 for kind in kinds) and all(len(values) == 2 for values in held)
-
-    await until(same, 5.0)
+    await until(lambda: alike(estate), 10.0)
+    shown = [await asyncio.to_thread(node.cli, "status", "--state") for node in estate.nodes]
+    lines = {line for one in shown for line in one.stdout.splitlines() if line.startswith("state ")}
+    assert len(lines) == 1 and "in the store and in 2 workers" in lines.pop()
 
 
 async def test_a_stream_is_not_opened_for_somebody_who_is_over(estate: Estate) -> None:

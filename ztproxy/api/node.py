@@ -41,11 +41,30 @@ class Status(Struct, frozen=True):
     last: Event | None = None
 
 
+class Held(Struct, frozen=True):
+    """What somebody holds at a version of the feed: who holds the same has the same digest (hex)."""
+
+    of: str  # "store", "worker 0"
+    version: int
+    records: int
+    digest: str
+
+
+class State(Struct, frozen=True):
+    """What the store and the workers hold; no `store` when it was written to while it was read."""
+
+    store: Held | None
+    workers: tuple[Held, ...]
+
+
 class Node(Protocol):
     """The running node (service.control)."""
 
     def status(self) -> Status:
         """Return what runs."""
+
+    async def state(self) -> State:
+        """Return what store and workers hold. Raises StoreUnavailable."""
 
     async def want(self, what: str, by: str) -> Outcome:
         """Have a "reload" or an "upgrade" done; return what came of it."""
@@ -61,6 +80,9 @@ def routes(node: Node) -> list[web.RouteDef]:
     async def show(_: web.Request) -> web.Response:
         return _json(node.status())
 
+    async def hold(_: web.Request) -> web.Response:
+        return _json(await node.state())
+
     def wish(what: str) -> web.RouteDef:
         async def answer(request: web.Request) -> web.Response:
             try:
@@ -71,7 +93,7 @@ def routes(node: Node) -> list[web.RouteDef]:
 
         return web.post(f"/v1/node/{what}", answer)
 
-    return [web.get("/v1/node", show), wish("reload"), wish("upgrade")]
+    return [web.get("/v1/node", show), web.get("/v1/node/state", hold), wish("reload"), wish("upgrade")]
 
 
 def _json(value: object, status: int = 200) -> web.Response:

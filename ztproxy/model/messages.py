@@ -44,11 +44,20 @@ class Fresh(Struct, frozen=True, tag="fresh"):
 
 class Beat(Struct, frozen=True, tag="beat"):
     """Everything up to `version` has been sent, and at `as_of` that was all there was. Comes at least once a
-    second; while the store does not answer `as_of` stays what it is."""
+    second; while the store does not answer `as_of` stays what it is. `show`: answer with what is held now."""
 
     version: int
     stamp: int = 0
     as_of: float = 0.0  # seconds on the monotonic clock, which all processes of a machine share
+    show: bool = False
+
+
+class Shown(Struct, frozen=True, tag="shown"):
+    """What a worker holds at a version of the feed: how many records, and their digest (`trust.digest`)."""
+
+    version: int
+    records: int
+    digest: str
 
 
 class Sync(Struct, frozen=True, tag="sync"):
@@ -153,6 +162,6 @@ class Charged(Struct, frozen=True, tag="charged"):
 
 
 Question = AssertionWanted | RecheckWanted | CertificateWanted | Charge
-FromWorker = Hello | Sync | Question | Carries | Touched | Counted
+FromWorker = Hello | Sync | Question | Carries | Touched | Counted | Shown
 Answer = AssertionSigned | Rechecked | CertificateIssued | Charged
 FromControl = Fresh | Page | Changed | Beat | Synced | Answer

@@ -15,7 +15,7 @@ from typing import Final
 
 from ztproxy import __version__
 from ztproxy.administrator.audit import Audit, AuditUnavailable
-from ztproxy.api.node import Event, Outcome, Status
+from ztproxy.api.node import Event, Outcome, State, Status
 from ztproxy.config.problems import ConfigProblems
 from ztproxy.config.settings import Settings
 from ztproxy.crypto.ids import RequestIds
@@ -25,6 +25,7 @@ from ztproxy.net.keyfiles import KeyFileError
 from ztproxy.policy.engine import PolicySet
 from ztproxy.recording.journal import JournalFull, JournalWriter
 from ztproxy.recording.log import LogUnavailable
+from ztproxy.service.alike import state
 from ztproxy.service.configuration import unseal
 from ztproxy.service.office import Office, furnish
 from ztproxy.service.orders import (
@@ -242,6 +243,12 @@ class Control:
             since=self._since,
             last=self._last,
         )
+
+    async def state(self) -> State:
+        """Return what store and workers hold. Raises StoreUnavailable."""
+        if self._tenure is None:
+            return State(store=None, workers=())
+        return await state(self._tenure.hub, self._tenure.ground.records)
 
     async def want(self, what: str, by: str) -> Outcome:
         """Ask the supervisor for a reload or an upgrade."""

@@ -28,6 +28,7 @@ from ztproxy.model.messages import (
     Page,
     Rechecked,
     RecheckWanted,
+    Shown,
     Sync,
     Synced,
     Touched,
@@ -80,6 +81,16 @@ class Hub:
         self.workers: dict[int, int] = {}  # pid -> index of workers that are linked and fed
         self.journals: dict[int, str] = {}  # pid -> journal of workers that were linked, until they end
         self._channels: set[Channel[FromWorker]] = set()
+        self._conversations: set[_Conversation] = set()
+
+    async def held(self, seconds: float) -> list[tuple[int, Shown]]:
+        """Return what each linked worker holds, by its number; without those that do not say so in time."""
+        answers = {one.show(): one.worker for one in self._conversations}
+        if not answers:
+            return []
+        self._tail.poke()
+        done, _ = await asyncio.wait(answers, timeout=seconds)
+        return [(answers[answer], answer.result()) for answer in done if not answer.cancelled()]
 
     def close(self) -> None:
         """End all links."""
@@ -119,10 +130,23 @@ class _Conversation:
         self._hello = hello
         self._position = Position(hello.version, hello.stamp)
         self._syncs: list[tuple[float, int]] = []  # when each was asked, and its number
+        self._shows: list[asyncio.Future[Shown]] = []  # who waits for what the worker holds
+        self._asked = False  # whether the worker knows
+
+    @property
+    def worker(self) -> int:
+        """Return the worker's number."""
+        return self._hello.worker
+
+    def show(self) -> "asyncio.Future[Shown]":
+        """Have the worker say what it holds with the next beat. Cancelled when it goes."""
+        self._shows.append(asyncio.get_running_loop().create_future())
+        return self._shows[-1]
 
     async def run(self, incoming: AsyncIterator[FromWorker]) -> None:
         """Feed and answer until the worker goes."""
         workers, hello = self._hub.workers, self._hello
+        self._hub._conversations.add(self)
         try:
             async with asyncio.TaskGroup() as group:
                 pump = group.create_task(self._pump())
@@ -130,6 +154,9 @@ class _Conversation:
                     await self._take(message, group)
                 pump.cancel()
         finally:
+            self._hub._conversations.discard(self)
+            for waiting in self._shows:
+                waiting.cancel()
             workers.pop(hello.pid, None)
             self._hub._carries(hello.pid, ())
             self._hub._counted(hello.pid, b"")
@@ -150,8 +177,16 @@ class _Conversation:
             self._hub._carries(self._hello.pid, message.connectors)
         elif isinstance(message, Touched):
             self._hub._touched(message.sessions, message.at)
+        elif isinstance(message, Shown):
+            self._shown(message)
         elif isinstance(message, Counted):
             self._hub._counted(self._hello.pid, message.snapshot)
+
+    def _shown(self, shown: Shown) -> None:
+        waiting, self._shows, self._asked = self._shows, [], False
+        for one in waiting:
+            if not one.done():
+                one.set_result(shown)
 
     async def _answer(self, wanted: AssertionWanted) -> None:
         """What fails here is refused to one caller; the feed goes on for all."""
@@ -195,7 +230,10 @@ class _Conversation:
     def _beat(self) -> None:
         """The worker has what the tail has: say as of when, and answer who asked before that."""
         tail, channel = self._hub._tail, self._channel
-        channel.send(Beat(version=tail.position.version, stamp=tail.position.stamp, as_of=tail.as_of))
+        show = bool(self._shows) and not self._asked
+        self._asked = self._asked or show
+        version, stamp = tail.position
+        channel.send(Beat(version=version, stamp=stamp, as_of=tail.as_of, show=show))
         for asked, ask in self._syncs:
             if asked <= tail.as_of:
                 channel.send(Synced(ask=ask))

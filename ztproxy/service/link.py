@@ -28,12 +28,14 @@ from ztproxy.model.messages import (
     Page,
     Rechecked,
     RecheckWanted,
+    Shown,
     Sync,
     Synced,
     Touched,
 )
 from ztproxy.model.quota import Spent
 from ztproxy.net.channel import Channel, ChannelBroken, dial
+from ztproxy.trust.digest import Holding, digest, holding
 from ztproxy.trust.memory import Concern, Memory
 
 log = logging.getLogger("ztproxy.link")
@@ -79,6 +81,7 @@ class Link:
         self._carries: tuple[str, ...] = ()
         self._up = asyncio.Event()
         self._asking = 0
+        self._showing: asyncio.Task[None] | None = None
         self.ready = asyncio.Event()
 
     # ------------------------------------------------------------------ running
@@ -175,6 +178,14 @@ class Link:
             self._changed(None)
             self.ready.set()
         self._send_touched()
+        if beat.show and (self._showing is None or self._showing.done()):
+            self._showing = asyncio.create_task(self._show(beat.version, holding(self._memory)))
+
+    async def _show(self, version: int, held: Holding) -> None:
+        """Say what memory held at that version, beside everything else."""
+        records, found = await digest(held)
+        if self._channel is not None:
+            self._channel.send(Shown(version=version, records=records, digest=found))
 
     # ------------------------------------------------------------------ what goes out
 

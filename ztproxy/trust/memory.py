@@ -83,6 +83,10 @@ class Memory:
             "source": self.sources,
         }
 
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Return what is held, by kind; to be read at once."""
+        return self._tables
+
     def another(self) -> "Memory":
         """Return an empty one, to be filled beside this one."""
         return Memory(self._monotonic)
