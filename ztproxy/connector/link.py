@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, cast
 import aiofastnet
 
 from ztproxy.connector.allowed import leads_astray
-from ztproxy.connector.splice import Half
 from ztproxy.model.endpoints import CARRY
 from ztproxy.net.alive import keep_alive
+from ztproxy.net.splice import Half
 from ztproxy.wire.carrying import (
     OF_GATEWAY,
     PROTOCOL,

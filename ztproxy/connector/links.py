@@ -17,10 +17,10 @@ from msgspec import Struct
 
 from ztproxy.connector.allowed import Allowed
 from ztproxy.connector.link import Link
-from ztproxy.connector.splice import LINGER, Half
 from ztproxy.model.quota import Rate
 from ztproxy.net.clock import entropy
 from ztproxy.net.rate import Bucket
+from ztproxy.net.splice import LINGER, Half
 from ztproxy.wire.carrying import Wanted
 
 log = logging.getLogger("ztproxy.connector")

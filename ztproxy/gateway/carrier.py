@@ -24,6 +24,7 @@ from ztproxy.model.resource import Upstream
 from ztproxy.net.alive import keep_alive
 from ztproxy.net.dial import Context, Dialled, shake_hands
 from ztproxy.net.rate import Bucket
+from ztproxy.net.splice import Half
 from ztproxy.net.wheel import NEVER
 from ztproxy.upstream.carriers import Instance, NotCarried
 from ztproxy.wire.carrying import (
@@ -32,6 +33,7 @@ from ztproxy.wire.carrying import (
     BadFrame,
     Frame,
     FrameReader,
+    Lent,
     Open,
     Opened,
     Refused,
@@ -89,7 +91,7 @@ class Carrier(asyncio.Protocol):
         self._ready = False  # it has said how it is
         self._answer: asyncio.Future[None] | None = None  # to what it was asked
         self._patience: asyncio.Timeout | None = None
-        self._carried: Dialled | None = None
+        self._carried: Dialled | Onward | None = None
         self._until = 0.0  # when whoever asked waits no longer
         self._rest = b""  # came behind the answer
         self._over = False
@@ -200,6 +202,23 @@ class Carrier(asyncio.Protocol):
             self._end("complete", "given-up")
             raise
 
+    def lend(self, transport: asyncio.Transport, early: bytes, gone: Callable[[Half], None]) -> None:
+        """Let whoever is at the other end of `transport` speak with the connector, who can not tell.
+
+        `early` came from there already; `gone` is called when that end is lost.
+        """
+        self._world.wheel.discard(self)
+        theirs = Half(gone)
+        theirs.connection_made(transport)
+        ours = self._carried = Onward(self._returned)
+        self._world.carriers.given(self.instance.name)
+        ours.join(self._transport, theirs)
+        transport.set_protocol(theirs)
+        self._transport.set_protocol(ours)
+        transport.write(written(Lent(self.instance.instance)) + self._reader.left)
+        if early:
+            self._transport.write(early)
+
     # ------------------------------------------------------------------ steps
 
     async def _ask(self, upstream: Upstream, until: float) -> None:
@@ -289,6 +308,11 @@ class Carrier(asyncio.Protocol):
         log.warning("a connector does not keep to the protocol", extra={"connector": name, "why": why})
         self._end("protocol")
 
+    def _returned(self, _: Half) -> None:
+        """What was lent is over."""
+        self._world.carriers.returned()
+        self._lost()
+
     def _lost(self) -> None:
         """What was carried is gone."""
         self._finish("complete", "carried")
@@ -314,6 +338,15 @@ class Carrier(asyncio.Protocol):
 
     def _settle(self, end: str, detail: str = "") -> bool:
         return self._account.settle(end, 0, 0, detail)
+
+
+class Onward(Half):
+    """The connector's half of a connection that was lent: what passes is not known here."""
+
+    __slots__ = ()
+
+    def retire(self) -> None:
+        """It ends with what is under way all the same: whoever borrowed it gives it up when it is idle."""
 
 
 def _who(client: Client) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from ztproxy.gateway import cors, facts
 from ztproxy.gateway.carrier import Carrier
 from ztproxy.gateway.client import Client
+from ztproxy.gateway.lending import Loan, is_node
 from ztproxy.gateway.quotas import seconds
 from ztproxy.gateway.refuse import refusal_of
 from ztproxy.gateway.relay import Relay
@@ -56,8 +57,11 @@ def act(client: Client, head: RequestHead, answer: Answer) -> None:
 
 
 def run(client: Client, head: RequestHead, permit: Permit) -> None:
-    """Do what was permitted: pass the request on, or keep the connection of a connector."""
-    client.run(Carrier(client, head, permit) if permit.route.carries else Relay(client, head, permit))
+    """Do what was permitted: pass the request on, keep the connection of a connector, or lend a node one."""
+    if not permit.route.carries:
+        client.run(Relay(client, head, permit))
+    else:
+        client.run(Loan(client, head, permit) if is_node(client) else Carrier(client, head, permit))
 
 
 def objection(head: RequestHead, request: AccessRequest, peer: Peer) -> str:

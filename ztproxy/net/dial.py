@@ -99,6 +99,26 @@ class Dialler:
         return protocol
 
 
+async def ask_worker(path: str, factory: Callable[[], asyncio.Protocol]) -> None:
+    """Connect to another worker of this node at its socket. Raises OSError."""
+    await aiofastnet.create_unix_connection(asyncio.get_running_loop(), factory, path)
+
+
+async def ask_node(
+    address: str, factory: Callable[[], asyncio.Protocol], context: Context, server_name: str
+) -> None:
+    """Connect to another node at HOST:PORT and shake hands. Raises OSError, ValueError."""
+    host, _, port = address.rpartition(":")
+    await aiofastnet.create_connection(
+        asyncio.get_running_loop(),
+        factory,
+        host.removeprefix("[").removesuffix("]"),
+        int(port),
+        ssl=context,
+        server_hostname=server_name,
+    )
+
+
 async def shake_hands(
     transport: asyncio.Transport, protocol: Dialled, context: ssl.SSLContext, server_name: str
 ) -> asyncio.Transport:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from ztproxy.administrator.access import Access
 from ztproxy.administrator.audit import Audit
 from ztproxy.administrator.freshness import Rule
@@ -30,7 +33,7 @@ from ztproxy.net.certificates import Bundle, read_bundle
 from ztproxy.net.clock import Clock, entropy
 from ztproxy.net.dial import Dialler
 from ztproxy.net.sources import Bounds, Sources
-from ztproxy.net.tls import KeyPair, ServerContexts, client_contexts, modes_of
+from ztproxy.net.tls import KeyPair, ServerContexts, client_contexts, dns_names, modes_of
 from ztproxy.net.wheel import Wheel
 from ztproxy.policy.engine import PolicySet
 from ztproxy.policy.routes import RouteTable
@@ -76,6 +79,7 @@ class Assembly:
     identities: LinkedIdentities
     world: World
     contexts: ServerContexts
+    authorities: str  # PEM: whom we believe when another node says that it is one
     upstreams: Upstreams
 
     def start(self, lasting: Lasting) -> None:
@@ -87,6 +91,7 @@ class Assembly:
         lasting.sources.bind(bounds_of(self.settings), lasting.clock.monotonic())
         lasting.crowd.limits = self.world.limits
         lasting.carriers.workers = self.settings.workers
+        lasting.carriers.node = self.settings.node_name
         lasting.paths.door = self.door
         self.upstreams.start()
 
@@ -100,6 +105,7 @@ class Contexts(NamedTuple):
 
     server: ServerContexts
     upstream: Mapping[TlsFiles, ssl.SSLContext]
+    authorities: str  # PEM: whom we believe when another node says that it is one
 
 
 def contexts_of(settings: Settings, state: StateDirectory) -> Contexts:
@@ -107,7 +113,8 @@ def contexts_of(settings: Settings, state: StateDirectory) -> Contexts:
     routes = settings.routes()
     with settings.files.laid_out() as at:
         server = ServerContexts(_key_pairs(settings, at), modes_of(routes), _bundles(settings, state, at))
-        return Contexts(server, client_contexts((one for route in routes for one in route.upstreams), at))
+        upstreams = client_contexts((one for route in routes for one in route.upstreams), at)
+        return Contexts(server, upstreams, _authorities(settings, at))
 
 
 def assemble(
@@ -150,6 +157,7 @@ def assemble(
         identities=identities,
         world=world,
         contexts=contexts.server,
+        authorities=contexts.authorities,
         upstreams=upstreams,
     )
 
@@ -249,3 +257,25 @@ def _bundles(settings: Settings, state: StateDirectory, at: Callable[[Path], Pat
         for bundle in settings.client_certificates
     ]
     return [*own, *configured]
+
+
+def _authorities(settings: Settings, at: Callable[[Path], Path]) -> str:
+    """Return what we show ourselves where nodes borrow, and whom the configuration names for it."""
+    if settings.connectors is None:
+        return ""
+    host = settings.connectors.host
+    names = {host, f"*.{host.partition('.')[2]}"}
+    files = [
+        pair.certificate
+        for pair in _key_pairs(settings, at)
+        if names.intersection(dns_names(pair.certificate))
+    ]
+    if settings.connectors.ca is not None:
+        files.append(at(settings.connectors.ca))
+    return "".join(map(_certificates, files))
+
+
+def _certificates(file: Path) -> str:
+    """Return the certificates of a PEM file and nothing that may lie beside them."""
+    found = x509.load_pem_x509_certificates(file.read_bytes())
+    return "".join(one.public_bytes(Encoding.PEM).decode("ascii") for one in found)

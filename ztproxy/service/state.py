@@ -20,6 +20,10 @@ class StateDirectory:
         self.pid = self.run / "supervisor.pid"
         self.lock = self.run / "lock"
 
+    def lending(self, worker: int) -> Path:
+        """Where the other workers ask this one for a connection."""
+        return self.run / f"lend{worker}.sock"
+
     def prepare(self) -> None:
         """Create the directories with mode 0700. Raises OSError."""
         for directory in (self.root, self.keys, self.ca, self.recordings, self.journals, self.run):

@@ -34,6 +34,7 @@ from ztproxy.service.assemble import Lasting
 from ztproxy.service.configuration import unseal
 from ztproxy.service.ebb import Ebb
 from ztproxy.service.link import Link
+from ztproxy.service.neighbours import listen, neighbourhood
 from ztproxy.service.orders import Commit, Done, Drain, Forget, Orders, Prepare, Ready, ToChild, of_child
 from ztproxy.service.pacing import Pacing
 from ztproxy.service.process import die_with_parent, journal_name, node_name, run, stop_event
@@ -101,6 +102,7 @@ class Worker:
             self._serving = first(settings, policies, self._lasting)
             self._listener = self._listening_on(listening)
             self._lasting.wheel.start()
+            lending = await self._lending(index=self._index)
             self._listener.start()
             self._serving.now.start(self._lasting)
             self._pacing.start(self._paths)
@@ -111,6 +113,7 @@ class Worker:
             await self._stop.wait()
             await self._finish()
             listening.close()
+            lending.close()
             self._serving.now.retire()
             self._lasting.wheel.stop()
             self._pacing.stop()
@@ -118,6 +121,14 @@ class Worker:
                 task.cancel()
         self._sum_up()
         self._journal.close()
+
+    async def _lending(self, index: int) -> asyncio.Server:
+        """Lend connections of connectors to neighbours, and borrow theirs."""
+        lasting = self._lasting
+        carriers = lasting.carriers
+        carriers.neighbours = neighbourhood(lasting, lambda: self._serving.now, index)
+        carriers.changed = lasting.link.carries
+        return await listen(lasting, index)
 
     def _changed(self, concerns: Sequence[Concern] | None) -> None:
         if concerns is None:
@@ -167,6 +178,7 @@ class Worker:
             counters.passed_by_share = lasting.rates.by_share
             counters.targets = self._serving.now.upstreams.states()
             counters.connectors, counters.uncarried = lasting.carriers.states(), lasting.carriers.refused
+            counters.borrowed, counters.lent = lasting.carriers.borrowed, lasting.carriers.lent
             lasting.link.counted(pack(counters.snapshot()))
             if lasting.clock.monotonic() >= sum_up_at:
                 sum_up_at = lasting.clock.monotonic() + INTERVAL

@@ -14,9 +14,11 @@ from ztproxy import __version__
 from ztproxy.telemetry import metrics
 from ztproxy.telemetry.metrics import (
     BUCKETS,
+    CONNECTOR_BORROWED,
     CONNECTOR_CARRYING,
     CONNECTOR_FAILURES,
     CONNECTOR_INSTANCES,
+    CONNECTOR_LENT,
     CONNECTOR_READY,
     DURATION,
     HANDSHAKES,
@@ -139,6 +141,19 @@ class SnapshotCollector(Collector):
             for (name, reason), count in one.uncarried.items():
                 failures.add_metric([one.worker, name, reason], count)
         yield from (instances, ready, carrying, failures)
+        yield from self._loans(labels)
+
+    def _loans(self, labels: list[str]) -> Iterator[Metric]:
+        borrowed = CounterMetricFamily(
+            CONNECTOR_BORROWED.name, CONNECTOR_BORROWED.help, labels=[*labels, "whose"]
+        )
+        lent = CounterMetricFamily(CONNECTOR_LENT.name, CONNECTOR_LENT.help, labels=labels)
+        for one in self._snapshots:
+            for (name, whose), count in one.borrowed.items():
+                borrowed.add_metric([one.worker, name, whose], count)
+            for name, count in one.lent.items():
+                lent.add_metric([one.worker, name], count)
+        yield from (borrowed, lent)
 
     def _sources(self) -> Iterator[Metric]:
         age = GaugeMetricFamily(SOURCE_AGE.name, SOURCE_AGE.help, labels=["worker", "source"])

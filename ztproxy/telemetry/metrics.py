@@ -72,6 +72,12 @@ CONNECTOR_INSTANCES: Final = Metric(
 CONNECTOR_FAILURES: Final = Metric(
     "ztproxy_connector_failures", "counter", "Times a connector did not carry, by why.", "connector"
 )
+CONNECTOR_BORROWED: Final = Metric(
+    "ztproxy_connector_borrowed", "counter", "Connections borrowed, by whose they were.", "connector"
+)
+CONNECTOR_LENT: Final = Metric(
+    "ztproxy_connector_lent", "counter", "Connections lent to other workers and nodes.", "connector"
+)
 RETRIES: Final = Metric(
     "ztproxy_retries", "counter", "Requests that were sent to an upstream again.", "route"
 )
@@ -163,8 +169,10 @@ class Counters(ports.Counters):
         "_reloads",
         "_rows",
         "_signals",
+        "borrowed",
         "connectors",
         "fresh",
+        "lent",
         "retries",
         "sources",
         "targets",
@@ -200,6 +208,8 @@ class Counters(ports.Counters):
         self.targets: tuple[TargetState, ...] = ()
         self.connectors: tuple[ConnectorState, ...] = ()
         self.uncarried: dict[tuple[str, str], int] = {}  # (connector, reason); upstream.Carriers counts
+        self.borrowed: dict[tuple[str, str], int] = {}  # (connector, whose); likewise
+        self.lent: dict[str, int] = {}  # by connector; likewise
         self.fresh: tuple[SourceState, ...] = ()
         self._limited: dict[str, int] = {}
         self._signals: dict[tuple[str, str, str], int] = {}
@@ -279,6 +289,8 @@ class Counters(ports.Counters):
             targets=self.targets,
             connectors=self.connectors,
             uncarried=dict(self.uncarried),
+            borrowed=dict(self.borrowed),
+            lent=dict(self.lent),
             fresh=self.fresh,
             rechecks=dict(self._rechecks),
             reloads=dict(self._reloads),

@@ -27,6 +27,10 @@ WAITING: Final = 1024
 TRIES: Final = 6
 #: Seconds since a connector was here during which it is worth waiting for it.
 RECENT: Final = 30.0
+#: Seconds until neighbours are asked again after none of them had a connection to lend.
+AGAIN: Final = 0.25
+#: Connections that are lent at once.
+LENT: Final = 4096
 
 
 class NotCarried(Exception):
@@ -62,6 +66,16 @@ class Carrier(Protocol):
         """End now."""
 
 
+class Neighbours(Protocol):
+    """Who may have a ready connection when we have none (gateway.borrowing)."""
+
+    async def ask_workers(self, name: str) -> Carrier | None:
+        """Return one that another worker of this node lends, None when none does."""
+
+    async def ask_nodes(self, name: str) -> Carrier | None:
+        """Return one that another node lends, None when none does."""
+
+
 class Instance:
     """One running connector."""
 
@@ -91,7 +105,13 @@ class Carriers:
         self.worker = worker
         self.workers = workers
         self.refused: dict[tuple[str, str], int] = {}
+        self.borrowed: dict[tuple[str, str], int] = {}  # (name, "worker" or "node") -> how many
+        self.lent: dict[str, int] = {}  # name -> how many
+        self.neighbours: Neighbours | None = None
+        self.changed: Callable[[tuple[str, ...]], None] = lambda _: None  # told the names that are here
         self.leaving = False  # this worker takes no connections any more
+        self._lending = 0
+        self._alone: dict[str, float] = {}  # until when neighbours have nothing to lend
         self._names: dict[str, dict[str, Instance]] = {}
         self._seen: dict[str, float] = {}  # when a name was last here, by the loop's clock
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
@@ -124,6 +144,8 @@ class Carriers:
         found = instances.get(instance)
         if found is None:
             found = instances[instance] = Instance(name, instance)
+            if len(instances) == 1:
+                self._tell()
         return found
 
     def arrived(self, carrier: Carrier) -> bool:
@@ -172,8 +194,46 @@ class Carriers:
             instances = self._names.get(one.name, {})
             if instances.get(one.instance) is one:
                 del instances[one.instance]
-            if not instances:
-                self._names.pop(one.name, None)
+            if not instances and self._names.pop(one.name, None) is not None:
+                self._tell()
+
+    def _tell(self) -> None:
+        self.changed(tuple(sorted(self._names)))
+
+    # ------------------------------------------------------------------ lending
+
+    def lend(self, name: str) -> Carrier | None:
+        """Return a ready connection for somebody else, who has it from now on; None when there is none."""
+        instances = self._names.get(name, {}).values()
+        ready = [one for one in instances if one.ready and not (one.draining or one.doubted)]
+        if not ready or self.leaving or self._lending >= LENT:
+            return None
+        return self._take(min(ready, key=_load))
+
+    def given(self, name: str) -> None:
+        """A connection is lent."""
+        self._lending += 1
+        self.lent[name] = self.lent.get(name, 0) + 1
+
+    def returned(self) -> None:
+        """A connection that was lent is over."""
+        self._lending -= 1
+
+    async def _borrow(self, name: str, *, nodes: bool) -> Carrier | None:
+        """Return a connection that somebody lends: a worker of this node, else another node, if need be."""
+        neighbours = self.neighbours
+        if neighbours is None or _now() < self._alone.get(name, 0.0):
+            return None
+        whose = "worker"
+        carrier = await neighbours.ask_workers(name)
+        if carrier is None and nodes:
+            whose = "node"
+            carrier = await neighbours.ask_nodes(name)
+        if carrier is None:
+            self._alone[name] = _now() + AGAIN
+        else:
+            self.borrowed[name, whose] = self.borrowed.get((name, whose), 0) + 1
+        return carrier
 
     # ------------------------------------------------------------------ the end of the worker
 
@@ -223,9 +283,14 @@ class Carriers:
             if instances and not left:
                 self._wake(name)  # whoever waits may have been refused by nobody
                 return None
+            sure = [one for one in left if one.ready and not (one.draining or one.doubted)]
+            if sure:
+                return self._take(min(sure, key=_load))
+            if (borrowed := await self._borrow(name, nodes=all(one.doubted for one in left))) is not None:
+                return borrowed
             ready = [one for one in left if one.ready and not one.draining]
             if ready:
-                return self._take(min(ready, key=lambda one: (one.doubted, len(one.carrying))))
+                return self._take(min(ready, key=_load))
             if not left and _now() - self._last(name) > RECENT:
                 raise Unreachable(f"no connector {name} is here", "connector-unavailable")
             await self._wait(name, until)
@@ -249,11 +314,12 @@ class Carriers:
         waiting.append(waiter)
         woken = False
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(until if self.neighbours is None else min(until, _now() + AGAIN)):
                 await waiter
             woken = True
         except TimeoutError:
-            raise Unreachable(f"no connector {name} is ready", "connector-unavailable") from None
+            if _now() >= until:
+                raise Unreachable(f"no connector {name} is ready", "connector-unavailable") from None
         finally:
             if waiter in waiting:
                 waiting.remove(waiter)
@@ -274,6 +340,11 @@ class Carriers:
         if self._began is None:
             self._began = _now()
         return self._seen.get(name, self._began)
+
+
+def _load(one: Instance) -> tuple[bool, int]:
+    """Whoever answers comes first, then whoever carries least."""
+    return one.doubted, len(one.carrying)
 
 
 def _now() -> float:

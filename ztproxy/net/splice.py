@@ -1,8 +1,9 @@
 """Two connections made one: what comes from either goes to the other, no faster than that takes it.
 
-Made by `connector.link` once a proxy's question has been allowed and the application answers. It never looks
-into what passes. An end that was said in good order is passed on after the last byte; one that was not said
-is passed on at once, so that what is cut off looks cut off on the other side, too.
+Made by `connector.link` once a proxy's question has been allowed and the application answers, and by
+`gateway.carrier` for who borrows a connection. It never looks into what passes. An end that was said in good
+order is passed on after the last byte; one that was not said is passed on at once, so that what is cut off
+looks cut off on the other side, too.
 """
 
 import asyncio
