@@ -2,6 +2,7 @@
 # ztproxy as a container: no build tools, no shell needed, not root, read-only root file system.
 #   docker build -t ztproxy .
 #   docker run -v ./config:/etc/ztproxy:ro -v ztproxy-state:/var/lib/ztproxy -p 443:8443 ztproxy
+# The same image is the connector: docs/how-to/reach-an-application-behind-nat.md
 ARG PYTHON=3.13-slim-bookworm
 
 FROM python:${PYTHON} AS build
@@ -28,7 +29,7 @@ LABEL org.opencontainers.image.title="ztproxy" \
 RUN python -m pip uninstall --yes pip \
     && groupadd --system --gid 10001 ztproxy \
     && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/ztproxy --shell /usr/sbin/nologin ztproxy \
-    && install --directory --owner ztproxy --group ztproxy --mode 0700 /var/lib/ztproxy
+    && install --directory --owner ztproxy --group ztproxy --mode 0700 /var/lib/ztproxy /var/lib/ztproxy-connector
 COPY --from=build /opt/ztproxy /opt/ztproxy
 ENV PATH=/opt/ztproxy/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001

@@ -17,7 +17,9 @@ The map, lowest floor first; a room imports only rooms on lower floors:
     portal, api    pages for people; JSON for agents and programs (in the control process)
     config         file -> strict, frozen settings -> checked
     service        supervisor, control and workers and their wiring
-    agent, demo    the device agent; everything at once on loopback
+    agent          the device agent
+    connector      the program beside applications that dials out and carries
+    demo           everything at once on loopback
     cli            one command, many verbs
 """
 

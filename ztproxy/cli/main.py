@@ -30,6 +30,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "recordings": ("ztproxy.cli.recordings", "List, show and verify what was recorded."),
     "policy": ("ztproxy.cli.policy", "Show the policies in effect, with what the configuration adds."),
     "agent": ("ztproxy.cli.agent", "The device agent: enrol this device, report its state."),
+    "connector": ("ztproxy.cli.connector", "The connector: carry to applications that no proxy can reach."),
     "schema": ("ztproxy.cli.schema", "Print the JSON Schema of the configuration."),
     "demo": ("ztproxy.cli.demo", "Everything at once on this machine: provider, applications, proxy."),
     "version": ("ztproxy.cli.version", "Print the version."),

@@ -1,0 +1,116 @@
+"""The connector's verbs: enrol, run, check. Called by the command line.
+
+A small program of its own: it shares formats with the proxy, and has no store, no policy and no authority.
+What it may carry to is in its own file, and who it is in its own folder.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ztproxy import __version__
+from ztproxy.connector.allowed import Allowed
+from ztproxy.connector.configuration import Configuration
+from ztproxy.connector.enrolment import enrol
+from ztproxy.connector.links import Limits, Links, Proxy
+from ztproxy.connector.renewal import Renewal
+from ztproxy.connector.state import ConnectorError, Folder, Identity
+from ztproxy.net.clock import SystemClock, entropy
+
+__all__ = ["ConnectorError", "enrol", "run"]
+
+log = logging.getLogger("ztproxy.connector")
+
+
+async def run(configuration: Configuration) -> None:
+    """Carry until SIGTERM or SIGINT, then let what is carried end. Raises ConnectorError."""
+    folder = Folder(configuration.state)
+    connector = Running(configuration, folder, folder.identity())
+    with _signals() as stop:
+        await connector.run(stop)
+    log.info("stopped")
+
+
+class Running:
+    """A connector that runs."""
+
+    def __init__(self, configuration: Configuration, folder: Folder, identity: Identity) -> None:
+        self._configuration = configuration
+        self._folder = folder
+        self._identity = identity
+        self._context = folder.context(configuration.ca)
+        limits = configuration.limits
+        self._links = Links(
+            proxies_of(configuration, identity),
+            lambda: self._context,
+            Allowed(configuration.allow),
+            Limits(carrying=limits.carrying, dial=limits.dial / 1000, handshake=limits.handshake / 1000),
+            version=__version__,
+        )
+        self._renewal = Renewal(
+            folder, ca=configuration.ca, clock=SystemClock(), entropy=entropy, renewed=self._renewed
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Carry and renew until told to stop. Raises ConnectorError."""
+        identity = self._identity
+        log.info(
+            "the connector is up",
+            extra={"connector": identity.key, "proxies": list(identity.proxies)},
+        )
+        carrying = asyncio.create_task(self._links.run(), name="connector-links")
+        renewing = asyncio.create_task(self._renewal.run(), name="connector-renewal")
+        stopping = asyncio.create_task(stop.wait(), name="connector-stop")
+        tasks = (carrying, renewing, stopping)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                log.info("stopping: what is carried may end", extra={"carrying": len(self._links.carrying)})
+                await self._links.drain(self._configuration.drain / 1000)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in (carrying, renewing):
+            if not task.cancelled():
+                task.result()
+
+    def _renewed(self) -> None:
+        """New connections use the new certificate, and old ones that are ready are replaced."""
+        try:
+            self._context = self._folder.context(self._configuration.ca)
+        except ConnectorError:
+            log.exception("the new certificate can not be used")
+            return
+        told = self._folder.identity()
+        if told.proxies != self._identity.proxies and not self._configuration.proxies:
+            log.warning("the portal tells other proxies: they are dialled after the next start")
+        self._links.refresh()
+
+
+def proxies_of(configuration: Configuration, identity: Identity) -> list[Proxy]:
+    """Return where to dial. Raises ConnectorError."""
+    return [proxy_of(text, identity.host) for text in configuration.proxies or identity.proxies]
+
+
+def proxy_of(text: str, name: str) -> Proxy:
+    """Return the proxy at HOST:PORT or [HOST]:PORT. Raises ConnectorError."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+        raise ConnectorError(f"the portal tells of a proxy {text[:100]!r}, which is no place to dial")
+    return Proxy(host.strip("[]"), int(port), name)
+
+
+@contextmanager
+def _signals() -> Iterator[asyncio.Event]:
+    """Give what is set when we are told to stop."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    try:
+        yield stop
+    finally:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(name)
