@@ -375,3 +375,82 @@ async def test_before_it_is_enrolled_it_says_what_to_do(node: Node) -> None:
     assert not (site.state / "connector.json").exists()
     shown = json.loads(await cli(node, "connectors", "list", "--json"))
     assert shown == {"connectors": [], "never_enrolled": []}
+
+
+# ---------------------------------------------------------------------- what it carries
+
+
+@pytest.fixture
+async def behind(node: Node) -> Node:
+    """The node's application is reached through connectors only: `site` carries to it."""
+    node.config.write_text(
+        node.config.read_text().replace("{name: app, from:", "{name: app, connector: site, from:")
+    )
+    await cli(node, "reload")
+    return node
+
+
+async def asked(node: Node, path: str = "/a") -> tuple[int, str]:
+    connector = aiohttp.TCPConnector(ssl=node.tls(), resolver=Resolver(), force_close=True)
+    headers = {"Cookie": f"__Host-ztproxy={COOKIE}", "Accept": "application/json"}
+    async with (
+        aiohttp.ClientSession(connector=connector, headers=headers) as session,
+        session.get(f"https://{HOST}:{node.port}{path}") as answer,
+    ):
+        text = await answer.text()
+        return answer.status, text if answer.status == 200 else str(json.loads(text)["code"])
+
+
+async def become(node: Node, expected: tuple[int, str]) -> None:
+    async with asyncio.timeout(30):
+        while await asked(node) != expected:
+            await asyncio.sleep(0.05)
+
+
+async def test_an_application_is_reached_through_its_connector_until_that_is_revoked(behind: Node) -> None:
+    """Renewals in between, by the one that is left, and not at all in the end: a WebSocket ends at once."""
+    node = behind
+    assert await asked(node) == (502, "connector-unavailable")
+    shown = json.loads(await cli(node, "connectors", "list", "--json"))
+    assert shown["never_enrolled"] == ["site"]
+    assert "never enrolled" in await cli(node, "connectors", "list")
+    one, other = await enrolled(node), await enrolled(node)
+    first, second = one.start(), other.start()
+    try:
+        await become(node, (200, "/a"))
+        lines(await asyncio.to_thread(one.run, "check"))
+
+        def connected() -> bool:
+            listed = json.loads(lines(node.cli("connectors", "list", "--json")))["connectors"]
+            return len([found for found in listed if found.get("live", {}).get("ready")]) == 2
+
+        await asyncio.to_thread(eventually, connected, 60)
+        listed = await cli(node, "connectors", "list")
+        assert listed.count("connected") == 2, listed
+        second.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(second.wait, 30) == 0
+        assert await asked(node) == (200, "/a")
+
+        certificate = one.certificate()
+        await asyncio.to_thread(eventually, lambda: one.certificate() != certificate)
+        await become(node, (200, "/a"))
+
+        origin = f"https://{HOST}:{node.port}"
+        connector = aiohttp.TCPConnector(ssl=node.tls(), resolver=Resolver())
+        headers = {"Cookie": f"__Host-ztproxy={COOKIE}"}
+        async with (
+            aiohttp.ClientSession(connector=connector, headers=headers) as session,
+            session.ws_connect(origin + "/ws", origin=origin) as socket,
+        ):
+            await socket.send_str("hello")
+            assert await socket.receive_str(timeout=10) == "hello"
+            reading = asyncio.create_task(socket.receive())
+            await cli(node, "connectors", "revoke", "site")
+            async with asyncio.timeout(CUT):
+                ended = await reading
+            assert ended.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+        await become(node, (502, "connector-unavailable"))
+        assert await asyncio.to_thread(first.wait, 60) == 3, "it learns it when it wants to renew"
+    finally:
+        first.kill()
+        second.kill()

@@ -4,7 +4,7 @@ Mounted by the service into the applications of the control process. Where conne
 in front and its Zt-* headers are trusted; everything else about them is proved by what they signed.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -17,9 +17,10 @@ from ztproxy.administrator.enrolment import Refused
 from ztproxy.api.enrolling import Attempts, guarded, statement, wish
 from ztproxy.api.problems import answer, render
 from ztproxy.crypto.statements import MAX_SIZE
-from ztproxy.model.connector import NAME, Connector
+from ztproxy.model.connector import Connector
 from ztproxy.model.endpoints import ENROL_CONNECTOR, RENEW_CONNECTOR
 from ztproxy.net.clock import Clock
+from ztproxy.telemetry.snapshot import ConnectorState
 
 _MOST_BY: Final = 200  # characters of who does something
 
@@ -99,13 +100,19 @@ def _issued(enrolled: Enrolled, place: Place) -> dict[str, Any]:
 # ---------------------------------------------------------------------- administrators
 
 
-def admin_routes(connectors: Connectors, place: Place | None, named: Sequence[str]) -> list[web.RouteDef]:
-    """Return the routes on the administrator's socket. `named` are the connectors that routes speak of."""
+def admin_routes(
+    connectors: Connectors,
+    place: Place | None,
+    named: Sequence[str],
+    states: Callable[[], Iterable[ConnectorState]],
+) -> list[web.RouteDef]:
+    """Return the routes on the administrator's socket. `named` are the connectors that routes speak of,
+    `states` what each worker has of those that are connected here."""
 
     async def list_(_: web.Request) -> web.Response:
-        found = await connectors.list()
+        found, here = await connectors.list(), live(states())
         missing = sorted(set(named) - {one.name for one in found})
-        shown = [_shown(one) for one in found]
+        shown = [_shown(one, here.get(one.key)) for one in found]
         return answer({"connectors": shown, "never_enrolled": missing})
 
     async def add(request: web.Request) -> web.Response:
@@ -118,19 +125,43 @@ def admin_routes(connectors: Connectors, place: Place | None, named: Sequence[st
         name, instance = request.match_info["name"], request.match_info.get("instance", "")
         return answer({"revoked": await connectors.revoke(name, instance, await _by(request))})
 
-    name = f"{{name:{NAME.pattern}}}"
     return [
         web.get("/v1/connectors", list_),
-        web.post(f"/v1/connectors/{name}/codes", _told(add)),
-        web.post(f"/v1/connectors/{name}/revoke", _told(revoke)),
-        web.post(f"/v1/connectors/{name}/{{instance}}/revoke", _told(revoke)),
+        web.post("/v1/connectors/{name}/codes", _told(add)),
+        web.post("/v1/connectors/{name}/revoke", _told(revoke)),
+        web.post("/v1/connectors/{name}/{instance}/revoke", _told(revoke)),
     ]
 
 
-def _shown(connector: Connector) -> dict[str, Any]:
+class Live(Struct, frozen=True, omit_defaults=True):
+    """A connector as the workers of this node know it, together."""
+
+    version: str
+    ready: int  # connections that wait to carry
+    carrying: int
+    draining: bool = False
+
+
+def live(states: Iterable[ConnectorState]) -> dict[str, Live]:
+    """Return what all workers have of each connector, by NAME/INSTANCE."""
+    found: dict[str, Live] = {}
+    for one in states:
+        key = f"{one.name}/{one.instance}"
+        known = found.get(key, Live(one.version, 0, 0))
+        found[key] = Live(
+            one.version or known.version,
+            known.ready + one.ready,
+            known.carrying + one.carrying,
+            known.draining or one.draining,
+        )
+    return found
+
+
+def _shown(connector: Connector, here: Live | None) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(connector)
     del shown["jwk"], shown["certificates"]
-    return {**shown, "certificate_ends": max(connector.certificates.values(), default=0)}
+    shown["certificate_ends"] = max(connector.certificates.values(), default=0)
+    return shown if here is None else {**shown, "live": here}
 
 
 def _told(

@@ -128,6 +128,7 @@ class Tenure:
             assertions=load_assertions(state.root),
             node=self._node,
             counters=self._counters,
+            snapshots=self._newest,
         )
         self.office = await furnish(settings, policies, self.ground)
 

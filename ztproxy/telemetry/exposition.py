@@ -37,7 +37,7 @@ from ztproxy.telemetry.metrics import (
     TARGET_EJECTIONS,
     TARGET_UP,
 )
-from ztproxy.telemetry.snapshot import Snapshot
+from ztproxy.telemetry.snapshot import ConnectorState, Snapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -134,10 +134,10 @@ class SnapshotCollector(Collector):
             CONNECTOR_FAILURES.name, CONNECTOR_FAILURES.help, labels=[*labels, "reason"]
         )
         for one in self._snapshots:
-            for state in one.connectors:
-                instances.add_metric([one.worker, state.name], state.instances)
-                ready.add_metric([one.worker, state.name], state.ready)
-                carrying.add_metric([one.worker, state.name], state.carrying)
+            for name, states in _by_name(one.connectors).items():
+                instances.add_metric([one.worker, name], len(states))
+                ready.add_metric([one.worker, name], sum(state.ready for state in states))
+                carrying.add_metric([one.worker, name], sum(state.carrying for state in states))
             for (name, reason), count in one.uncarried.items():
                 failures.add_metric([one.worker, name, reason], count)
         yield from (instances, ready, carrying, failures)
@@ -175,6 +175,14 @@ class SnapshotCollector(Collector):
             if name in one.numbers:
                 family.add_metric([one.worker], one.numbers[name])
         return family
+
+
+def _by_name(states: Iterable[ConnectorState]) -> dict[str, list[ConnectorState]]:
+    """Put the instances of a name together: there may be too many for a label each."""
+    found: dict[str, list[ConnectorState]] = {}
+    for state in states:
+        found.setdefault(state.name, []).append(state)
+    return found
 
 
 def _cumulated(counts: tuple[int, ...]) -> list[tuple[str, float]]:

@@ -20,12 +20,14 @@ class TargetState(Struct, frozen=True):
 
 
 class ConnectorState(Struct, frozen=True):
-    """What a worker has of the connectors of one name."""
+    """What a worker has of one running connector."""
 
     name: str
-    instances: int
+    instance: str
+    version: str
     ready: int  # connections that wait to carry
     carrying: int  # connections that carry
+    draining: bool = False  # it takes nothing new
 
 
 class SourceState(Struct, frozen=True):

@@ -125,15 +125,12 @@ class Carriers:
         return self._ready
 
     def states(self) -> tuple[ConnectorState, ...]:
-        """Return what is here of each name."""
+        """Return what is here of each connector."""
         return tuple(
             ConnectorState(
-                name,
-                len(instances),
-                sum(len(one.ready) for one in instances.values()),
-                sum(len(one.carrying) for one in instances.values()),
+                one.name, one.instance, one.version, len(one.ready), len(one.carrying), one.draining
             )
-            for name, instances in self._names.items()
+            for one in self
         )
 
     # ------------------------------------------------------------------ what carriers tell
