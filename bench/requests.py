@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from bench.load import Answered, finish
 from bench.machine import LOAD_CORE, PROXY_CORE, busy_seconds, cpu_seconds
-from bench.pairs import ratios, spread, turns
+from bench.pairs import Spread, ratios, spread, turns
 from bench.products import Running
 
 T = TypeVar("T")
@@ -133,6 +133,20 @@ class Contest:
             )
         )
         runner.settle()
+
+
+def growth(contest: Contest, name: str, beside: str, part: str = "") -> Spread:
+    """Return CPU µs of a request over those of another in the same round; of one part, or of all."""
+    ours, theirs = (
+        [turn.cpu[part] if part else turn.cpu_us for turn in contest.results[one]] for one in (name, beside)
+    )
+    return ratios(ours, theirs)
+
+
+def percent(grown: Spread) -> str:
+    """Say by how much something has grown."""
+    low, high = grown.low - 1, grown.high - 1
+    return f"{grown.median - 1:+.1%} (rounds {low:+.1%} to {high:+.1%})"
 
 
 def table(contest: Contest, ours: str) -> list[dict[str, object]]:

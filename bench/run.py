@@ -19,6 +19,7 @@ from bench.ground import Ground, Missing, program
 PARTS: dict[str, Callable[..., dict[str, object]]] = {
     "requests": throughput.few,
     "connections": throughput.many,
+    "overhead": throughput.overhead,
     "handshakes": handshakes.measure,
     "streams": streams.measure,
     "websockets": websockets.measure,

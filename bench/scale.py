@@ -9,10 +9,9 @@ from dataclasses import replace
 from bench.browsers import PAGES, REQUESTS, Browsers
 from bench.ground import Ground
 from bench.load import Load, app_paths
-from bench.pairs import Spread, spread
 from bench.products.policies import RULES_EACH
 from bench.products.ztproxy import Variant, Ztproxy
-from bench.requests import RAMP, Contest, table
+from bench.requests import RAMP, Contest, growth, percent, table
 from bench.requests import Load as Asking
 
 MANY_SESSIONS, MANY_ROUTES = 100_000, 2_000
@@ -64,21 +63,8 @@ def growths(contest: Contest, first: str) -> list[tuple[str, str]]:
     for name in contest.results:
         if name != first:
             whole, worker = (growth(contest, name, first, part) for part in ("", "workers"))
-            told.append((name, f"{_percent(whole)} in all, {_percent(worker)} in the worker"))
+            told.append((name, f"{percent(whole)} in all, {percent(worker)} in the worker"))
     return told
-
-
-def growth(contest: Contest, name: str, first: str, part: str) -> Spread:
-    """Return CPU µs of a request over those of `first` in the same round; of one part, or of all."""
-    ours, theirs = (
-        [turn.cpu[part] if part else turn.cpu_us for turn in contest.results[one]] for one in (name, first)
-    )
-    return spread([mine / other for mine, other in zip(ours, theirs, strict=True)])
-
-
-def _percent(grown: Spread) -> str:
-    low, high = grown.low - 1, grown.high - 1
-    return f"{grown.median - 1:+.1%} (rounds {low:+.1%} to {high:+.1%})"
 
 
 def _contest(

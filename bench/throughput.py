@@ -6,7 +6,7 @@ from bench.ground import Ground
 from bench.load import Load, app_paths
 from bench.products import Running, bare, caddy, envoy, haproxy, nginx, traefik
 from bench.products.ztproxy import RecordsMissing, Variant, Ztproxy
-from bench.requests import Contest, table
+from bench.requests import Contest, growth, percent, table
 
 Starter = Callable[[Ground], Running]
 FEW: Sequence[Starter] = (
@@ -14,7 +14,6 @@ FEW: Sequence[Starter] = (
     nginx.auth_request,
     nginx.auth_request_uncounted,
     haproxy.plain,
-    bare.bare,
     caddy.plain,
     caddy.forward_auth,
     traefik.plain,
@@ -33,7 +32,7 @@ NOTES = [
     "`per s` are requests/s; `ratio` is ztproxy's over theirs, the median of the rounds' ratios.",
     "CPU µs of ztproxy: workers, control (which seals the records) and supervisor, all on core 0.",
     "ztproxy-control-apart: the same with the control process on the other core.",
-    "ztproxy-bare: the data plane with a door that permits everything and records nothing.",
+    "ztproxy-bare: the same gateway with a door that permits everything, and no record.",
     "nginx-auth: its service (constant 204) on the same core and counted; with -uncounted on the other core.",
     "forward-auth and ext-authz services run on the other core and are not counted.",
     "`others` is the share of core 0 that was used by none of the proxy's processes.",
@@ -44,20 +43,32 @@ def few(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
     """Return the table with 64 connections, and what decision and record cost."""
     products = [Ztproxy(ground, Variant())]
     products.append(Ztproxy(ground, Variant("ztproxy-control-apart", control_apart=True)))
-    contest, result = _contest(ground, products, FEW, 64, rounds, seconds)
-    if "ztproxy-bare" in contest.results:
-        apart = contest.middle("ztproxy-control-apart", lambda turn: turn.cpu["workers"])
-        alone = contest.middle("ztproxy-bare", lambda turn: turn.cpu_us)
-        whole = contest.middle("ztproxy", lambda turn: turn.cpu_us)
-        result["decision and record cost, worker"] = f"{apart / alone - 1:.0%}"
-        result["decision and record cost, whole product"] = f"{whole / alone - 1:.0%}"
-    return result
+    contest, result = _contest(
+        ground, products, [*FEW, lambda _: bare.beside(products[0])], 64, rounds, seconds
+    )
+    return {**result, **_cost(contest)}
+
+
+def overhead(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
+    """Return what decision and record cost: the product beside the same gateway without them."""
+    products = [Ztproxy(ground, Variant())]
+    contest, result = _contest(ground, products, [lambda _: bare.beside(products[0])], 64, rounds, seconds)
+    return {**result, **_cost(contest)}
 
 
 def many(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
     """Return the table with 1,000 connections."""
     products = [Ztproxy(ground, Variant())]
     return _contest(ground, products, MANY, 1000, rounds, seconds + 1)[1]
+
+
+def _cost(contest: Contest) -> dict[str, object]:
+    """Return what decision and record add to the CPU time of a request, within the rounds."""
+    if not {"ztproxy", "ztproxy-bare"} <= contest.results.keys():
+        return {}
+    parts = {"in the worker": "workers", "in the whole product": ""}
+    grown = {said: growth(contest, "ztproxy", "ztproxy-bare", part) for said, part in parts.items()}
+    return {f"decision and record cost, {said}": percent(spread) for said, spread in grown.items()}
 
 
 def _contest(

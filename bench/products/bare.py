@@ -1,93 +1,74 @@
-"""ztproxy's data plane alone: TLS, one hop, and a door that permits everything and writes nothing down.
+"""The same gateway with decision and record switched off: what both cost is seen beside it.
 
-Beside the whole product it shows what decision and record cost. Nobody can run ztproxy this way: the door is
-made here.
+It is a worker put together from the configuration of a product that runs beside it, by the same assembly:
+routes, quotas, limits, live paths, counters. Two parts are others: a door that permits everything without
+asking who it is, and a ledger that writes nothing down. Nobody can run ztproxy this way: both are made here.
 """
 
 import argparse
-import asyncio
-import gc
-import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from bench.ground import HOST, Ground, python
+from bench.ground import python
 from bench.machine import free_port
 from bench.products import Running, with_children
+from bench.products.ztproxy import Ztproxy
+from ztproxy.administrator.audit import Audit
+from ztproxy.administrator.paths import Paths, Shut
+from ztproxy.config.load import load_all
+from ztproxy.config.settings import Settings
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
-from ztproxy.gateway.quotas import Quotas
-from ztproxy.gateway.world import World
+from ztproxy.gateway.shared_rates import SharedRates
 from ztproxy.model import ports
 from ztproxy.model._seal import SEAL
 from ztproxy.model.permit import Permit
-from ztproxy.model.request import AccessRequest, Resource
-from ztproxy.model.resource import Route, Upstream
-from ztproxy.net.clock import SystemClock, entropy
-from ztproxy.net.dial import Dialler
+from ztproxy.model.request import AccessRequest
+from ztproxy.net.clock import SystemClock, elapsed
 from ztproxy.net.listener import Listener
 from ztproxy.net.sources import Bounds, Sources
-from ztproxy.net.tls import KeyPair, ServerContexts
 from ztproxy.net.wheel import Wheel
+from ztproxy.policy.engine import PolicySet
+from ztproxy.service.assemble import Lasting, assemble, contexts_of
+from ztproxy.service.link import Link
+from ztproxy.service.process import run, stop_event
+from ztproxy.service.state import StateDirectory
+from ztproxy.telemetry.metrics import Counters
+from ztproxy.trust.memory import Memory
 from ztproxy.upstream.carriers import Carriers
-from ztproxy.upstream.upstreams import Upstreams
+
+#: What upstreams are told of whoever asks: as many bytes as the product sends.
+IDENTITY = (b"Zt-Principal: bench:0", b"Zt-Name: Bench", b"Zt-Assertion: " + b"e" * 700)
 
 
 class Door(ports.Door):
-    """Permits everything."""
-
-    def __init__(self, route: Route) -> None:
-        self.route = route
+    """Permits whatever leads somewhere."""
 
     def authorize(self, request: AccessRequest) -> Permit:
+        route = request.resource.route
+        assert route is not None
+        context = request.context
         return Permit(
-            decision_id=request.context.request_id,
-            request=request,
-            route=self.route,
-            principal_id="corp:bench",
-            issuer="corp",
-            session_id="ses_bench",
-            device_id="",
-            handle="",
-            expires_at=1 << 60,
-            identity=(b"Zt-Principal: corp:bench", b"Zt-Name: Bench", b"Zt-Assertion: " + b"e" * 300),
-            obligations=(),
-            seal=SEAL,
+            context.request_id,
+            request,
+            route,
+            "bench:0",
+            "https://idp.bench.example",
+            "ses_0",
+            "dev_bench0",
+            "",
+            1 << 60,
+            IDENTITY,
+            (),
+            SEAL,
         )
 
     def refuse(self, request: Any, peer: Any, refusal: Any) -> None: ...
 
     def preflight(self, request: Any, peer: Any) -> None: ...
-
-
-class Router(ports.Router):
-    """Everything leads to one route."""
-
-    def __init__(self, route: Route) -> None:
-        self.resource = Resource("Route", "bench", route)
-
-    def match(self, host: str, path: str) -> Resource:
-        return self.resource
-
-
-class Paths(ports.Paths):
-    """Live paths, by number."""
-
-    def __init__(self) -> None:
-        self.live: dict[int, Any] = {}
-        self.number = 0
-
-    def open(self, permit: Permit, cut: Any) -> int:
-        self.number += 1
-        self.live[self.number] = cut
-        return self.number
-
-    def close(self, number: int) -> None:
-        del self.live[number]
 
 
 class Ledger(ports.Ledger):
@@ -100,91 +81,77 @@ class Ledger(ports.Ledger):
     def outcome(self, record: Any) -> None: ...
 
 
-class Counters(ports.Counters):
-    """Counts requests; everything else is passed over."""
-
-    def __init__(self) -> None:
-        self.counts: dict[tuple[str, int], int] = {}
-
-    def request(self, route: str, status: int, seconds: float) -> None:
-        self.counts[route, status] = self.counts.get((route, status), 0) + 1
-
-    def preflight(self) -> None: ...
-
-    def refused(self, code: str) -> None: ...
-
-    def limited(self, limit: str) -> None: ...
-
-    def connections_opened(self) -> None: ...
-
-    def connections_closed(self) -> None: ...
-
-    def handshake_failed(self, reason: str) -> None: ...
-
-    def accepting_paused(self) -> None: ...
-
-
-async def serve(port: int, upstream: int, pair: KeyPair) -> None:
-    """Serve on loopback until SIGTERM, with the collector set as a worker sets it."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    clock = SystemClock()
-    wheel = Wheel(clock)
-    target = Upstream(scheme="http", host="127.0.0.1", port=upstream)
-    route = Route(name="bench", app="bench", host=HOST, prefix="/", upstream=target, client_certificate="off")
-    counters = Counters()
-    sources = Sources(Bounds(connections_per_source=10_000), clock.monotonic())
-    world = World(
-        door=Door(route),
-        paths=Paths(),
-        ledger=Ledger(),
-        routes=Router(route),
-        quotas=Quotas([], {}),
-        upstreams=Upstreams(Dialler({}), wheel=wheel),
-        counters=counters,
-        clock=clock,
-        wheel=wheel,
-        carriers=Carriers(),
-        crowd=Crowd(sources, wheel, Limits()),
-        limits=Limits(),
-        new_request_id=lambda: entropy(16).hex(),
-    )
+async def serve(settings: Settings, policies: PolicySet, port: int) -> None:
+    """Serve on loopback until SIGTERM, as a worker does."""
+    stop = stop_event()
+    lasting = _lasting(settings)
+    assembly = assemble(settings, policies, contexts_of(settings, lasting.state), lasting)
+    world = replace(assembly.world, door=Door(), ledger=Ledger())
     listener = Listener(
         socket.create_server(("127.0.0.1", port), backlog=1024),
-        ServerContexts([pair], {}, []),
+        assembly.contexts,
         lambda arrival: Connection(lambda: world, arrival),
-        wheel=wheel,
-        clock=clock,
-        tally=counters,
-        sources=sources,
-        handshake_timeout=10,
+        wheel=lasting.wheel,
+        clock=lasting.clock,
+        tally=lasting.counters,
+        sources=lasting.sources,
+        handshake_timeout=settings.limits.handshake_timeout / 1000,
     )
-    wheel.start()
+    lasting.wheel.start()
     listener.start()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    assembly.start(lasting)
     await stop.wait()
 
 
-def bare(ground: Ground) -> Running:
-    """The data plane alone, started by `python -m bench.products.bare`."""
-    port = free_port()
-    command = [python(), "-m", "bench.products.bare", str(port), str(ground.app), ground.cert, ground.key]
-    pid = ground.spawn("bare", [*command])
+def _lasting(settings: Settings) -> Lasting:
+    state, clock = StateDirectory(settings.state_dir), SystemClock()
+    memory, wheel = Memory(clock.monotonic), Wheel(clock)
+    sources = Sources(Bounds(), clock.monotonic())
+    link = Link(  # to nobody: it is never begun
+        state.control, memory, worker=9, pid=0, journal="", now=clock.now, changed=lambda _: None
+    )
+    return Lasting(
+        state=state,
+        clock=clock,
+        wheel=wheel,
+        counters=Counters("bare"),
+        memory=memory,
+        link=link,
+        audit=Audit(_Nowhere()),
+        paths=Paths(Shut(), clock.now, elapsed, lambda: None),
+        groups={},
+        tables={},
+        rates=SharedRates(link.charge, clock.monotonic),
+        sources=sources,
+        crowd=Crowd(sources, wheel, Limits()),
+        carriers=Carriers(),
+    )
+
+
+class _Nowhere:
+    """The journal of a ledger that is not in use."""
+
+    def append(self, payload: bytes) -> None:
+        raise AssertionError("the bare gateway writes nothing down")
+
+
+def beside(product: Ztproxy) -> Running:
+    """The gateway of a running product, by itself, started by `python -m bench.products.bare`."""
+    ground, port = product.ground, free_port()
+    config = product.folder / "ztproxy.yaml"
+    pid = ground.spawn("bare", [python(), "-m", "bench.products.bare", str(config), str(port)])
     ground.wait_for(port, tls=True)
-    return Running("ztproxy-bare", port, {"proxy": with_children(pid)}, stop=lambda: ground.stop(pid))
+    return Running("ztproxy-bare", port, {"workers": with_children(pid)}, stop=lambda: ground.stop(pid))
 
 
 def main() -> None:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser(description="The data plane alone")
+    parser = argparse.ArgumentParser(description="The gateway without decision and record")
+    parser.add_argument("config", type=Path)
     parser.add_argument("port", type=int)
-    parser.add_argument("upstream", type=int)
-    parser.add_argument("cert", type=Path)
-    parser.add_argument("key", type=Path)
     options = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(options.port, options.upstream, KeyPair(options.cert, options.key)))
+    settings, policies = load_all(options.config)
+    run(serve(settings, policies, options.port))
 
 
 if __name__ == "__main__":
