@@ -37,7 +37,7 @@ def place(text: str) -> Place:
         return Place("unix", path, 0)
     parts = urlsplit(text)
     try:
-        port = parts.port or _PORTS.get(parts.scheme, 0)
+        port = _PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
     except ValueError:
         port = 0
     if parts.scheme not in ("http", "https", "tcp") or not parts.hostname or not port:
