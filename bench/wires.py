@@ -1,4 +1,4 @@
-"""A wire to a server that can be held: what is sent on it stays where it is, as when a network is parted.
+"""A wire to a server that can be held, as when a network is parted, or cut, as when it is taken away.
 
 Runs in a thread of its own, so that whoever holds it may block. Used by `bench.nodes`.
 """
@@ -19,6 +19,7 @@ class Wire:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._open = asyncio.Event()
+        self._severed = False
         self._carrying: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -29,6 +30,10 @@ class Wire:
     def hold(self) -> None:
         """Carry nothing any more, in no direction, on no connection, and break none."""
         self._run(self._set(False))
+
+    def sever(self) -> None:
+        """Break every connection, in the middle of whatever is said, and every new one."""
+        self._run(self._sever())
 
     def heal(self) -> None:
         """Carry on, with what was held first."""
@@ -45,7 +50,13 @@ class Wire:
         asyncio.run_coroutine_threadsafe(what, self._loop).result(10)
 
     async def _set(self, through: bool) -> None:
+        self._severed = False
         self._open.set() if through else self._open.clear()
+
+    async def _sever(self) -> None:
+        self._severed = True
+        for task in self._carrying:
+            task.cancel()
 
     async def _listen(self) -> None:
         self._open.set()
@@ -60,6 +71,9 @@ class Wire:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if self._severed:
+            writer.transport.abort()
+            return
         self._carrying.add(task)
         try:
             await self._open.wait()
