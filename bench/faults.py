@@ -265,7 +265,7 @@ class Storm:
     async def _unlock(self) -> None:
         """Take all locks away, by either node, for those who come next."""
         for lock in (await self.estate.nodes[0].ask("GET", "/v1/locks"))["locks"]:
-            await self._chance.choice(self.estate.nodes).ask("DELETE", f"/v1/locks/{lock['id']}")
+            await self._chance.choice(self.estate.nodes).ask("POST", f"/v1/locks/{lock['id']}/remove")
 
     # ------------------------------------------------------------------ when all is well
 

@@ -1,4 +1,4 @@
-"""A short form of `scripts/faults`: rounds of causes and faults at random against two nodes over one Redis."""
+"""A short form of `scripts/faults`: causes and faults at random against two nodes over one Redis."""
 
 import pytest
 
