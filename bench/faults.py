@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from urllib.parse import quote
 
 import aiohttp
 import uvloop
@@ -265,7 +266,8 @@ class Storm:
     async def _unlock(self) -> None:
         """Take all locks away, by either node, for those who come next."""
         for lock in (await self.estate.nodes[0].ask("GET", "/v1/locks"))["locks"]:
-            await self._chance.choice(self.estate.nodes).ask("POST", f"/v1/locks/{lock['id']}/remove")
+            path = f"/v1/locks/{quote(lock['id'], safe='')}/remove"
+            await self._chance.choice(self.estate.nodes).ask("POST", path)
 
     # ------------------------------------------------------------------ when all is well
 
@@ -347,6 +349,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whatever was started ends with us
     with Estate(wired=True, feed_limit=f"{LIMIT:.0f}s") as estate:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

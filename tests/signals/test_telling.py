@@ -13,12 +13,13 @@ from aiohttp.test_utils import TestServer
 
 from ztproxy.administrator.sessions import Limits, Sessions
 from ztproxy.administrator.signals.sources import Sources
-from ztproxy.administrator.signals.streams import Stream, Told
+from ztproxy.administrator.signals.streams import Stream, Streams, Told
 from ztproxy.api.transmitter import _delivered
 from ztproxy.model.subject import Posture, Principal
 from ztproxy.net.clock import SystemClock
 from ztproxy.portal.app import _edge
 from ztproxy.service.telling import Telling
+from ztproxy.store.interface import StoreUnavailable
 from ztproxy.store.sqlite import SqliteStore
 from ztproxy.trust.identity.provider import SignIn
 from ztproxy.trust.signals.events import CAEP, URIS
@@ -249,9 +250,35 @@ async def test_a_queue_that_is_full_disables_its_stream_and_says_so(ours, monkey
         _, body = await ours.ask("GET", "status", stream_id=stream["stream_id"])
         return body["status"] == "disabled" and body["reason"]
 
+    async def said():
+        _, polled = await ours.ask("POST", "poll", {"returnImmediately": True})
+        return polled["sets"]
+
     await until(disabled)
-    _, polled = await ours.ask("POST", "poll", {"returnImmediately": True})
-    assert len(polled["sets"]) == 1  # stream-updated
+    assert len(await until(said)) == 1  # stream-updated
+
+
+async def test_what_could_not_be_queued_is_told_all_the_same(ours, monkeypatch):
+    """The store is away between the change and its telling: remembered is only what was told."""
+    added, failures = Streams._add, []
+
+    async def away_once(self, told, claims):
+        if len(failures) < 2:
+            failures.append(claims)
+            raise StoreUnavailable("told to fail")
+        await added(self, told, claims)
+
+    monkeypatch.setattr(Streams, "_add", away_once)
+    wanted = [URIS["session-established"], URIS["device-compliance-change"]]
+    await ours.ask("POST", "stream", {"events_requested": wanted})
+    await ours.sign_in("p")
+
+    async def said():
+        _, polled = await ours.ask("POST", "poll", {"returnImmediately": True})
+        return polled["sets"]
+
+    assert len(await until(said)) == 1
+    assert len(failures) == 2
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ goes wrong makes the source stale, in words, and is tried again later and later,
 import asyncio
 import base64
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -60,12 +60,12 @@ class Keeper:
             if self._transmitter.delivery == "poll":
                 group.create_task(self._again(self._poll))
 
-    async def _again(self, step: Callable[[], Awaitable[bool]]) -> None:
+    async def _again(self, step: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         """Do a step again and again; after failures later and later."""
         failures = 0
         while True:
             try:
-                busy = self._lease.held and await step()
+                busy = self._lease.held and bool(await self._lease.while_held(step()))
                 failures = 0
             except BROKEN as broken:
                 failures, busy = failures + 1, False

@@ -1,17 +1,23 @@
 """Which node does what only one should do: keeps streams, polls, and sends.
 
-Called by the control process's background work. Two that believe to hold it for a moment do no harm:
-everything done under it can be done twice.
+Called by the control process's background work. Nobody's wall clock counts: whoever has it stops by their own
+monotonic clock, and another takes over after having watched for longer, by theirs, that it is not renewed.
+What was sent just before may arrive later, so everything done under it can be done twice.
 """
 
-from typing import Final
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 from ztproxy.net.clock import Clock
 from ztproxy.store.interface import Conflict, Records, StoreUnavailable
 
-#: ms after which somebody else may take over from a node that is gone, and seconds between renewals.
-HELD: Final = 30_000
-RENEW: Final = 8.0
+#: Seconds for which it is ours after a renewal, for which others watch before they take it, between renewals.
+HELD: Final = 15.0
+WATCHED: Final = 20.0
+RENEW: Final = 5.0
+
+Result = TypeVar("Result")
 
 
 class Lease:
@@ -23,6 +29,7 @@ class Lease:
         self._name = name
         self._owner = owner.encode()
         self._until = -1.0
+        self._watched = (-1, 0.0)  # the version somebody else wrote, and when we saw it first
 
     @property
     def held(self) -> bool:
@@ -33,20 +40,36 @@ class Lease:
         """Take it or keep it; False when it is somebody else's. Raises StoreUnavailable."""
         began = self._clock.monotonic()
         stored = await self._records.get("lease", self._name)
-        if stored is not None and stored.value != self._owner:
+        if stored is not None and stored.value != self._owner and not self._left(stored.version):
             self._until = -1.0
             return False
         version = 0 if stored is None else stored.version
-        expires_at = self._clock.now() + HELD
         try:
-            await self._records.put(
-                "lease", self._name, self._owner, if_version=version, expires_at=expires_at
-            )
+            await self._records.put("lease", self._name, self._owner, if_version=version)
         except Conflict:
             self._until = -1.0
             return False
-        self._until = began + HELD / 1000 - 5  # we stop before anybody else may begin
+        self._until = began + HELD  # before anybody else may begin, who can not have seen it earlier
         return True
+
+    def _left(self, version: int) -> bool:
+        """Tell whether somebody else's lease was not renewed for as long as we watched."""
+        now = self._clock.monotonic()
+        if self._watched[0] != version:
+            self._watched = (version, now)
+        return now - self._watched[1] >= WATCHED
+
+    async def while_held(self, work: Coroutine[Any, Any, Result]) -> Result | None:
+        """Do it for as long as this is ours; what is under way when that ends is broken off (None)."""
+        task = asyncio.create_task(work)
+        try:
+            while not task.done() and (left := self._until - self._clock.monotonic()) > 0:
+                await asyncio.wait({task}, timeout=left)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        return None if task.cancelled() else task.result()
 
     async def release(self) -> None:
         """Give it up, so that nobody has to wait. Where that can not be written it runs out."""

@@ -7,7 +7,7 @@ store, so that another node goes on where this one stopped: every event is told 
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import msgspec
@@ -33,6 +33,15 @@ _LIMIT: Final = 16 * 1024
 _decode_session = msgspec.msgpack.Decoder(Session).decode
 _decode_handle = msgspec.msgpack.Decoder(Handle).decode
 _decode_posture = msgspec.msgpack.Decoder(Posture).decode
+
+
+class _News(NamedTuple):
+    """What is to be told, if anything, and what is to be remembered of it then."""
+
+    telling: Telling | None
+    mark: str = ""  # key of the record "told"
+    word: bytes = b""
+    kept_until: int = 0
 
 
 class Teller:
@@ -61,7 +70,7 @@ class Teller:
         while True:
             try:
                 if self._lease.held:
-                    await self._follow()
+                    await self._lease.while_held(self._follow())
                     continue
             except StoreUnavailable as away:
                 log.warning("signals can not be told", extra={"reason": str(away)})
@@ -80,19 +89,27 @@ class Teller:
                 log.error("signals were not told: the feed has gone on too far")
                 version = await self._store.head()
                 continue
-            found = [await self._news(change) for change in changes]
-            news = [one for one in found if one is not None]
-            for telling in news:
-                for told in self._told:
-                    await self._streams.tell(told, telling)
+            news = [await self._pass_on(change) for change in changes]
             version = changes[-1].version if changes else version
-            if news or kept < 0 or version - kept > BATCH:  # writing it down is a change by itself
+            if any(news) or kept < 0 or version - kept > BATCH:  # writing it down is a change by itself
                 await self._records.put("told", "cursor", str(version).encode())
                 kept = version
             if not changes:
                 await self._store.wait(version, 1.0)
 
-    async def _news(self, change: Change) -> Telling | None:
+    async def _pass_on(self, change: Change) -> bool:
+        """Tell receivers what it means, if anything. Remembered only then: who stops before tells it again."""
+        news = await self._news(change)
+        if news is None:
+            return False
+        if news.telling is not None:
+            for told in self._told:
+                await self._streams.tell(told, news.telling)
+        if news.mark:
+            await self._records.put("told", news.mark, news.word, expires_at=news.kept_until)
+        return True
+
+    async def _news(self, change: Change) -> "_News | None":
         if change.value is None:
             return None
         if change.kind == "session":
@@ -103,32 +120,36 @@ class Teller:
             return await self._of_posture(_decode_posture(change.value))
         return None
 
-    async def _of_session(self, session: Session) -> Telling | None:
+    async def _of_session(self, session: Session) -> "_News | None":
         key = f"session:{session.id}"
         stored = await self._records.get("told", key)
         word = b"revoked" if session.ended_at else b"established"
         if stored is not None and stored.value in (word, b"revoked"):
             return None
-        await self._records.put("told", key, word, expires_at=session.expires_at + _NEW)
+        telling: Telling | None = None
         if session.ended_at:
-            return None if session.ended_by in _SILENT else revoked(session)
-        return established(session) if self._clock.now() - session.created_at < _NEW else None
+            telling = None if session.ended_by in _SILENT else revoked(session)
+        elif self._clock.now() - session.created_at < _NEW:
+            telling = established(session)
+        return _News(telling, key, word, session.expires_at + _NEW)
 
-    async def _of_handle(self, handle: Handle) -> Telling | None:
+    async def _of_handle(self, handle: Handle) -> "_News | None":
         if handle.host == self._portal or self._clock.now() - handle.created_at > _NEW:
             return None
         stored = await self._records.get("session", handle.session_id)
-        return None if stored is None else presented(_decode_session(stored.value), handle.created_at)
+        if stored is None:
+            return None
+        return _News(presented(_decode_session(stored.value), handle.created_at))
 
-    async def _of_posture(self, posture: Posture) -> Telling | None:
+    async def _of_posture(self, posture: Posture) -> "_News | None":
         key, word = f"device:{posture.device_id}", b"healthy" if posture.healthy else b"unhealthy"
         stored = await self._records.get("told", key)
         if stored is not None and stored.value == word:
             return None
-        await self._records.put("told", key, word)
-        if stored is None and posture.healthy:
-            return None
-        return compliance(posture.device_id, posture.reported_at, healthy=posture.healthy)
+        telling = None
+        if stored is not None or not posture.healthy:
+            telling = compliance(posture.device_id, posture.reported_at, healthy=posture.healthy)
+        return _News(telling, key, word)
 
     # ------------------------------------------------------------------ pushes
 
@@ -140,7 +161,7 @@ class Teller:
             try:
                 stream = await self._streams.get(told.name) if self._lease.held else None
                 if stream is not None and stream.method == PUSH and stream.status != "paused":
-                    busy = await self._deliver(told, stream, http)
+                    busy = bool(await self._lease.while_held(self._deliver(told, stream, http)))
                 failures = 0
             except (TemporaryProviderError, SignInRefused, StoreUnavailable) as away:
                 failures += 1
