@@ -98,7 +98,7 @@ class Teller:
                 await self._store.wait(version, 1.0)
 
     async def _pass_on(self, change: Change) -> bool:
-        """Tell receivers what it means, if anything. Remembered only then: who stops before tells it again."""
+        """Tell receivers what it means, if anything. It is remembered only then: nothing is left out."""
         news = await self._news(change)
         if news is None:
             return False
