@@ -64,6 +64,7 @@ identity:
       client_secret: file:provider/client-secret
       scopes: [openid, profile, email, groups]
       groups_claim: groups
+      offline: true  # so that it can be asked again while people are at work
       algorithms: [RS256]
 
 # The pipeline shows a certificate of this authority; the certificate's name must lie in the trust domain.

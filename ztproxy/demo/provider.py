@@ -79,9 +79,9 @@ class Provider:
             "client_uri": self._layout.portal,
             "redirect_uris": [self._layout.portal + CALLBACK],
             "post_logout_redirect_uris": [self._layout.portal + "/"],
-            "grant_types": ["authorization_code"],
+            "grant_types": ["authorization_code", "refresh_token"],
             "response_types": ["code"],
-            "scope": ["openid", "profile", "email", "groups"],
+            "scope": ["openid", "profile", "email", "groups", "offline_access"],
             "token_endpoint_auth_method": "client_secret_basic",
         }
 
