@@ -31,12 +31,17 @@ class Asked:
         self.begun = []
         self.asked = []
         self.coming = None
+        self.first = {}
+
+    def since(self, session):
+        return self.first.get(session.checked_at, NEVER)
 
     def state(self, session, after, now):
         return self.words.get((session.checked_at, after), "")
 
     def begin(self, session, after):
         self.begun.append(session.checked_at)
+        self.first.setdefault(session.checked_at, after)
 
     async def ask(self, session, after):
         self.asked.append(session.checked_at)
@@ -209,6 +214,19 @@ async def test_what_is_known_to_have_changed_is_borne_for_a_shorter_time(word):
     assert (await world.ask()).code == ("facts-unavailable" if word == "kept" else "recheck-required")
 
 
+async def test_signal_after_signal_does_not_keep_a_path_alive():
+    world = world_with("", Rule(0, 60 * MINUTE, MINUTE))
+    permit = await world.ask()
+    later(world, 1_000)
+    for _ in range(2):
+        told = world.clock.now()
+        world.put("standing", "user:t:carol", Standing("user", SESSION.principal.id, recheck_after=told))
+        assert world.access.reconsider(permit, world.clock.now()) == ""
+        world.rechecks.words[NOW, told] = "kept"
+        later(world, MINUTE // 2)
+    assert world.access.reconsider(permit, world.clock.now()) == "recheck-required"
+
+
 async def test_a_live_path_is_cut_when_a_group_is_gone():
     world = world_with()
     world.access.policies = load(
@@ -232,6 +250,7 @@ def test_the_strictest_of_all_counts():
     assert line_of(session, (), Rule(0, 7), 100).due == NEVER
     assert line_of(session, (), Rule(0, 7, 9), 101) == Line(101, 101, 108)
     assert line_of(session, (), Rule(0, 7, 3), 101) == Line(101, 101, 104)
+    assert line_of(session, (), Rule(0, 700, 300), 150, 120) == Line(150, 150, 420)
     assert line_of(session, (("recheck", "10s keep 1s"),), Rule(0, 7_000, 60_000), 101).over == 1_101
     assert line_of(session, (("recheck", "10s keep 1s"),), Rule(0, 7_000, 60), 101).over == 161
 

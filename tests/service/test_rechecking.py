@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ztproxy.administrator.freshness import NEVER
 from ztproxy.model.messages import Rechecked, RecheckWanted
 from ztproxy.model.subject import Principal, Session
 from ztproxy.net.clock import FixedClock
@@ -126,6 +127,21 @@ async def test_what_only_the_browser_can_bring_is_asked_again_when_it_did(contro
     assert control.state(confirmed) == ""
     control.clock.advance(0.001)
     assert control.state() == ""
+
+
+async def test_a_further_signal_brings_no_further_grace(control: Control) -> None:
+    """A provider that is away, and a source that has more and more to say."""
+    control.answers("kept", 1 << 60)
+    assert control.rechecks.since(CAROL) == NEVER
+    await control.rechecks.ask(CAROL, 0)
+    assert control.rechecks.since(CAROL) == NEVER, "it was only old"
+    for after in (50, 60, 70):
+        await control.rechecks.ask(CAROL, after)
+        assert control.rechecks.since(CAROL) == 50
+    confirmed = Session("ses_1", CAROL.principal, "corp", 0, 0, checked_at=65)
+    assert control.rechecks.since(confirmed) == NEVER
+    await control.rechecks.ask(confirmed, 70)
+    assert control.rechecks.since(confirmed) == 70
 
 
 async def test_answers_are_bounded_and_a_full_memory_asks_again(

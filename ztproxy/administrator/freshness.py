@@ -35,10 +35,13 @@ class Line(NamedTuple):
 FRESH: Final = Line(NEVER, NEVER, NEVER)
 
 
-def line_of(session: Session, duties: tuple[tuple[str, str], ...], default: Rule, after: int) -> Line:
+def line_of(
+    session: Session, duties: tuple[tuple[str, str], ...], default: Rule, after: int, since: int = NEVER
+) -> Line:
     """Return where a session stands under the obligations of a decision. The strictest of all counts.
 
-    `after`: what the provider said before that moment (ms) does not count any more.
+    `after`: what the provider said before that moment (ms) does not count any more. `since`: of several such
+    moments that the provider has said nothing after, the first: a further signal is no further grace.
     """
     line = FRESH
     checked = session.checked_at or session.created_at
@@ -51,7 +54,7 @@ def line_of(session: Session, duties: tuple[tuple[str, str], ...], default: Rule
             keep = min(keep, rule.keep)
             line = _earlier(line, checked, rule)
     if after > checked:
-        over = after + min(keep, default.changed)  # known to be out of date, not only old
+        over = min(after, since) + min(keep, default.changed)  # known to be out of date, not only old
         line = Line(min(line.ahead, after), min(line.due, after), min(line.over, over))
     return line
 

@@ -5,7 +5,7 @@ Called by `administrator.access`. Decides by `freshness`; asks through `Rechecks
 
 from typing import Final, Protocol
 
-from ztproxy.administrator.freshness import Line, Rule, line_of
+from ztproxy.administrator.freshness import NEVER, Line, Rule, line_of
 from ztproxy.model.decision import Decision
 from ztproxy.model.subject import Session
 from ztproxy.trust.caller import Caller
@@ -19,6 +19,9 @@ class Rechecks(Protocol):
 
     def state(self, session: Session, after: int, now: int) -> str:
         """Return what came of asking a moment ago: "kept", "impossible"; "" = it is time to ask."""
+
+    def since(self, session: Session) -> int:
+        """Return the first moment (ms) that a signal named and the provider has said nothing after."""
 
     def begin(self, session: Session, after: int) -> None:
         """Ask beside the requests, once."""
@@ -74,7 +77,8 @@ class Freshness:
         session, rechecks = caller.facts.session, self._rechecks
         if session is None or rechecks is None:
             return None
-        line = line_of(session, decision.obligations, self._rule, caller.recheck_after)
+        since = rechecks.since(session) if caller.recheck_after else NEVER
+        line = line_of(session, decision.obligations, self._rule, caller.recheck_after, since)
         return None if now < line.ahead else (session, rechecks, line)
 
     async def ask(self, caller: Caller) -> None:

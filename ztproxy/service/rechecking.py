@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from ztproxy.administrator.freshness import NEVER
 from ztproxy.model.messages import RecheckWanted
 from ztproxy.model.subject import Session
 from ztproxy.service.link import Link
@@ -29,11 +30,16 @@ class LinkedRechecks:
         self._now = now
         self._answers: dict[_Key, tuple[str, int]] = {}  # the word, and until when it is not asked again
         self._asking: dict[_Key, asyncio.Task[None]] = {}
+        self._since: dict[tuple[str, int], int] = {}  # of a session as it was checked last
 
     def state(self, session: Session, after: int, now: int) -> str:
         """Return what came of asking a moment ago: "kept", "impossible"; "" = it is time to ask."""
         found = self._answers.get((session.id, session.checked_at, after))
         return found[0] if found is not None and now < found[1] else ""
+
+    def since(self, session: Session) -> int:
+        """Return the first moment (ms) that a signal named and the provider has said nothing after."""
+        return self._since.get((session.id, session.checked_at), NEVER)
 
     def begin(self, session: Session, after: int) -> None:
         """Ask beside the requests, once."""
@@ -45,6 +51,8 @@ class LinkedRechecks:
 
     def _task(self, session: Session, after: int) -> asyncio.Task[None]:
         key = session.id, session.checked_at, after
+        if after > session.checked_at:
+            self._note_first(key[:2], after)
         task = self._asking.get(key)
         if task is None:
             task = self._asking[key] = asyncio.create_task(self._ask(key))
@@ -64,6 +72,11 @@ class LinkedRechecks:
             self._remember(key, "impossible", now + ASIDE)
         else:
             self._remember(key, "kept", max(answer.retry_at, now + SILENT))
+
+    def _note_first(self, checked: tuple[str, int], after: int) -> None:
+        if len(self._since) >= KEPT:
+            self._since.clear()
+        self._since.setdefault(checked, after)
 
     def _remember(self, key: _Key, word: str, until: int) -> None:
         if len(self._answers) >= KEPT:
