@@ -18,8 +18,11 @@ import aiohttp
 import pytest
 from small_node import COOKIE, HOST, ROOT, Application, Node, eventually
 
+from ztproxy.connector.renewal import Renewal
+from ztproxy.connector.state import Folder
 from ztproxy.crypto.csr import make_request
 from ztproxy.net import keyfiles
+from ztproxy.net.clock import FixedClock, SystemClock, entropy
 from ztproxy.net.names import Resolver
 
 CONNECT = "connect.localhost"
@@ -314,6 +317,25 @@ async def test_a_running_connector_renews_itself_and_ends_when_told(node: Node) 
     text = (site.root / "log").read_text()
     assert "PRIVATE" not in text
     assert "eyJ" not in text
+
+
+async def test_a_clock_that_is_wrong_keeps_no_connector_from_renewing(node: Node) -> None:
+    """What it signs has not begun by the node's clock; the refusal tells that clock, and it signs anew."""
+    site, renewed = await enrolled(node), asyncio.Event()
+    first = site.certificate()
+    clock = FixedClock(SystemClock().now() + 7_200_000)
+    renewal = Renewal(Folder(site.state), ca=None, clock=clock, entropy=entropy, renewed=renewed.set)
+    running = asyncio.create_task(renewal.run())
+    try:
+        async with asyncio.timeout(60):
+            while not renewed.is_set():
+                clock.ms = SystemClock().now() + 7_200_000
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+    assert site.certificate() != first
+    assert (await dials(site)).startswith(LET_IN)
 
 
 async def test_a_revoked_connector_stops_and_says_so(node: Node) -> None:

@@ -40,8 +40,8 @@ def complete(base: Path, tree: Node) -> Iterator[Path]:
 
 def hosts_of(tree: Node) -> tuple[str, ...]:
     """Return the hosts a configuration answers on."""
-    portal = tree.child("portal")
-    hosts = [_text(portal, "host")] if portal else []
+    sections = [tree.child(name) for name in ("portal", "connectors")]
+    hosts = [_text(section, "host") for section in sections if section]
     for route in _items(tree, "routes"):
         hosts.append(_text(route, "from").removeprefix("https://").partition("/")[0])
     return tuple(dict.fromkeys(host for host in hosts if host))
