@@ -1,15 +1,21 @@
 """Every store back end, behind one fixture. Redis is a real server with its own directory."""
 
-import asyncio
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from redis_servers import Servers, behind_tls, cluster
+
+from bench.machine import free_port
 from ztproxy.store.interface import Store
 from ztproxy.store.redis import RedisStore
 from ztproxy.store.redis_client import RedisOptions
@@ -80,6 +86,25 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.kill()
 
 
+@pytest.fixture(scope="session")
+def more_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """For what takes a while to start."""
+    needs_redis()
+    servers = Servers(tmp_path_factory.mktemp("servers"), free_port)
+    yield servers
+    servers.end()
+
+
+@pytest.fixture(scope="session")
+def redis_behind_tls(more_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> RedisOptions:
+    return behind_tls(more_servers, tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(more_servers: Servers) -> RedisOptions:
+    return cluster(more_servers)
+
+
 @pytest.fixture
 def wall() -> Wall:
     return Wall()
@@ -88,7 +113,20 @@ def wall() -> Wall:
 Opener = Callable[..., Awaitable[Store]]
 
 
-@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
+def options_of(request: pytest.FixtureRequest) -> RedisOptions:
+    """How the back end is reached, with the patience that a busy machine needs."""
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        options = server.options
+    else:
+        options = request.getfixturevalue(request.param.replace("-", "_"))
+    return replace(options, connect_timeout=10.0, timeout=20.0)
+
+
+REDIS = ("redis", "redis-behind-tls", "redis-cluster")
+
+
+@pytest.fixture(params=["sqlite", *(pytest.param(one, marks=pytest.mark.redis) for one in REDIS)])
 async def opener(request: pytest.FixtureRequest, tmp_path: Path, wall: Wall) -> AsyncIterator[Opener]:
     """Open the same fresh database as often as wanted: `await opener(keep=…)`."""
     opened: list[Store] = []
@@ -98,14 +136,12 @@ async def opener(request: pytest.FixtureRequest, tmp_path: Path, wall: Wall) -> 
         if request.param == "sqlite":
             store: Store = await SqliteStore.open(tmp_path / "zt.db", wall, **options)
         else:
-            server: RedisServer = request.getfixturevalue("redis_server")
-            store = await RedisStore.open(server.options, wall, name=name, **options)
+            store = await RedisStore.open(reached, wall, name=name, **options)
         opened.append(store)
         return store
 
-    if request.param == "redis":
-        await asyncio.to_thread(needs_redis)
-        request.getfixturevalue("redis_server")
+    if request.param != "sqlite":
+        reached = options_of(request)
     yield open_store
     for store in opened:
         await store.close()

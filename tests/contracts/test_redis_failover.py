@@ -12,12 +12,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from redis_servers import Servers, behind_tls
 
-from ztproxy.crypto.issue import create_authority, issue_server, pem
-from ztproxy.crypto.template import term
 from ztproxy.model.quota import Rate, Spent
-from ztproxy.net import keyfiles
-from ztproxy.net.clock import SystemClock, entropy
 from ztproxy.store.interface import StoreUnavailable
 from ztproxy.store.redis import RedisStore
 from ztproxy.store.redis_client import RedisOptions
@@ -25,46 +22,9 @@ from ztproxy.store.redis_pot import RedisPot
 
 pytestmark = pytest.mark.redis
 
-ACL = (
-    "user zt on >right resetchannels ~{ztproxy:*}:* -@all +eval +evalsha +script|load +get +incr +hget +hset"
-    " +hdel +zadd +zrem +zrange +xadd +xrange +xrevrange +xread +info +config|get +wait +time +set"
-)
-
 
 def now() -> int:
     return 1_800_000_000_000
-
-
-class Servers:
-    """redis-server processes on ports of their own."""
-
-    def __init__(self, root: Path, free_port: Callable[[], int]) -> None:
-        self._root = root
-        self._free_port = free_port
-        self.processes: dict[int, subprocess.Popen[bytes]] = {}
-
-    def start(self, *options: str, program: str = "redis-server") -> int:
-        port = self._free_port()
-        folder = self._root / str(port)
-        folder.mkdir()
-        config = folder / "redis.conf"
-        config.write_text(
-            "\n".join(("bind 127.0.0.1", f"dir {folder}", 'save ""', *options)).format(port=port)
-        )
-        sentinel = ["--sentinel"] if program == "redis-sentinel" else []
-        with (folder / "log").open("wb") as log:
-            self.processes[port] = subprocess.Popen(["redis-server", str(config), *sentinel], stdout=log)
-        return port
-
-    def server(self, *options: str) -> int:
-        return self.start(
-            "port {port}", "appendonly yes", "appendfsync always", "repl-diskless-sync-delay 0", *options
-        )
-
-    def kill(self, port: int) -> None:
-        process = self.processes.pop(port)
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
@@ -73,8 +33,7 @@ def servers(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Servers]:
         pytest.skip("the redis-server program is not installed")
     made = Servers(tmp_path, free_port)
     yield made
-    for port in list(made.processes):
-        made.kill(port)
+    made.end()
 
 
 def knows_a_replica(sentinel: int) -> None:
@@ -164,28 +123,7 @@ async def test_a_replica_is_not_believed(servers: Servers) -> None:
 
 
 async def test_tls_and_an_acl_user_that_may_no_more_than_needed(servers: Servers, tmp_path: Path) -> None:
-    key, at = keyfiles.new_key(), SystemClock().now()
-    root = create_authority("redis", key, term(at, 86_400_000, entropy))
-    own = keyfiles.new_key()
-    leaf = issue_server(
-        root, own.public_key(), term(at, 86_400_000, entropy), dns_names=("redis.corp.example",)
-    )
-    keyfiles.write(tmp_path / "own.key", keyfiles.key_pem(own))
-    keyfiles.write(tmp_path / "own.pem", pem(leaf).encode())
-    keyfiles.write(tmp_path / "ca.pem", pem(root.certificate).encode())
-    port = servers.start(
-        "port 0", "tls-port {port}", "appendonly yes", "appendfsync always", "tls-auth-clients no",
-        f"tls-cert-file {tmp_path}/own.pem", f"tls-key-file {tmp_path}/own.key",
-        f"tls-ca-cert-file {tmp_path}/ca.pem", "user default off", ACL.replace("{", "{{").replace("}", "}}"),
-    )  # fmt: skip
-    tls = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-    options = RedisOptions(
-        url=f"rediss://127.0.0.1:{port}",
-        tls=tls,
-        server_name="redis.corp.example",
-        username="zt",
-        password="right",
-    )
+    options = behind_tls(servers, tmp_path)
     store = await opened(options)
     version = await store.put("session", "k", b"v", expires_at=now() + 5)
     assert await store.put("session", "k", b"w", if_version=version) == 2
