@@ -199,6 +199,10 @@ async def test_every_step_is_in_the_sealed_log_and_no_code_is(node: Node) -> Non
         return all(event in text for event in events)
 
     await asyncio.to_thread(eventually, sealed)
+    shown = await cli(node, "recordings", "show", f"site/{site.identity['instance']}")
+    assert "connector-enrolled" in shown
+    assert "connector-revoked" in shown
+    assert "connector-invited" in await cli(node, "recordings", "show", "site")
     for path in (node.root / "state").rglob("*"):
         if path.is_file():
             assert code.replace("-", "").encode() not in path.read_bytes(), path

@@ -253,7 +253,8 @@ def _row(event: Event, known: str = "") -> tuple[str, ...]:
     """Return the cells of one event. `known`: the device that need not be named again."""
     if isinstance(event, SessionRecord):
         device = event.device if event.device != known else ""
-        return _time(event.at), device, f"session {event.event}", event.detail, ""
+        what = f"session {event.event}" if event.session else event.event  # of a device or a connector
+        return _time(event.at), device, what, event.detail, ""
     if isinstance(event, FloodRecord):
         alike = f"{event.count} alike from {event.source or 'many sources'}"
         return _time(event.at), "", alike, f"refused: {event.code}", f"counted since {_time(event.first)}"
