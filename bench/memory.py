@@ -29,10 +29,10 @@ def measure(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
         before[runner.name] = memory_kib(_pids(runner))
     for number in range(rounds):
         for runner in turns(runners, number):
-            held = _hold(ground, runner, CONNECTIONS) - before[runner.name]
+            held = _hold(ground, runner, WARM + CONNECTIONS) - before[runner.name]
             seen[runner.name].append(round(held / CONNECTIONS, 1))
     rows = [{"proxy": name, "KiB each": held[0], "again": held[1:]} for name, held in seen.items()]
-    note = f"{CONNECTIONS} connections, over what was resident before the first; then as many anew."
+    note = f"{CONNECTIONS} connections more than {WARM}, which are no part of the figure; then as many anew."
     return {"idle": rows, "notes": [note]}
 
 

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import aiofastnet
 
 from ztproxy.model.request import Peer, TlsFacts
+from ztproxy.net import pages
 from ztproxy.net.certificates import classify, verified_chain
 from ztproxy.net.clock import Clock
 from ztproxy.net.sources import Source, Sources
@@ -31,6 +32,8 @@ _READ: Final = 256 << 10  # bytes of the buffer that every read of plain TCP tak
 #: What each connection keeps for TLS: one record of the largest size (RFC 8446 section 5.2) that comes, and
 #: two that go. Larger ones make idle connections dear; with one that goes, downloads are a fifth slower.
 _RECORD: Final = 16 * 1024 + 64
+#: Bytes around both buffers of which the pages are to be clean, so that only those that are used count.
+_BUFFERS: Final = 4 * _RECORD
 _OUT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -235,6 +238,7 @@ class Listener:
 
     async def _handshake(self, sock: socket.socket, arrival: Arrival, context: ssl.SSLContext) -> None:
         reason = ""
+        pages.clean(_BUFFERS)
         try:
             await aiofastnet.connect_accepted_socket(
                 asyncio.get_running_loop(),
