@@ -10,7 +10,7 @@ from ztproxy.service.process import give_way
 
 PROGRAM = """
 import resource
-from ztproxy.service.process import use_all_descriptors
+from ztproxy.net.descriptors import use_all_descriptors
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 2048))
 use_all_descriptors()
 print(resource.getrlimit(resource.RLIMIT_NOFILE))

@@ -18,6 +18,7 @@ from ztproxy.connector.links import Limits, Links, Proxy
 from ztproxy.connector.renewal import Renewal
 from ztproxy.connector.state import ConnectorError, Folder, Identity
 from ztproxy.net.clock import SystemClock, entropy
+from ztproxy.net.descriptors import use_all_descriptors
 
 __all__ = ["ConnectorError", "enrol", "run"]
 
@@ -26,6 +27,7 @@ log = logging.getLogger("ztproxy.connector")
 
 async def run(configuration: Configuration) -> None:
     """Carry until SIGTERM or SIGINT, then let what is carried end. Raises ConnectorError."""
+    use_all_descriptors()  # each connection that carries takes two
     folder = Folder(configuration.state)
     connector = Running(configuration, folder, folder.identity())
     with _signals() as stop:

@@ -31,6 +31,7 @@ from ztproxy.model.quota import Quota
 from ztproxy.model.resource import TlsFiles
 from ztproxy.net.certificates import Bundle, read_bundle
 from ztproxy.net.clock import Clock, entropy
+from ztproxy.net.descriptors import descriptors
 from ztproxy.net.dial import Dialler
 from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.tls import KeyPair, ServerContexts, client_contexts, dns_names, modes_of
@@ -39,7 +40,6 @@ from ztproxy.policy.engine import PolicySet
 from ztproxy.policy.routes import RouteTable
 from ztproxy.service.identities import LinkedIdentities
 from ztproxy.service.link import Link
-from ztproxy.service.process import descriptors
 from ztproxy.service.rechecking import LinkedRechecks
 from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.metrics import Counters

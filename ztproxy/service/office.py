@@ -31,6 +31,7 @@ from ztproxy.api import keys as keys_api
 from ztproxy.api import locks as locks_api
 from ztproxy.api import node as node_api
 from ztproxy.config.settings import Settings
+from ztproxy.model.connector import BUNDLE
 from ztproxy.net.clock import Clock, entropy
 from ztproxy.net.tls import client_context
 from ztproxy.policy.engine import PolicySet
@@ -231,7 +232,7 @@ def _locks_of(
     standings: Standings,
 ) -> list[web.RouteDef]:
     issuers = [provider.name for provider in settings.providers()]
-    issuers += ["devices", *(bundle.name for bundle in settings.client_certificates)]
+    issuers += ["devices", BUNDLE, *(bundle.name for bundle in settings.client_certificates)]
     known = Acquaintance(sessions, devices, issuers).known
     return locks_api.routes(locks, standings, known, ground.clock.now)
 

@@ -6,10 +6,8 @@ import ctypes
 import gc
 import os
 import re
-import resource
 import signal
 import socket
-import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
@@ -24,21 +22,6 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:
         raise SystemExit("the supervisor is gone")
-
-
-def use_all_descriptors() -> None:
-    """Raise the limit of open files to what the system allows; children inherit it (getrlimit(2)).
-
-    The customary 1024 is for programs that use select(2), and is less than the connections of one source.
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def descriptors() -> int:
-    """Return how many files this process may have open."""
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return most if most != resource.RLIM_INFINITY else sys.maxsize
 
 
 def started_at(pid: int) -> int | None:

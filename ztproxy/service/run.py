@@ -9,9 +9,9 @@ import fcntl
 import os
 from pathlib import Path
 
+from ztproxy.net.descriptors import use_all_descriptors
 from ztproxy.service.capture import capture, stand_by
 from ztproxy.service.configuration import unseal
-from ztproxy.service.process import use_all_descriptors
 from ztproxy.service.sockets import open_sockets
 from ztproxy.service.standby import Standby
 from ztproxy.service.state import StateDirectory
