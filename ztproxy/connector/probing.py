@@ -4,6 +4,7 @@ Called by `cli.connector`. It dials as the connector would, says nothing to anyb
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -40,8 +41,11 @@ async def _why(dial: Awaitable[asyncio.StreamWriter]) -> str:
         return f"its certificate is not believed: {error.verify_message}"
     except TimeoutError:
         return f"does not answer within {PATIENCE:.0f} s"
+    except (ssl.SSLError, socket.gaierror) as error:
+        return (error.strerror or str(error)).lower()
     except (OSError, EOFError) as error:
-        return str(error) or type(error).__name__
+        number = getattr(error, "errno", None)
+        return os.strerror(number).lower() if number else str(error) or "closes the connection"
     writer.transport.abort()
     return ""
 
