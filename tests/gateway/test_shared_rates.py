@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ztproxy.gateway.quotas import Claim, Quotas
-from ztproxy.gateway.shared_rates import GRAIN, KEYS, SharedRates
+from ztproxy.gateway.shared_rates import GRAIN, KEYS, MOST, SharedRates
 from ztproxy.model.messages import Charged
 from ztproxy.model.quota import Quota, Rate, Spent
 from ztproxy.model.request import AccessRequest, Context, Evidence, Resource
@@ -266,6 +266,39 @@ async def test_many_callers_while_the_pot_is_away_are_bounded() -> None:
     assert len(estate.rates[0]._noted) == KEYS
     await estate.settle()
     assert len(estate.rates[0]._noted) == KEYS
+
+
+async def test_who_is_let_off_for_want_of_room_is_charged_again_later() -> None:
+    estate = Estate(1)
+    estate.away = True
+    assert estate.flood(0) == CREDIT
+    for number in range(KEYS):
+        estate.bucket(0, f"p{number}").take(0.0)
+    estate.away = False
+    while estate.rates[0]._noted:
+        await estate.settle()
+    assert await one_by_one(estate, 0) == 100 - CREDIT  # as far as this worker believes
+    assert (await estate.pot.charge([spent_of(estate.carol[0])])).left[0] == pytest.approx(0.0)
+
+
+async def test_more_callers_than_one_message_holds_are_charged_without_a_pause() -> None:
+    sizes: list[int] = []
+    done = asyncio.Event()
+
+    async def charge(spent: tuple[Spent, ...]) -> Charged | None:
+        sizes.append(len(spent))
+        if sum(sizes) == 3 * MOST + 7:
+            done.set()
+        return Charged(1, tuple(one.left for one in spent), 1)
+
+    rates = SharedRates(charge, lambda: 0.0)
+    for number in range(3 * MOST + 7):
+        rates.bucket(Quota("principal", SLOW), SLOW, f"p{number}", 0.0).take(0.0)
+    running = asyncio.create_task(rates.run())
+    async with asyncio.timeout(20):
+        await done.wait()
+    running.cancel()
+    assert sizes == [MOST, MOST, MOST, 7]
 
 
 async def test_to_be_forgotten_by_a_worker_is_worth_a_credit_at_most() -> None:

@@ -140,6 +140,20 @@ async def test_a_source_is_counted_by_each_node(estate: Estate) -> None:
     assert nodes * BURST <= got[200] <= bound(estate, began) + (nodes - 1) * BURST
 
 
+async def test_a_reload_gives_nothing_back(estate: Estate) -> None:
+    person, began = await enter(estate), time.monotonic()
+    async with callers(estate, person, "/cell0/") as some:
+        got = await ask_at_once(some, 15)
+        for node in estate.nodes:
+            node.config.write_text(node.config.read_text() + "# once more\n")
+            done = await asyncio.to_thread(node.cli, "reload")
+            assert done.returncode == 0, done.stdout + done.stderr
+        got += await ask_at_once(some, 5)
+    async with callers(estate, person, "/cell0/") as some:
+        got += await ask_at_once(some, 5)
+    assert BURST <= got[200] <= bound(estate, began)
+
+
 # ------------------------------------------------------------------ under load, and somebody dies
 
 

@@ -58,7 +58,9 @@ class SharedRates:
     def note(self, bucket: "SharedBucket") -> None:
         """Have a caller charged with the next message."""
         if len(self._noted) >= KEYS:
-            del self._noted[next(iter(self._noted))]
+            oldest = next(iter(self._noted))
+            del self._noted[oldest]
+            oldest.let_off()
         self._noted[bucket] = None
         self._some.set()
 
@@ -73,6 +75,8 @@ class SharedRates:
             await self.settle()
             if self.apart:
                 await asyncio.sleep(RETRY)
+                continue
+            if len(self._noted) >= MOST:
                 continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(PACE):
@@ -187,6 +191,11 @@ class SharedBucket(Bucket):
         self._sent = 0
         self._left = min(left, self._burst) - self._uncharged
         self._at = now
+        self._aim()
+
+    def let_off(self) -> None:
+        """It will not be charged: too many others have to be."""
+        self._uncharged, self._noted = self._sent, False
         self._aim()
 
     def unanswered(self) -> None:
