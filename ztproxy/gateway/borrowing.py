@@ -86,7 +86,7 @@ class Neighbourhood:
                     await ask_worker(path, lambda asking=asking: asking)  # type: ignore[misc]
                     return await self._lent(name, asking)
             except (OSError, NotLent):
-                continue
+                pass  # another may; `continue` in front of `finally` is nothing mypyc can compile
             finally:
                 asking.leave()
         return None
