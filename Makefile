@@ -16,13 +16,14 @@ QUICK =
 
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test test-quick test-scenarios bench bench-quick bench-cut wheel lint format install clean
+.PHONY: help demo test test-quick test-scenarios bench bench-quick bench-cut bench-connector wheel lint format install clean
 
 help:
 	@echo "make demo [DIR=demo] [PORT=8443]   everything at once on loopback; Ctrl-C stops it"
 	@echo "make test                          all tests (test-quick and test-scenarios one by one)"
 	@echo "make bench [ONLY=part,part]        what it costs, beside nginx, Envoy and others (bench-quick: 50 s)"
 	@echo "make bench-cut [QUICK=1]           how long until what is over is over on all nodes (quick: 50 s)"
+	@echo "make bench-connector               what reaching an application through a connector costs (50 s)"
 	@echo "make wheel                         a wheel with the hot path compiled, in dist"
 	@echo "make lint                          formatting, rules, types, floors"
 	@echo "make format                        put the formatting right"
@@ -77,6 +78,13 @@ bench-cut:
 	@scripts/venv dev
 	@$(if $(QUICK),true,scripts/compile) || echo "ztproxy is measured as plain Python."
 	@$(PYTHON) -m bench.cut $(if $(QUICK),--quick)
+
+bench-connector:
+	@scripts/packages bench
+	@scripts/venv dev
+	@scripts/venv bench
+	@scripts/compile || echo "ztproxy is measured as plain Python."
+	@$(PYTHON) -m bench.connector
 
 lint:
 	@scripts/packages lint

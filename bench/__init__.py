@@ -2,6 +2,7 @@
 
     run        everything, or ONLY=one part; writes results.json and a table     python -m bench.run
     quick      requests a second against nginx and Caddy, in under 50 seconds     python -m bench.quick
+    connector  the same application through a connector and directly             python -m bench.connector
     throughput requests/s against everybody, with 64 and with 1,000 connections
     requests   proxies taking turns under the same load; CPU per request, latency
     handshakes, streams, websockets, memory, workers, scale   one part each

@@ -209,7 +209,7 @@ class Ground:
         return self._counter.read()
 
     def _certificates(self) -> None:
-        names = ",".join(f"DNS:{name}" for name in (HOST, MTLS_HOST, "portal.localhost"))
+        names = ",".join(f"DNS:{name}" for name in (HOST, MTLS_HOST, "portal.localhost", "connect.localhost"))
         make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         for stem, name, more in (
             ("server", HOST, ["-addext", f"subjectAltName={names}"]),

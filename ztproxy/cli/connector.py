@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+import uvloop
 
 from ztproxy.cli.problems import report
 from ztproxy.cli.tables import moment, plain
@@ -68,7 +69,7 @@ def run(
     try:
         if portal and code and not folder.enrolled:
             asyncio.run(program.enrol(portal, code, folder, ca=ca or read.ca))
-        asyncio.run(program.run(read))
+        uvloop.run(program.run(read))
     except ConnectorError as error:
         raise _told(error) from None
 
