@@ -1,13 +1,13 @@
 """What it costs to reach an application through a connector instead of directly: python -m bench.connector
 
-One product, 25 routes that it dials itself and 25 of the same kind behind a connector, which was enrolled and
-runs as people run it. Both take turns under the same load, forwards and backwards. The gateway has core 0;
-the connector shares core 1 with application, load and control process. So what counts is what the gateway's own
-CPU time is good for.
+One product, 25 routes that it dials itself and 25 of the same kind behind a connector, which was enrolled
+and runs as people run it. Both take turns under the same load, forwards and backwards. The gateway has core
+0; the connector shares core 1 with application, load and control process. So what counts is what the
+gateway's own CPU time is good for.
 
 The last line is one JSON object: `ratio_direct` is requests per second of the worker's CPU over those of the
-direct way, `added_p50_ms` what one client alone waits longer, `ratio_mb` bytes per second of one download over
-those of the direct way. Medians of the rounds. `--idle N` measures instead what N connectors cost that are
+direct way, `added_p50_ms` what one client alone waits longer, `ratio_mb` bytes per second of one download
+over the direct way's. Medians of the rounds. `--idle N` measures instead what N connectors cost that are
 connected and carry nothing.
 """
 
@@ -23,7 +23,7 @@ from statistics import median
 from bench import report
 from bench.ground import COOKIE, HOST, PATH, Ground, python
 from bench.load import Load, app_paths
-from bench.machine import LOAD_CORE, cpu_seconds, family, memory_kib
+from bench.machine import LOAD_CORE, cpu_seconds
 from bench.pairs import ratios, turns
 from bench.products.ztproxy import Variant, Ztproxy
 

@@ -91,7 +91,7 @@ class Carrier(asyncio.Protocol):
         self._ready = False  # it has said how it is
         self._answer: asyncio.Future[None] | None = None  # to what it was asked
         self._patience: asyncio.Timeout | None = None
-        self._carried: Dialled | Onward | None = None
+        self._carried: Dialled | Half | None = None
         self._until = 0.0  # when whoever asked waits no longer
         self._rest = b""  # came behind the answer
         self._over = False
@@ -210,7 +210,7 @@ class Carrier(asyncio.Protocol):
         self._world.wheel.discard(self)
         theirs = Half(gone)
         theirs.connection_made(transport)
-        ours = self._carried = Onward(self._returned)
+        ours = self._carried = Half(self._returned)
         self._world.carriers.given(self.instance.name)
         ours.join(self._transport, theirs)
         transport.set_protocol(theirs)
@@ -338,15 +338,6 @@ class Carrier(asyncio.Protocol):
 
     def _settle(self, end: str, detail: str = "") -> bool:
         return self._account.settle(end, 0, 0, detail)
-
-
-class Onward(Half):
-    """The connector's half of a connection that was lent: what passes is not known here."""
-
-    __slots__ = ()
-
-    def retire(self) -> None:
-        """It ends with what is under way all the same: whoever borrowed it gives it up when it is idle."""
 
 
 def _who(client: Client) -> tuple[str, str] | None:

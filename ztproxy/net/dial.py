@@ -19,10 +19,9 @@ Context = ssl.SSLContext
 class Dialled(asyncio.Protocol):
     """What `Dialler` connects: a protocol whose connection a connector may carry."""
 
-    __slots__ = ("carried",)
+    __slots__ = ()  # where there are any, mypyc compiles no class below it
 
-    def __init__(self) -> None:
-        self.carried: Callable[[], None] | None = None  # to be called once its connection is lost
+    carried: Callable[[], None] | None  # to be called once its connection is lost
 
     def retire(self) -> None:
         """Close as soon as nothing is under way: what carries it takes nothing new."""

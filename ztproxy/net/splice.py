@@ -67,6 +67,9 @@ class Half(asyncio.Protocol):
             self.transport.close()
             self._timer = asyncio.get_running_loop().call_later(LINGER, self.transport.abort)
 
+    def retire(self) -> None:
+        """It ends with what is under way all the same: whoever borrowed it gives it up when it is idle."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Our side is gone. Unless it said so, or we closed it, the other must not look complete."""
         if self._timer is not None:

@@ -5,6 +5,7 @@ accounted for, and goes back to the pool, or it is closed: bytes of one caller n
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
@@ -45,6 +46,7 @@ class UpstreamConnection(Dialled):
         "_reader",
         "_retiring",
         "_tunnel",
+        "carried",
         "deadline",
         "transport",
         "trusted",
@@ -52,7 +54,7 @@ class UpstreamConnection(Dialled):
     )
 
     def __init__(self, home: "Upstreams", upstream: Upstream, *, trusted: bool) -> None:
-        super().__init__()
+        self.carried: Callable[[], None] | None = None
         self.upstream = upstream
         self.deadline = NEVER  # only while idle
         self.trusted = trusted  # our own portal

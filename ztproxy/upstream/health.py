@@ -6,6 +6,7 @@ pool. Only the status of an answer counts; redirects are not followed and bodies
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from ztproxy.model.resource import HealthCheck, Upstream
@@ -83,7 +84,7 @@ class _Question(Dialled):
     """One question and its answer's status."""
 
     def __init__(self, answer: asyncio.Future[int]) -> None:
-        super().__init__()
+        self.carried: Callable[[], None] | None = None
         self._answer = answer
         self._reader = ResponseReader(HEAD_LIMIT)
 
