@@ -110,6 +110,26 @@ async def test_a_revoked_connector_gives_up(world: World) -> None:
     assert caught.value.exit_code == 3
 
 
+async def test_in_doubt_it_asks_sooner_and_not_all_the_time(world: World) -> None:
+    """A proxy that does not let it in may know what it does not: that it was revoked."""
+    await world.run(5)
+    assert not world.asked
+    begins, ends = world.folder.term()
+    world.renewal.doubt()
+    await world.run(9)
+    (first,) = world.asked
+    assert begins + (ends - begins) // 8 <= first < begins + (ends - begins) // 8 + 61_000
+    for _ in range(40):
+        world.renewal.doubt()
+        await world.run(4)
+    assert world.renewed <= 26, "in 160 minutes: a certificate begins a minute ago, and an eighth is 7.5"
+    world.renewal.doubt()
+    world.answers = [PortalRefused(403, "connector-revoked", "gone")]
+    world.slept = []
+    with pytest.raises(ConnectorError, match="revoked"):
+        await world.renewal.run()
+
+
 @pytest.mark.parametrize("hours", [-26, -1, 1, 26])
 async def test_a_wrong_clock_keeps_nobody_from_renewing(world: World, hours: int) -> None:
     """By the portal's clock it is renewed in time: neither too late nor again and again."""

@@ -35,6 +35,8 @@ FIRST: Final = 0.25
 LONGEST: Final = 15.0
 #: Ready connections of a worker above what it wants that are kept all the same: it may want more soon.
 SPARE: Final = 1
+#: The answer of a proxy that does not let us in, for now or for good.
+FORBIDDEN: Final = 403
 #: Seconds until connections with an old certificate are closed, whether or not they have been replaced.
 OLD: Final = 60.0
 
@@ -61,7 +63,8 @@ class Limits(Struct, frozen=True):
 
 
 class Links:
-    """All connections of a connector. `context` gives the TLS context that holds now."""
+    """All connections of a connector. `context` gives the TLS context that holds now, `refused` hears when a
+    proxy does not let us in."""
 
     def __init__(
         self,
@@ -71,11 +74,13 @@ class Links:
         limits: Limits | None = None,
         *,
         version: str,
+        refused: Callable[[], None] = lambda: None,
     ) -> None:
         self.context = context
         self.allowed = allowed
         self.limits = limits or Limits()
         self.version = version
+        self.refused = refused
         self.draining = False
         self.carrying: set[Half] = set()  # the proxies' halves
         self._drained = asyncio.Event()
@@ -247,11 +252,17 @@ class Keeper:
         self._links.discard(link)
         if link in self._coming:
             self._coming.discard(link)
-            self._failed(f"answered {link.status}" if link.status else "closed")
+            self._useless(link)
         self._remove(link)
         self._look()
 
     # ------------------------------------------------------------------ steps
+
+    def _useless(self, link: Link) -> None:
+        """A connection ended before it was ready."""
+        self._failed(f"answered {link.status}" if link.status else "closed")
+        if link.status == FORBIDDEN:
+            self.home.refused()
 
     def _arrived(self, link: Link, place: Place) -> None:
         useful = place.missing > 0
@@ -307,7 +318,7 @@ class Keeper:
         else:
             self._coming.discard(mark)
             if link.ended:
-                self._failed(f"answered {link.status}" if link.status else "closed")
+                self._useless(link)
             elif link.wanted is None:
                 self._coming.add(link)
                 asyncio.get_running_loop().call_later(self.home.limits.handshake, self._greeted, link)

@@ -50,6 +50,7 @@ class Running:
             Allowed(configuration.allow),
             Limits(carrying=limits.carrying, dial=limits.dial / 1000, handshake=limits.handshake / 1000),
             version=__version__,
+            refused=lambda: self._renewal.doubt(),
         )
         self._renewal = Renewal(
             folder, ca=configuration.ca, clock=SystemClock(), entropy=entropy, renewed=self._renewed

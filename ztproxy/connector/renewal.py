@@ -1,4 +1,4 @@
-"""Renewing the certificate in the last third of its life, as long as the connector runs.
+"""Renewing the certificate in the last third of its life, or sooner if proxies do not believe it any more.
 
 Run by `connector.program`. A portal that does not answer is asked again after growing pauses. A clock that is
 wrong must not end a connector: what counts is the portal's time, as far as it is known.
@@ -44,6 +44,7 @@ class Renewal:
         self._clock = clock
         self._entropy = entropy
         self._renewed = renewed
+        self._doubted = False
         self._ahead = 0  # ms by which the portal's clock is ahead of ours
 
     async def run(self) -> None:
@@ -60,10 +61,20 @@ class Renewal:
                 await asyncio.sleep(pause * (0.5 + self._entropy(1)[0] / 512))
                 pause = min(pause * 2, LONGEST_PAUSE)
 
+    def doubt(self) -> None:
+        """A proxy does not let us in: ask soon whether we are still who we were."""
+        self._doubted = True
+
     def due(self) -> float:
-        """Return the seconds until the last third of the certificate's life, 0 or less when it has begun."""
+        """Return the seconds until the certificate is to be renewed, 0 or less when that has come.
+
+        It has in the last third of its life, or after an eighth of it if there is doubt: so few are good at
+        once, however often we are refused.
+        """
         begins, ends = self._folder.term()
-        return (ends - (ends - begins) // 3 - self._now()) / 1000
+        life = ends - begins
+        at = begins + life // 8 if self._doubted else ends - life // 3
+        return (at - self._now()) / 1000
 
     def _now(self) -> int:
         return self._clock.now() + self._ahead
@@ -80,6 +91,7 @@ class Renewal:
         except ConnectorError as error:  # a full disk may be emptied: try again
             log.warning("not renewed", extra={"why": str(error)})
             return False
+        self._doubted = False
         begins, ends = self._folder.term()
         self._adjust(begins + BACKDATE)
         log.info("the certificate was renewed", extra={"ends": ends})
