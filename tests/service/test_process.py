@@ -26,7 +26,7 @@ def test_a_node_uses_all_descriptors_it_may_have() -> None:
 
 REPORT = """
 import asyncio
-from ztproxy.service.process import run
+from ztproxy.net.loop import run
 
 async def main():
     report = asyncio.get_running_loop().call_exception_handler

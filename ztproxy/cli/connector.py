@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-import uvloop
 
 from ztproxy.cli.problems import report
 from ztproxy.cli.tables import moment, plain
@@ -17,6 +16,7 @@ from ztproxy.connector import configuration as files
 from ztproxy.connector import probing, program
 from ztproxy.connector.configuration import Configuration
 from ztproxy.connector.state import ConnectorError, Folder
+from ztproxy.net import loop
 from ztproxy.telemetry.log import configure
 
 app = typer.Typer(
@@ -69,7 +69,7 @@ def run(
     try:
         if portal and code and not folder.enrolled:
             asyncio.run(program.enrol(portal, code, folder, ca=ca or read.ca))
-        uvloop.run(program.run(read))
+        loop.run(program.run(read))
     except ConnectorError as error:
         raise _told(error) from None
 

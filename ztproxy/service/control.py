@@ -22,6 +22,7 @@ from ztproxy.crypto.ids import RequestIds
 from ztproxy.model.record import ConfigurationRecord
 from ztproxy.net.clock import SystemClock, entropy
 from ztproxy.net.keyfiles import KeyFileError
+from ztproxy.net.loop import run
 from ztproxy.policy.engine import PolicySet
 from ztproxy.recording.journal import JournalFull, JournalWriter
 from ztproxy.recording.log import LogUnavailable
@@ -44,7 +45,7 @@ from ztproxy.service.orders import (
     of_child,
 )
 from ztproxy.service.preparing import aside
-from ztproxy.service.process import die_with_parent, journal_name, run, stop_event
+from ztproxy.service.process import die_with_parent, journal_name, stop_event
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.tenure import Sockets, Tenure
 from ztproxy.store.interface import StoreUnavailable

@@ -1,18 +1,12 @@
-"""What every process of `ztproxy run` does first and last: die with its parent, run on uvloop, stop
-cleanly."""
+"""What every process of `ztproxy run` does first and last: die with its parent, have a name, stop cleanly."""
 
 import asyncio
 import ctypes
-import gc
 import os
 import re
 import signal
 import socket
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
-
-import uvloop
 
 _PR_SET_PDEATHSIG = 1
 
@@ -62,21 +56,6 @@ def give_way() -> None:
     """
     with suppress(OSError):  # a sandbox may forbid it
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a process's main coroutine on uvloop until it ends."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)  # few cycles are made per request; pauses cost more than memory
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.get_loop().set_exception_handler(_report)
-        runner.run(main)
-
-
-def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody caught, but not what peers do to their own connections: anybody could fill the log."""
-    if not (isinstance(context.get("exception"), OSError) and "transport" in context):
-        loop.default_exception_handler(context)
 
 
 def stop_event() -> asyncio.Event:

@@ -26,6 +26,7 @@ from ztproxy.gateway.shared_rates import SharedRates
 from ztproxy.gateway.upgrade import STOPPING
 from ztproxy.net.clock import JumpWatch, SystemClock, elapsed
 from ztproxy.net.listener import Arrival, Listener
+from ztproxy.net.loop import run
 from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.wheel import Wheel
 from ztproxy.policy.engine import PolicySet
@@ -37,7 +38,7 @@ from ztproxy.service.link import Link
 from ztproxy.service.neighbours import listen, neighbourhood
 from ztproxy.service.orders import Commit, Done, Drain, Forget, Orders, Prepare, Ready, ToChild, of_child
 from ztproxy.service.pacing import Pacing
-from ztproxy.service.process import die_with_parent, journal_name, node_name, run, stop_event
+from ztproxy.service.process import die_with_parent, journal_name, node_name, stop_event
 from ztproxy.service.serving import connections, first
 from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.log import configure
