@@ -21,7 +21,7 @@ def sound(tmp_path_factory):
     chosen = ports.prepare(layout)
     provider = Provider(layout, chosen.provider)
     provider.configure()
-    configuration.prepare(layout, chosen, provider)
+    configuration.prepare(layout, chosen, provider, lambda app: f"http://127.0.0.1:{getattr(chosen, app)}")
     return layout.root
 
 

@@ -48,15 +48,23 @@ def tell_programs(layout: Layout, ports: Ports, people: Sequence[Person], device
     )
 
 
-def tell_people(console: Console, layout: Layout, ports: Ports, people: Sequence[Person]) -> None:
-    """Print addresses, logins and what to try."""
+def tell_people(console: Console, layout: Layout, ports: Ports, people: Sequence[Person], why: str) -> None:
+    """Print addresses, logins and what to try. `why`: why the applications have no network of their own."""
     console.print(Panel.fit(f"[bold]The demo is ready[/bold]\n{layout.portal}", border_style="green"))
     console.print(_addresses(layout, ports))
     console.print(_logins(people))
+    console.print(f"\n{_where(why)}", soft_wrap=True, style="dim")
     console.print("\n[bold]Try[/bold]")
     for line in _ideas(layout):
         console.print(f"  {line}", soft_wrap=True, highlight=False)
     console.print("\nCtrl-C stops everything.", style="dim")
+
+
+def _where(why: str) -> str:
+    through = "reached through a connector and in no other way."
+    if why:
+        return f"The applications listen on private sockets, {through} (No network namespace: {why}.)"
+    return f"The applications are in a network namespace of their own, {through}"
 
 
 def _command() -> str:

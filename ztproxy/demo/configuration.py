@@ -3,12 +3,23 @@
 Called by `demo.run` at every start. The policies are copied once and then belong to whoever edits them.
 """
 
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Final
 
 from msgspec import Struct
 
-from ztproxy.demo.layout import DOMAIN, PORTAL, POSTURE_MAX_AGE, TRUST_DOMAIN, WORKLOAD, Layout, write
+from ztproxy.demo.layout import (
+    APPS,
+    CONNECTOR,
+    DOMAIN,
+    PORTAL,
+    POSTURE_MAX_AGE,
+    TRUST_DOMAIN,
+    WORKLOAD,
+    Layout,
+    write,
+)
 from ztproxy.demo.provider import CLIENT, Provider
 
 
@@ -78,6 +89,9 @@ sessions: {{idle: 30m, absolute: 10h}}
 # In a plain browser, sign-in asks the device's agent on one of these ports of loopback.
 devices: {{agent_ports: [{agent}], certificate_lifetime: 24h, posture_max_age: {max_age}s}}
 
+# Nothing here has a way to the applications, but through the connector beside them. It dials in on this host.
+connectors: {{host: connect.{domain}}}
+
 policy:
   files: [policies/demo.cedar]
   tests: [policies/tests.yaml]
@@ -89,26 +103,29 @@ routes:
     description: Tickets of our customers
     app: operations
     from: https://support.{domain}
-    to: http://127.0.0.1:{support}
+    to: {support}
+    connector: {connector}
 
   - name: wiki
     title: Operations wiki
     description: What operations knows
     app: operations
     from: https://wiki.{domain}
-    to: http://127.0.0.1:{wiki}
+    to: {wiki}
+    connector: {connector}
 
   - name: status
     title: Deployments
     description: What runs, and the pipeline's way to change it
     from: https://status.{domain}
-    to: http://127.0.0.1:{status}
+    to: {status}
+    connector: {connector}
     websocket: false
 """
 
 
-def prepare(layout: Layout, ports: Ports, provider: Provider) -> None:
-    """Write the configuration, and the policies unless they are there."""
+def prepare(layout: Layout, ports: Ports, provider: Provider, target: Callable[[str], str]) -> None:
+    """Write the configuration, and the policies unless they are there. `target` says where an app is."""
     text = _TEMPLATE.format(
         file=layout.config,
         port=layout.port,
@@ -121,9 +138,8 @@ def prepare(layout: Layout, ports: Ports, provider: Provider) -> None:
         max_age=POSTURE_MAX_AGE,
         metrics=ports.metrics,
         agent=ports.agent,
-        support=ports.support,
-        wiki=ports.wiki,
-        status=ports.status,
+        connector=CONNECTOR,
+        **{app: target(app) for app in APPS},
     )
     for name, address in layout.also:
         text += _ALSO.format(name=name, domain=DOMAIN, address=address)

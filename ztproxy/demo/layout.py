@@ -11,6 +11,7 @@ DOMAIN: Final = "ztproxy.localhost"
 TRUST_DOMAIN: Final = "demo.ztproxy.localhost"
 PORTAL: Final = f"portal.{DOMAIN}"
 APPS: Final = ("support", "wiki", "status")
+CONNECTOR: Final = "apps"  # the name of the connector that reaches the applications
 WORKLOAD: Final = f"spiffe://{TRUST_DOMAIN}/ci/deployer"
 WORKLOAD_APP: Final = "status"
 POSTURE_MAX_AGE: Final = 30  # seconds; short, so that one can watch a report grow old

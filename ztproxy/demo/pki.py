@@ -116,7 +116,7 @@ def _good(cert: Path) -> bool:
 def prepare(layout: Layout) -> None:
     """Everything the demo needs: tls/ca.pem, tls/server.pem, tls/workloads.pem, workload/deployer.pem."""
     servers = Authority(layout.path("tls", "ca.pem"), "ztproxy demo")
-    hosts = [x509.DNSName(f"{name}.{DOMAIN}") for name in ("portal", *layout.apps)]
+    hosts = [x509.DNSName(f"{name}.{DOMAIN}") for name in ("portal", "connect", *layout.apps)]
     servers.issue(layout.path("tls", "server.pem"), f"portal.{DOMAIN}", list(hosts), SERVER)
     workloads = Authority(
         layout.path("tls", "workloads.pem"), "ztproxy demo workloads", f"spiffe://{TRUST_DOMAIN}"

@@ -17,8 +17,10 @@ import aiohttp
 from rich.console import Console
 
 from ztproxy.demo import announce, configuration, people, pki, ports
+from ztproxy.demo.apart import Apart
 from ztproxy.demo.children import Children
 from ztproxy.demo.configuration import Ports
+from ztproxy.demo.connector import Connector
 from ztproxy.demo.device import Device
 from ztproxy.demo.errors import DemoProblem
 from ztproxy.demo.layout import APPS, Layout
@@ -49,33 +51,46 @@ async def run(layout: Layout, console: Console) -> None:
 
 async def _play(layout: Layout, console: Console, children: Children) -> None:
     ports.claim_front(layout.port)
+    chosen = ports.prepare(layout)
+    apart = Apart(layout, chosen)
+    try:
+        await _run(layout, console, children, chosen, apart)
+    finally:
+        apart.close()
+
+
+async def _run(layout: Layout, console: Console, children: Children, chosen: Ports, apart: Apart) -> None:
     with console.status("Preparing keys, people and configuration"):
         pki.prepare(layout)
         cast = people.prepare(layout)
-        chosen = ports.prepare(layout)
         provider = Provider(layout, chosen.provider)
         provider.configure()
-        configuration.prepare(layout, chosen, provider)
+        configuration.prepare(layout, chosen, provider, apart.target)
+        connector = Connector(layout, apart)
+        connector.configure()
         await _checked(layout)
         await asyncio.to_thread(provider.seed, cast, layout.path("logs", "provider.log"))
     with console.status("Starting the provider, the applications and the proxy"):
-        await _start(layout, chosen, provider, children)
-    with console.status("Enrolling the device and waiting for its first report"):
+        await _start(layout, chosen, provider, children, apart)
+    with console.status("Enrolling connector and device, and waiting for the device's first report"):
         device = Device(layout, chosen.agent)
-        await device.enrol()
+        await asyncio.gather(device.enrol(), connector.start(children))
         await device.start(children)
+        await connector.connected(f"http://127.0.0.1:{chosen.metrics}/metrics")
     announce.tell_programs(layout, chosen, cast, device)
-    announce.tell_people(console, layout, chosen, cast)
+    announce.tell_people(console, layout, chosen, cast, apart.why)
     await children.watch()
 
 
-async def _start(layout: Layout, chosen: Ports, provider: Provider, children: Children) -> None:
+async def _start(layout: Layout, chosen: Ports, provider: Provider, children: Children, apart: Apart) -> None:
     folder = layout.path("provider", "canaille.toml").parent
     await children.start("provider", provider.command, env=provider.environment, cwd=folder)
-    apps = [f"{app}={getattr(chosen, app)}={layout.url(app)}" for app in APPS]
+    await apart.open()
+    apps = [f"{app}={apart.address(app)}={layout.url(app)}" for app in APPS]
     keys = f"{layout.portal}{JWKS}"
     trust = ["--issuer", layout.portal, "--keys", keys, "--ca", str(layout.path("tls", "ca.pem"))]
-    await children.start("apps", [sys.executable, "-m", "ztproxy.demo.apps", *trust, *apps])
+    serve = [sys.executable, "-m", "ztproxy.demo.apps", *apart.options, *trust, *apps]
+    await children.start("apps", [*apart.enter, *serve])
     await _answers(f"{provider.issuer}/.well-known/openid-configuration", "provider", layout)
     await children.start("ztproxy", [*ZTPROXY, "run", "--config", str(layout.config)])
     await _answers(f"http://127.0.0.1:{chosen.metrics}/readyz", "ztproxy", layout)

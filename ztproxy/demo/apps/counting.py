@@ -49,4 +49,15 @@ async def count(request: web.Request, handler: Next) -> web.StreamResponse:
     return await handler(request)
 
 
+def told(arrivals: Arrivals) -> web.Application:
+    """An application that tells the count and nothing else, for those who have no way to the counted one."""
+
+    async def tell(_: web.Request) -> web.Response:
+        return web.json_response(arrivals.report())
+
+    app = web.Application()
+    app.router.add_get(PATH, tell)
+    return app
+
+
 ARRIVALS: Final = web.AppKey("arrivals", Arrivals)
