@@ -5,6 +5,8 @@ application's side drops whatever is no answer to what was begun there; without 
 but the proof, for the application listens on loopback. Everything is gone when the block ends, and with us.
 """
 
+import ctypes
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import pytest
 
 from ztproxy.demo.namespace import Namespace, NotAllowed
 
+CLONE_NEWNET = 0x40000000  # setns(2)
 PROXY, SITE = "10.213.0.1", "10.213.0.2"
 FILTER = """
 add table inet site
@@ -95,3 +98,16 @@ def _join(proxy: Namespace, site: Namespace) -> None:
     for one, address in ((proxy, PROXY), (site, SITE)):
         one.run("ip", "address", "add", f"{address}/30", "dev", "wire0")
         one.run("ip", "link", "set", "wire0", "up")
+
+
+@contextmanager
+def inside(namespace: Namespace) -> Iterator[None]:
+    """This very process is in the namespace while the block runs, with all it starts."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as before, open(f"/proc/{namespace.pid}/ns/net") as there:
+        if libc.setns(there.fileno(), CLONE_NEWNET):
+            pytest.skip(f"a namespace can not be entered: {os.strerror(ctypes.get_errno())}")
+        try:
+            yield
+        finally:
+            libc.setns(before.fileno(), CLONE_NEWNET)
