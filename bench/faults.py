@@ -258,9 +258,12 @@ class Storm:
         ):
             guest.how, guest.until = "done all the same", now()
             return
-        await self._fire(guest, guest.cause)
-        if guest.how != "acknowledged":
-            raise Broken(f"{guest.name} can not be brought about any more: {guest.why}")
+        deadline = now() + BACK
+        while guest.how != "acknowledged":  # a provider that was gone is left alone for some seconds
+            if now() > deadline:
+                raise Broken(f"{guest.name} can not be brought about any more: {guest.why}")
+            await self._fire(guest, guest.cause)
+            await asyncio.sleep(1.0)
         guest.how = "acknowledged later"
 
     async def _unlock(self) -> None:
