@@ -73,7 +73,9 @@ def measure(ground: Ground, product: Crowded) -> dict[str, object]:
     """Return what they cost."""
     workers = product.parts()["workers"]
     time.sleep(2)
-    before = memory_kib(workers)
+    before, alone = memory_kib(workers), cpu_seconds(workers)
+    time.sleep(SECONDS / 2)
+    alone = (cpu_seconds(workers) - alone) * 2
     arguments = [str(product.port), str(product.folder), str(product.count)]
     pid = ground.spawn(
         "connectors",
@@ -94,6 +96,7 @@ def measure(ground: Ground, product: Crowded) -> dict[str, object]:
         "ready after s": round(took, 1),
         "KiB each, workers": round(held / product.count, 1),
         "CPU of a core, %": round(100 * busy / SECONDS, 2),
+        "without them, %": round(100 * alone / SECONDS, 2),
         "KiB each, at the other end": round(others / product.count, 1),
     }
 

@@ -63,9 +63,9 @@ class Carrier(asyncio.Protocol):
     __slots__ = (
         "_account",
         "_answer",
+        "_asks",
         "_carried",
         "_client",
-        "_head",
         "_over",
         "_patience",
         "_permit",
@@ -82,7 +82,7 @@ class Carrier(asyncio.Protocol):
 
     def __init__(self, client: Client, head: RequestHead, permit: Permit) -> None:
         self._client: Client | None = client  # until it is handed over
-        self._head = head
+        self._asks = _asks(head, permit)
         self._permit = permit
         self._world = client.world
         self._account = Account(client.world, permit, self)
@@ -102,8 +102,7 @@ class Carrier(asyncio.Protocol):
         client, world = self._client, self._world
         assert client is not None
         who = _who(client)
-        protocol, head = self._permit.request.context.protocol, self._head
-        if who is None or protocol != PROTOCOL or (head.method, head.path) != ("GET", CARRY) or head.body:
+        if who is None or not self._asks:
             refusal = refusal_of("upgrade-not-allowed", self._permit.decision_id, close=True)
             self._account.status = refusal.status
             if self._settle(refusal.code):
@@ -338,6 +337,12 @@ class Carrier(asyncio.Protocol):
 
     def _settle(self, end: str, detail: str = "") -> bool:
         return self._account.settle(end, 0, 0, detail)
+
+
+def _asks(head: RequestHead, permit: Permit) -> bool:
+    """Tell whether a request is exactly what a connector asks."""
+    carries = permit.request.context.protocol == PROTOCOL
+    return carries and (head.method, head.path, head.body) == ("GET", CARRY, 0)
 
 
 def _who(client: Client) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ they are and no frame follows in either direction. Pure and strict: what is not 
 said by the right side, ends the connection. It must never hold more than one frame.
 """
 
+from functools import cache
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -104,13 +105,19 @@ def written(frame: Frame) -> bytes:
     return bytes((_NUMBERS[type(frame)],)) + len(content).to_bytes(2, "big") + content
 
 
+@cache
+def _decoders(said: tuple[type[Frame], ...]) -> dict[int, msgspec.json.Decoder[Frame]]:
+    """Return what reads the frames of a side: the same for all connections, of which many wait for long."""
+    return {_NUMBERS[kind]: msgspec.json.Decoder(kind) for kind in said}
+
+
 class FrameReader:
     """Reads the frames of one side, `OF_CONNECTOR` or `OF_GATEWAY`."""
 
     __slots__ = ("_decoders", "_have")
 
     def __init__(self, said: tuple[type[Frame], ...]) -> None:
-        self._decoders = {_NUMBERS[kind]: msgspec.json.Decoder(kind) for kind in said}
+        self._decoders = _decoders(said)
         self._have = b""
 
     @property
