@@ -176,7 +176,8 @@ async def test_the_end_of_its_certificate_ends_it(world: Carrying) -> None:
 def test_its_place_is_one_path_of_one_host() -> None:
     table = RouteTable([SUPPORT, PORTAL, CARRY], PORTAL)
     assert table.match(CARRY.host, "/.ztproxy/carry").route == CARRY
-    for path in ("/", "/.ztproxy/carry/", "/.ztproxy/login", "/.ztproxy/", "/a", "*"):
+    assert table.match(CARRY.host, "/.ztproxy/carry/site").route == CARRY, "where nodes borrow"
+    for path in ("/", "/.ztproxy/carryx", "/.ztproxy/login", "/.ztproxy/", "/a", "*"):
         assert table.match(CARRY.host, path).route is None
     assert table.match(SUPPORT.host, "/.ztproxy/carry").route == PORTAL
     with pytest.raises(ValueError, match="belongs to connectors"):
