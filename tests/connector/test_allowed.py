@@ -88,6 +88,18 @@ def test_what_is_no_entry_is_told(text: str) -> None:
         ("crm.internal", "::", True),
         ("crm.internal", "224.0.0.1", True),
         ("169.254.0.9", "169.254.0.9", False),
+        ("crm.internal", "fd00:ec2::254", True),
+        ("crm.internal", "fd20:ce::254", True),
+        ("crm.internal", "100.100.100.200", True),
+        ("crm.internal", "168.63.129.16", True),
+        ("crm.internal", "192.0.0.192", True),
+        ("crm.internal", "64:ff9b::a9fe:a9fe", True),
+        ("crm.internal", "2002:a9fe:a9fe::1", True),
+        ("crm.internal", "::169.254.169.254", True),
+        ("crm.internal", "64:ff9b::a00:7", False),
+        ("crm.internal", "fd00:ec2::1", False),
+        ("100.100.100.200", "100.100.100.200", False),
+        ("crm.internal", "::1", False),
     ],
 )
 def test_names_do_not_lead_to_addresses_of_a_link(host: str, address: str, astray: bool) -> None:

@@ -3,7 +3,7 @@
 Read from its own configuration, asked by `connector.link` for every connection. An entry is a protocol, a
 host and a port, and all three must be exactly those that are asked for. A name on the list is resolved here,
 by this machine, at each dial: whoever decides what that name means decides where it leads. So an address is
-better than a name, and a name never leads to addresses that belong to a single link, among them those where
+better than a name, and a name never leads to addresses that belong to a single link, nor to those where
 clouds hand out credentials.
 """
 
@@ -17,6 +17,16 @@ from msgspec import Struct
 
 _PORTS: Final = {"http": 80, "https": 443}
 _HOST: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?", re.ASCII)
+#: Where clouds tell a machine its credentials outside of its link: Amazon, Google, Alibaba, Azure, Oracle.
+_CREDENTIALS: Final = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
+    )
+)
+#: RFC 6052 section 2.1, RFC 4291 section 2.5.5.1.
+_TRANSLATED: Final = ipaddress.ip_network("64:ff9b::/96")
+_COMPATIBLE: Final = ipaddress.ip_network("::/96")
 _HOW: Final = "write http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or unix:/PATH"
 
 
@@ -79,8 +89,15 @@ class Allowed:
 def leads_astray(host: str, address: str) -> bool:
     """Tell whether a name has come to mean an address that names on the list never stand for."""
     found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    if host == address or host == str(found):
+    inner = _inside(found) if isinstance(found, ipaddress.IPv6Address) else found
+    if host == address or host == str(inner):
         return False  # the list says this very address
-    return found.is_link_local or found.is_multicast or found.is_unspecified
+    return inner.is_link_local or inner.is_multicast or inner.is_unspecified or inner in _CREDENTIALS
+
+
+def _inside(found: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that an IPv6 one leads to by translation or in a tunnel, else itself."""
+    inner = found.ipv4_mapped or found.sixtofour
+    if inner is None and (found in _TRANSLATED or (found in _COMPATIBLE and int(found) > 1)):
+        inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    return found if inner is None else inner

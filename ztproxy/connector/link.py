@@ -84,7 +84,7 @@ class Link(asyncio.Protocol):
                 self.say_status()
             while data and not self.transport.is_closing() and (one := self._frames.feed(data)) is not None:
                 frame, data = one
-                self._take(frame)
+                self._take(frame, data)
         except (BadHead, BadFrame) as bad:
             log.warning(
                 "a proxy does not keep to the protocol",
@@ -121,27 +121,28 @@ class Link(asyncio.Protocol):
 
     # ------------------------------------------------------------------ being asked
 
-    def _take(self, frame: Frame) -> None:
+    def _take(self, frame: Frame, rest: bytes) -> None:
+        """Take a frame; `rest` is what came behind it. Who asks waits for the answer before the next word."""
         if isinstance(frame, Wanted):
-            self.wanted = frame
-            self._keeper.wants(self, frame)
-        elif self._opening is not None:
+            self._wants(frame)
+        elif self._opening is not None or rest:
             raise BadFrame("asked while at work")
         elif isinstance(frame, Open):
             self._asked(frame)
+
+    def _wants(self, frame: Wanted) -> None:
+        before = self.wanted or frame
+        if frame.worker >= frame.workers or (before.node, before.worker) != (frame.node, frame.worker):
+            raise BadFrame("wants something for another worker")
+        self.wanted = frame
+        self._keeper.wants(self, frame)
 
     def _asked(self, frame: Open) -> None:
         home = self._keeper.home
         if home.draining:
             self._refuse("draining")
         elif not home.allowed.permits(frame.scheme, frame.host, frame.port):
-            log.warning(
-                "a proxy asks for what is not on the list",
-                extra={
-                    "proxy": self._keeper.proxy.authority,
-                    "asked": [frame.host, frame.port, frame.scheme],
-                },
-            )
+            self._keeper.forbade(frame)
             self._refuse("not-allowed")
         elif len(home.carrying) >= home.limits.carrying:
             self._refuse("busy")

@@ -21,7 +21,7 @@ from ztproxy.model.quota import Rate
 from ztproxy.net.clock import entropy
 from ztproxy.net.rate import Bucket
 from ztproxy.net.splice import LINGER, Half
-from ztproxy.wire.carrying import Wanted
+from ztproxy.wire.carrying import Open, Wanted
 
 log = logging.getLogger("ztproxy.connector")
 
@@ -35,6 +35,11 @@ FIRST: Final = 0.25
 LONGEST: Final = 15.0
 #: Ready connections of a worker above what it wants that are kept all the same: it may want more soon.
 SPARE: Final = 1
+#: Ready connections, and nodes behind one name, of which no proxy can make us keep more.
+MOST: Final = 2048
+NODES: Final = 64
+#: How often it is told in the log that a proxy asks for what is not on the list.
+TOLD: Final = Rate(0.2, 10)
 #: The answer of a proxy that does not let us in, for now or for good.
 FORBIDDEN: Final = 403
 #: Seconds until connections with an old certificate are closed, whether or not they have been replaced.
@@ -168,6 +173,7 @@ class Keeper:
         self._work.set()
         self._failures = 0  # dials in a row that were of no use
         self._turn = 0  # which address of the name is next
+        self._told = Bucket(TOLD, asyncio.get_running_loop().time())
 
     @property
     def ready(self) -> int:
@@ -218,6 +224,10 @@ class Keeper:
     def wants(self, link: Link, wanted: Wanted) -> None:
         """A worker says what it wants: a connection is ready, if it was not."""
         self._coming.discard(link)
+        if not self._has_room_for(wanted.node):
+            self._failed("one name for too many nodes")
+            link.close()
+            return
         for at in [one for one in self._places if one[0] == wanted.node and one[1] >= wanted.workers]:
             self._forget(at)
         place = self._places.setdefault((wanted.node, wanted.worker), Place())
@@ -256,7 +266,25 @@ class Keeper:
         self._remove(link)
         self._look()
 
+    def forbade(self, asked: Open) -> None:
+        """The proxy asked for what is not on the list."""
+        if not self._told.take(asyncio.get_running_loop().time()):
+            log.warning(
+                "a proxy asks for what is not on the list",
+                extra={"proxy": self.proxy.authority, "asked": [asked.host, asked.port, asked.scheme]},
+            )
+
     # ------------------------------------------------------------------ steps
+
+    def _has_room_for(self, node: str) -> bool:
+        """Tell whether a node can be kept in mind, beside all that have something ready."""
+        nodes = {name for name, _ in self._places}
+        if node in nodes or len(nodes) < NODES:
+            return True
+        alive = {at[0] for at, place in self._places.items() if place.ready}
+        for at in [one for one in self._places if one[0] not in alive]:
+            del self._places[at]
+        return len(alive) < NODES
 
     def _useless(self, link: Link) -> None:
         """A connection ended before it was ready."""
@@ -279,7 +307,8 @@ class Keeper:
         """How many connections are missing that are not on their way."""
         if not any(place.ready for place in self._places.values()):
             self._places.clear()  # nobody is left who could tell what is wanted
-        return (sum(place.missing for place in self._places.values()) or not self._places) - len(self._coming)
+        missing = sum(place.missing for place in self._places.values()) or not self._places
+        return min(missing, MOST - self.ready) - len(self._coming)
 
     def _look(self) -> None:
         if self._missing() > 0 and len(self._coming) < AT_ONCE and not self.home.draining:

@@ -53,7 +53,8 @@ SILENCE: Final = 30.0
 #: Seconds for a sign of life after it was asked to carry; then it has as long as the route waits for
 #: upstreams.
 ANSWER: Final = 1.0
-#: What a connector may say before it carries: a beat, and what answers need.
+#: How often a connector may say how it is: a beat, and signs of life while it is at work. Answers are as many
+#: as questions.
 WORDS: Final = Rate(1.0, 20)
 
 
@@ -248,6 +249,8 @@ class Carrier(asyncio.Protocol):
         transport = self._transport
         if context is None:
             transport.set_protocol(protocol)
+        elif self._rest:
+            raise NotCarried("tls")  # somebody on the way speaks for an upstream that has not been asked
         else:
             async with asyncio.timeout_at(until):
                 name = upstream.server_name or upstream.host
@@ -263,10 +266,9 @@ class Carrier(asyncio.Protocol):
 
     def _take(self, frame: Frame, rest: bytes) -> None:
         """Take a frame; `rest` is what came behind it."""
-        world = self._world
-        if self._words.take(world.wheel.now):
-            raise BadFrame("too many frames")
         if isinstance(frame, Status):
+            if self._words.take(self._world.wheel.now):
+                raise BadFrame("too many frames")
             self._heard(frame)
         elif self._answer is None or self._answer.done():
             raise BadFrame("an answer to no question")

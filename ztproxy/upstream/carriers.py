@@ -7,6 +7,7 @@ dialling. Thin: it chooses, waits and counts. It never learns a connector's name
 import asyncio
 from collections import deque
 from collections.abc import Callable, Container, Iterator
+from contextlib import suppress
 from typing import Final, Protocol, TypeVar
 
 from ztproxy.model.resource import Upstream
@@ -216,16 +217,17 @@ class Carriers:
         """A connection that was lent is over."""
         self._lending -= 1
 
-    async def _borrow(self, name: str, *, nodes: bool) -> Carrier | None:
+    async def _borrow(self, name: str, until: float, *, nodes: bool) -> Carrier | None:
         """Return a connection that somebody lends: a worker of this node, else another node, if need be."""
-        neighbours = self.neighbours
+        neighbours, carrier, whose = self.neighbours, None, "worker"
         if neighbours is None or _now() < self._alone.get(name, 0.0):
             return None
-        whose = "worker"
-        carrier = await neighbours.ask_workers(name)
-        if carrier is None and nodes:
-            whose = "node"
-            carrier = await neighbours.ask_nodes(name)
+        with suppress(TimeoutError):  # nobody waits longer for them than for upstreams
+            async with asyncio.timeout_at(until):
+                carrier = await neighbours.ask_workers(name)
+                if carrier is None and nodes:
+                    whose = "node"
+                    carrier = await neighbours.ask_nodes(name)
         if carrier is None:
             self._alone[name] = _now() + AGAIN
         else:
@@ -283,7 +285,8 @@ class Carriers:
             sure = [one for one in left if one.ready and not (one.draining or one.doubted)]
             if sure:
                 return self._take(min(sure, key=_load))
-            if (borrowed := await self._borrow(name, nodes=all(one.doubted for one in left))) is not None:
+            borrowed = await self._borrow(name, until, nodes=all(one.doubted for one in left))
+            if borrowed is not None:
                 return borrowed
             ready = [one for one in left if one.ready and not one.draining]
             if ready:
