@@ -5,6 +5,7 @@
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import ssl
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -21,7 +22,7 @@ import aiohttp
 
 from bench.machine import free_port
 from bench.nodes import DAY, TRUST_DOMAIN, Estate, Running, eventually
-from ztproxy.administrator.issue import CONNECTORS, NODES, load_authority
+from ztproxy.administrator.issue import CONNECTORS, NODES, Kept, load_authority
 from ztproxy.crypto.issue import issue_server, pem
 from ztproxy.crypto.template import term
 from ztproxy.net import keyfiles
@@ -112,6 +113,7 @@ class Connected(Estate):
         (self.root / "policies/site.cedar").write_text(POLICY)
         for node in self.nodes:
             text = node.config.read_text() + ROUTE.format(port=self.site_port)
+            text = text.replace("drain: 1s", "drain: 8s", 1)
             text = text.replace("listen: 127.0.0.1:", "listen: 0.0.0.0:", 1)
             text = text.replace(SECTION, SECTION.replace("}", f", node: 127.0.0.1:{node.port}}}"))
             node.config.write_text(text)
@@ -171,6 +173,36 @@ class Connected(Estate):
         one.run()
         eventually(lambda: all(self.ready(at) > had for at, had in zip(nodes, before, strict=True)), 30)
         return one
+
+    def shows(self, kept: Kept, *path: str) -> ssl.SSLContext:
+        """What somebody shows who has a key that one of our own authorities has certified."""
+        key, state = keyfiles.new_key(), self.nodes[0].folder / "state"
+        authority = load_authority(
+            state, kept, trust_domain=TRUST_DOMAIN, lifetime=DAY, clock=SystemClock(), entropy=entropy
+        )
+        file = self.root / f"shown-{secrets.token_hex(4)}.pem"
+        pair = authority.issue(key.public_key(), *path).pem.encode() + keyfiles.key_pem(key)
+        keyfiles.write(file, pair)
+        context = ssl.create_default_context(cafile=str(self.root / "ca.pem"))
+        context.load_cert_chain(file)
+        return context
+
+    async def said(
+        self, node: int, context: ssl.SSLContext, host: str, path: str, more: bytes = b""
+    ) -> bytes:
+        """What the public listener answers whoever comes with these credentials and asks to carry."""
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.nodes[node].port, ssl=context, server_hostname=host
+        )
+        head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: ztproxy-carry\r\n\r\n"
+        writer.write(head.encode() + more)
+        answer = b""
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(3):
+                while chunk := await reader.read(4096):
+                    answer += chunk
+        writer.transport.abort()
+        return answer
 
     def ready(self, node: int) -> float:
         """How many connections of connectors the workers of a node have ready, together."""

@@ -1,13 +1,18 @@
 """Two nodes of two workers, and a connector that knows one of them: all reach the application."""
 
 import asyncio
+import json
 import signal
+import ssl
 import time
 from collections.abc import Iterator
 
 import aiohttp
 import pytest
-from connected import Connected, until
+from connected import CONNECT, NAME, SITE, Connected, until
+
+from bench.nodes import TRUST_DOMAIN
+from ztproxy.administrator.issue import CONNECTORS, NODES
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,7 @@ async def test_without_any_connector_nobody_reaches_it_and_it_is_said_why(estate
 
 
 async def test_a_node_without_a_connector_borrows_from_one_that_has_it(estate: Connected) -> None:
-    one = await asyncio.to_thread(estate.connector, [0])
+    await asyncio.to_thread(estate.connector, [0])
     await until(lambda: estate.ready(0) >= 2)
     began = time.monotonic()
     while set(await statuses(estate, 1)) != {200}:
@@ -56,10 +61,76 @@ async def test_a_node_without_a_connector_borrows_from_one_that_has_it(estate: C
             async for chunk in answer.content.iter_any():
                 size += len(chunk)
             assert size == 64 << 20
-    one.end(signal.SIGTERM)
+
+
+async def test_a_node_that_is_upgraded_finishes_what_it_has_lent(estate: Connected) -> None:
+    """The old workers have no callers of their own any more, and yet somebody to wait for."""
+    async with estate.session() as session, session.get(estate.url(1, "/events?count=900")) as answer:
+        await answer.content.readline()
+        done = await asyncio.to_thread(estate.nodes[0].cli, "upgrade")
+        assert done.returncode == 0, done.stderr
+        began = time.monotonic()
+        while time.monotonic() < began + 4:
+            assert await answer.content.readline()
+    await until(lambda: estate.ready(0) >= 2)
+    assert set(await statuses(estate, 1)) == {200}
+
+
+async def test_a_captured_node_gets_what_connectors_allow_and_nothing_else(estate: Connected) -> None:
+    """Somebody has a certificate of a node. The connector looks at its own list, and so does nobody else."""
+    captured = estate.shows(NODES, "captured")
+    outside = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = outside.sockets[0].getsockname()[1]
+    for wanted, answered in ((port, b"not-allowed"), (estate.site_port, b"\x04")):
+        question = b'{"scheme":"http","host":"127.0.0.1","port":%d}' % wanted
+        frame = b"\x03" + len(question).to_bytes(2, "big") + question
+        answer = await estate.said(0, captured, CONNECT, f"/.ztproxy/carry/{NAME}", frame)
+        assert b" 101 " in answer
+        assert answered in answer
+    outside.close()
+    assert b" 101 " not in await estate.said(0, captured, CONNECT, "/.ztproxy/carry"), "it takes work"
+    assert b" 502 " in await estate.said(0, captured, CONNECT, "/.ztproxy/carry/other-name")
+    for host in (SITE, "portal.localhost"):
+        assert b" 101 " not in await estate.said(0, captured, host, f"/.ztproxy/carry/{NAME}")
+
+
+async def test_a_captured_connector_can_not_borrow_nor_be_a_node(estate: Connected) -> None:
+    folder = estate.connectors[0].folder / "state"
+    captured = ssl.create_default_context(cafile=str(estate.root / "ca.pem"))
+    captured.load_cert_chain(folder / "connector.pem", folder / "connector.key")
+    assert b" 101 " in await estate.said(0, captured, CONNECT, "/.ztproxy/carry"), "it is what it says"
+    assert b" 101 " not in await estate.said(0, captured, CONNECT, f"/.ztproxy/carry/{NAME}")
+    other = estate.shows(CONNECTORS, NAME, "a" * 13)  # certified, and enrolled by nobody
+    assert b" 101 " not in await estate.said(0, other, CONNECT, "/.ztproxy/carry")
+
+
+async def test_a_lock_shuts_a_node_out_and_cuts_what_was_lent_to_it(estate: Connected) -> None:
+    name = f"spiffe://{TRUST_DOMAIN}/node/127-0-0-1-{estate.nodes[1].port}"
+    async with estate.session() as session, session.get(estate.url(1, "/events?count=300")) as answer:
+        await answer.content.readline()
+        done = await asyncio.to_thread(
+            estate.nodes[0].cli, "locks", "add", "workload", name, "--reason", "captured"
+        )
+        assert done.returncode == 0, done.stderr
+        with pytest.raises(aiohttp.ClientError):
+            async with asyncio.timeout(10):
+                await answer.read()
+    assert set(await statuses(estate, 1, 4)) == {502}
+    listed = json.loads((await asyncio.to_thread(estate.nodes[0].cli, "locks", "list", "--json")).stdout)
+    locks = listed["locks"] if isinstance(listed, dict) else listed
+    for lock in locks:
+        await asyncio.to_thread(estate.nodes[0].cli, "locks", "remove", lock["id"])
+
+    async def served() -> bool:
+        return set(await statuses(estate, 1, 4)) == {200}
+
+    async with asyncio.timeout(20):
+        while not await served():
+            await asyncio.sleep(0.2)
 
 
 async def test_a_connector_that_is_gone_is_nobodys_within_seconds(estate: Connected) -> None:
+    await asyncio.to_thread(estate.connectors[0].end, signal.SIGTERM)
     began = time.monotonic()
     async with estate.session(force_close=True) as session:
         while True:

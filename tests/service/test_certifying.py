@@ -1,4 +1,4 @@
-"""A worker's key is certified as one of its node's, for an hour, and shown to other nodes."""
+"""A worker's key is certified as one of its node's, for a while, and shown to other nodes."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +33,7 @@ def der(key: Any) -> bytes:
     return bytes(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
-async def test_it_says_which_node_and_ends_within_the_hour(certifier: Certifier, clock: FixedClock) -> None:
+async def test_it_says_which_node_and_ends_in_time(certifier: Certifier, clock: FixedClock) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     issued = await certifier.certify(CertificateWanted(ask=7, key=der(key)))
     leaf = x509.load_pem_x509_certificate(issued.pem.encode())

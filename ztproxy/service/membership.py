@@ -1,9 +1,9 @@
 """A worker's proof that it is one of this node, and what it believes of other nodes.
 
 Used by `service.worker` when it borrows from another node. The key is made here and never leaves: the control
-process certifies it for an hour, as `spiffe://TRUST-DOMAIN/node/NAME`, by an authority that is believed for
-this one thing and vouches for no caller. Who steals a worker's memory can borrow connections of connectors
-until then, which a worker could anyhow, and be locked out by name.
+process certifies it for half a day, as `spiffe://TRUST-DOMAIN/node/NAME`, by an authority that is believed
+for this one thing and vouches for no caller. Who steals a worker's memory can borrow connections of
+connectors until then, which a worker could anyhow, and be locked out by name.
 """
 
 import asyncio
@@ -18,9 +18,10 @@ from ztproxy.net import keyfiles
 from ztproxy.net.clock import Clock
 from ztproxy.service.link import Link
 
-#: Life of such certificates, and what has to be left of it; ms.
-LIFETIME: Final = 3_600_000
-SPARE: Final = LIFETIME // 3
+#: Life of such certificates, and what has to be left of it when one is shown, for what is borrowed ends with
+#: it. In ms.
+LIFETIME: Final = 12 * 3_600_000
+SPARE: Final = LIFETIME // 2
 
 
 class Membership:

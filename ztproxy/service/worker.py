@@ -245,9 +245,12 @@ class Worker:
         log.info("worker is drained", extra={"worker": self._index, "cut": cut})
 
     async def _wait_for_callers(self, patience: Callable[[], float]) -> None:
-        """Wait until everybody is gone, or as long as patience lasts, which may become shorter meanwhile."""
-        began = self._clock.monotonic()
-        while len(self._listener) and self._clock.monotonic() < began + patience():  # noqa: ASYNC110
+        """Wait until everybody is gone, neighbours whom we lent to among them, or as long as patience lasts,
+        which may become shorter meanwhile."""
+        began, carriers = self._clock.monotonic(), self._lasting.carriers
+        while len(self._listener) or carriers.lending:
+            if self._clock.monotonic() >= began + patience():
+                return
             await asyncio.sleep(0.05)
 
     def _patience(self) -> float:

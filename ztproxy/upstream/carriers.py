@@ -111,7 +111,7 @@ class Carriers:
         self.neighbours: Neighbours | None = None
         self.changed: Callable[[tuple[str, ...]], None] = lambda _: None  # told the names that are here
         self.leaving = False  # this worker takes no connections any more
-        self._lending = 0
+        self.lending = 0  # connections that are lent now
         self._alone: dict[str, float] = {}  # until when neighbours have nothing to lend
         self._names: dict[str, dict[str, Instance]] = {}
         self._seen: dict[str, float] = {}  # when a name was last here, by the loop's clock
@@ -204,18 +204,18 @@ class Carriers:
         """Return a ready connection for somebody else, who has it from now on; None when there is none."""
         instances = self._names.get(name, {}).values()
         ready = [one for one in instances if one.ready and not (one.draining or one.doubted)]
-        if not ready or self.leaving or self._lending >= LENT:
+        if not ready or self.leaving or self.lending >= LENT:
             return None
         return self._take(min(ready, key=_load))
 
     def given(self, name: str) -> None:
         """A connection is lent."""
-        self._lending += 1
+        self.lending += 1
         self.lent[name] = self.lent.get(name, 0) + 1
 
     def returned(self) -> None:
         """A connection that was lent is over."""
-        self._lending -= 1
+        self.lending -= 1
 
     async def _borrow(self, name: str, until: float, *, nodes: bool) -> Carrier | None:
         """Return a connection that somebody lends: a worker of this node, else another node, if need be."""
