@@ -41,7 +41,7 @@ from ztproxy.trust.memory import Memory
 from ztproxy.upstream.carriers import Carriers
 
 #: What upstreams are told of whoever asks: as many bytes as the product sends.
-IDENTITY = (b"Zt-Principal: bench:0", b"Zt-Name: Bench", b"Zt-Assertion: " + b"e" * 700)
+IDENTITY = b"Zt-Principal: bench:0\r\nZt-Name: Bench\r\nZt-Assertion: %b\r\n" % (b"e" * 700)
 
 
 class Door(ports.Door):

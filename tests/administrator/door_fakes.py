@@ -98,10 +98,10 @@ class Lines(Identities):
     def __init__(self, world: "World") -> None:
         self.world = world
 
-    def lines(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
+    def lines(self, caller: Caller, route: Route, now: int) -> bytes | None:
         return self.world.lines(caller, route, now)
 
-    async def fetch(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
+    async def fetch(self, caller: Caller, route: Route, now: int) -> bytes | None:
         return await self.world.fetch(caller, route, now)
 
 
@@ -114,8 +114,8 @@ class World:
         self.records: list[DecisionRecord] = []
         self.touched: list[str] = []
         self.audit_fails = False
-        self.signed: tuple[bytes, ...] | None = (b"Zt-Assertion: x",)
-        self.fetched: tuple[bytes, ...] | None = (b"Zt-Assertion: fetched",)
+        self.signed: bytes | None = b"Zt-Assertion: x\r\n"
+        self.fetched: bytes | None = b"Zt-Assertion: fetched\r\n"
         self.coming: list[tuple[str, str, Any]] = []
         self.heard = True
         self.access = Access(
@@ -150,10 +150,10 @@ class World:
     def append(self, record: bytes) -> None:
         self.decision(msgspec.json.decode(record, type=DecisionRecord))
 
-    def lines(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
+    def lines(self, caller: Caller, route: Route, now: int) -> bytes | None:
         return self.signed
 
-    async def fetch(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
+    async def fetch(self, caller: Caller, route: Route, now: int) -> bytes | None:
         return self.fetched
 
     async def ask(self, target: Route | None = SUPPORT, action: str = "GET", **evidence: Any) -> Any:

@@ -92,9 +92,9 @@ async def test_who_waits_at_the_old_door_is_answered_by_the_next(world: World, c
     else:
         world.signed = None
 
-        async def fetch(caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
+        async def fetch(caller: Caller, route: Route, now: int) -> bytes | None:
             reloaded()
-            world.signed = (b"Zt-Assertion: x",)
+            world.signed = b"Zt-Assertion: x\r\n"
             return world.signed
 
         world.fetch = fetch  # type: ignore[method-assign]

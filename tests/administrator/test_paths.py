@@ -37,7 +37,7 @@ def permit(
         "GET",
         Context("", "", "h", "/"),
     )
-    return Permit(session, asked, where, principal, issuer, session, device, handle, ends, (), (), SEAL)
+    return Permit(session, asked, where, principal, issuer, session, device, handle, ends, b"", (), SEAL)
 
 
 class Stage:

@@ -159,7 +159,7 @@ async def test_wrong_credentials_are_still_wrong(world: World) -> None:
 async def test_who_is_signed_in_is_known_there_too(world: World) -> None:
     permit = await ask(world, "/assets/a", handle=DIGEST)
     assert (permit.session_id, permit.handle) == ("ses_1", DIGEST)
-    assert permit.identity == (b"Zt-Assertion: x",)
+    assert permit.identity == b"Zt-Assertion: x\r\n"
 
 
 async def test_a_forbid_wins(world: World) -> None:

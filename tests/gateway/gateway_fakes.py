@@ -64,7 +64,7 @@ def permit_of(request: AccessRequest, route: Route, **changes: Any) -> Permit:
         "device_id": "",
         "handle": "",
         "expires_at": 1 << 62,
-        "identity": (b"Zt-Principal: demo:carol", b"Zt-Assertion: e.y.J"),
+        "identity": b"Zt-Principal: demo:carol\r\nZt-Assertion: e.y.J\r\n",
         "obligations": (),
         **changes,
     }

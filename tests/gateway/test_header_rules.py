@@ -21,7 +21,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: x\r\nX-FRAME-Options: ALL
 @pytest.fixture
 def stage() -> Stage:
     stage = Stage(replace(ROUTE, changes=RULES))
-    ours = (b"Zt-Principal: demo:carol", b"X-User: demo:carol", b"X-Env: prod")
+    ours = b"Zt-Principal: demo:carol\r\nX-User: demo:carol\r\nX-Env: prod\r\n"
     stage.door.answer = lambda request: permit_of(request, request.resource.route, identity=ours)
     return stage
 

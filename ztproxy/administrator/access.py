@@ -34,6 +34,7 @@ from ztproxy.policy.engine import PolicySet, Subject
 from ztproxy.trust.caller import NOBODY, Caller, Locked
 from ztproxy.trust.gather import Cold, Gatherer
 from ztproxy.trust.memory import Concern
+from ztproxy.wire.heads import joined
 
 log = logging.getLogger("ztproxy.access")
 
@@ -59,11 +60,11 @@ class Identities:
     __slots__ = ()
 
     @abstractmethod
-    def lines(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
-        """Return ready header lines, or None when they have to be fetched."""
+    def lines(self, caller: Caller, route: Route, now: int) -> bytes | None:
+        """Return ready header lines, each ended by CRLF, or None when they have to be fetched."""
 
     @abstractmethod
-    async def fetch(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
+    async def fetch(self, caller: Caller, route: Route, now: int) -> bytes | None:
         """Return header lines; None when nobody would vouch for this caller."""
 
 
@@ -287,7 +288,7 @@ class Access(Door):
         if route is None:  # a policy that permits nowhere in particular still leads nowhere
             return self._refused(request, caller, decision, now, simple("access-denied", request))
         if route.portal:
-            return self._permit(request, caller, known, decision, route, (), now)
+            return self._permit(request, caller, known, decision, route, b"", now)
         if decision.obligations or caller.recheck_after or self._freshness.always:
             verdict = self._freshness.of_request(caller, decision, now)
             if verdict == ASK:
@@ -367,14 +368,14 @@ class Access(Door):
         known: _Known,
         decision: Decision,
         route: Route,
-        identity: tuple[bytes, ...],
+        identity: bytes,
         now: int,
     ) -> Answer:
         if route.changes is not None and route.changes.request is not None:
             stamps = stamped(route.changes.request.stamps, caller.facts, route, request.context.request_id)
             if stamps is None:
                 return self._refused(request, caller, decision, now, simple("head-too-large", request))
-            identity += stamps
+            identity += joined(list(stamps))
         if not self._note_permit(request, caller, known, decision, now):
             return simple("audit-unavailable", request)
         obligations = decision.obligations

@@ -95,8 +95,11 @@ class Paths(ports.Paths):
 
     def close(self, number: int) -> None:
         """Forget a path that is over; a second call does nothing."""
-        entry = self._live.pop(number, None)
-        if entry is not None and number <= self._entered:
+        entry = self._live.get(number)
+        if entry is None:
+            return
+        del self._live[number]
+        if number <= self._entered:
             self._concerned.leave(number, entry[0])
             self._deadlines.drop(number)
             del self._course[number]

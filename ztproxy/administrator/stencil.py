@@ -16,6 +16,8 @@ from ztproxy.model.subject import Device, Facts
 from ztproxy.trust.caller import Caller
 
 _encode: Final = msgspec.json.Encoder().encode
+#: What stands in a JSON string as it is, without the mark of a query, which is never written down.
+_PLAIN: Final = bytes(set(range(0x20, 0x7F)) - set(b'"\\?'))
 #: Room for what is filled in: a path, an address and numbers.
 _ROOM: Final = 6 * MAX_TEXT + 1024
 
@@ -59,21 +61,41 @@ def of_permit(request: AccessRequest, decision: Decision, policy_set: str) -> by
 def filled(who: bytes, permit: bytes, request: AccessRequest, caller: Caller, now: int) -> bytes:
     """Return the record of one permit; `now` in ms since the epoch. Raises TooOdd."""
     context, certificate = request.context, request.subject.certificate
-    path = context.path
-    if len(path) > MAX_TEXT or not path.isascii() or not path.isprintable() or "?" in path:
-        raise TooOdd
-    quoted = _encode(path) if '"' in path or "\\" in path else b'"' + path.encode() + b'"'
-    return b'{"kind":"decision","id":"%b","at":%d,%b%b"ip":"%b","path":%b,%b%b,%b}' % (
-        context.request_id.encode(),
+    return b'{"kind":"decision","id":"%b","at":%d,%b"ip":"%b","path":"%b",%b%b,%b}' % (
+        context.request_id.encode("ascii"),
         now,
-        b'"device_proof_age":%d,' % (now - caller.proved_at) if caller.proved_at >= 0 else b"",
-        b'"posture_age":%d,' % (now - caller.reported_at) if caller.reported_at >= 0 else b"",
-        context.ip.encode(),
-        quoted,
+        _ages(caller, now),
+        context.ip.encode("ascii"),
+        _quoted(context.path),
         b'"certificate":"%b",' % certificate.fingerprint.encode() if certificate is not None else b"",
         who,
         permit,
     )
+
+
+def _ages(caller: Caller, now: int) -> bytes:
+    """Return how old the proof of the device and its report are, as far as there are any."""
+    if caller.proved_at >= 0 and caller.reported_at >= 0:
+        return b'"device_proof_age":%d,"posture_age":%d,' % (now - caller.proved_at, now - caller.reported_at)
+    if caller.proved_at >= 0:
+        return b'"device_proof_age":%d,' % (now - caller.proved_at)
+    return b'"posture_age":%d,' % (now - caller.reported_at) if caller.reported_at >= 0 else b""
+
+
+def _quoted(path: str) -> bytes:
+    """Return a path as the inside of a JSON string. Raises TooOdd."""
+    try:
+        text = path.encode("ascii")
+    except UnicodeEncodeError:
+        raise TooOdd from None
+    if len(text) > MAX_TEXT:
+        raise TooOdd
+    if not text.translate(None, _PLAIN):
+        return text
+    if not path.isprintable() or "?" in path:
+        raise TooOdd
+    quoted = _encode(path)
+    return quoted[1:-1]
 
 
 def _fields(**values: Any) -> bytes:

@@ -30,9 +30,6 @@ def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, u
     route = permit.route
     authority = head.authority.encode("ascii")
     host = route.upstream.host_header
-    identity = _portal_lines(head, peer) if route.portal else b"\r\n".join(permit.identity)
-    if identity and not route.portal:
-        identity += b"\r\n"
     return b"%bHost: %b\r\n%b%b%b%b%bX-Forwarded-Host: %b\r\nZt-Request-Id: %b\r\n%b\r\n" % (
         head.line,
         authority if host is None else host.encode("ascii"),
@@ -43,7 +40,7 @@ def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, u
         lines,
         authority,
         permit.decision_id.encode("ascii"),
-        identity,
+        _portal_lines(head, peer) if route.portal else permit.identity,
     )
 
 

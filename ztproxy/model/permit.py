@@ -37,7 +37,7 @@ class Permit(Frozen):
         device_id: str,
         handle: str,
         expires_at: int,
-        identity: tuple[bytes, ...],
+        identity: bytes,
         obligations: tuple[tuple[str, str], ...],
         seal: Seal,
     ) -> None:
@@ -54,7 +54,7 @@ class Permit(Frozen):
         self.device_id: Final = device_id
         self.handle: Final = handle  # SHA-256 hex of the cookie value that carried it, "" without
         self.expires_at: Final = expires_at  # ms; the path is cut then at the latest
-        self.identity: Final = identity  # header lines without CRLF that tell the upstream who asks
+        self.identity: Final = identity  # header lines that tell the upstream who asks, each ended by CRLF
         self.obligations: Final = obligations
 
     def __repr__(self) -> str:

@@ -36,7 +36,7 @@ class Circumstances:
         host, path = context.host, context.path
         if not (host.isascii() and path.isascii() and len(host) + len(path) <= MAX_TEXT):
             text(host), text(path)
-        if not 0 <= feed_age <= LONG_MAX:
+        if feed_age and not 0 <= feed_age <= LONG_MAX:
             fail("not an age")
         return {
             "now": self._instant,

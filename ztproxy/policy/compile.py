@@ -16,8 +16,6 @@ from ztproxy.policy.operations import Env
 from ztproxy.policy.operators import BINARY, READING, UNARY
 from ztproxy.policy.render import children
 from ztproxy.policy.values import (
-    LONG_MAX,
-    LONG_MIN,
     STEP,
     CedarSet,
     Datetime,
@@ -42,6 +40,8 @@ class Code(NamedTuple):
 
 #: Where the variables of a policy stand in the environment, and where their attributes do.
 _PLACES: Final = {"principal": 0, "action": 1, "resource": 2, "context": 3}
+#: Ages up to this many ms need no second thought; what Cedar can hold is four times as much.
+_SPAN: Final = 1 << 61
 _ATTRIBUTES: Final = {"principal": 5, "resource": 7, "context": 3}
 
 
@@ -147,18 +147,18 @@ def _path(node: pst.Expr) -> tuple[int | None, tuple[str, ...]]:
 
 
 def _read_along(place: int, names: tuple[str, ...]) -> Evaluate:
-    known, read = ops.known, ops.attribute
+    known, read, unknown = ops.known, ops.attribute, UNKNOWN
     first, rest = names[0], names[1:]
 
     def of_variable(e: Env) -> Value:
         value = e[place][first]
-        return value if value is not UNKNOWN else known(value, first)
+        return value if value is not unknown else known(value, first)
 
     def along(e: Env) -> Value:
         value = of_variable(e)
         for name in rest:
             value = value[name] if type(value) is dict else read(value, name, e)
-            if value is UNKNOWN:
+            if value is unknown:
                 known(value, name)
         return value
 
@@ -349,11 +349,11 @@ def _age(node: pst.BinaryOp) -> Code | None:
     if node.left.op != "duration_since" or type(limit.constant) is not Duration:
         return None
     later, earlier, k = compiled(node.left.left).run, compiled(node.left.right).run, limit.constant.ms
-    since = ops.duration_since
+    since, instant = ops.duration_since, Datetime
 
     def young(e: Env) -> bool:
         a, b = later(e), earlier(e)
-        if type(a) is Datetime and type(b) is Datetime and LONG_MIN <= (age := a.ms - b.ms) <= LONG_MAX:
+        if type(a) is instant and type(b) is instant and -_SPAN <= (age := a.ms - b.ms) <= _SPAN:
             return bool(age <= k)
         return since(a, b).ms <= k  # raises what is to be raised
 

@@ -51,21 +51,17 @@ class RouteTable(Router):
             return self._carries.get(host, NOWHERE) if f"{path}/".startswith(f"{CARRY}/") else NOWHERE
         if path.startswith(OWN) or path == OWN[:-1] or host == self._portal_host:
             return self._portal
-        ends: list[int] = []  # where its first segments end, as many as the deepest prefix has
+        found = prefixes.get("/", NOWHERE)
         end = 0
-        for _ in range(self._deepest[host]):
+        for _ in range(self._deepest[host]):  # the longest prefix comes last
             end = path.find("/", end + 1)
             if end < 0:  # the last segment may stand without its slash
-                found = prefixes.get(path + "/") if path[-1] != "/" else None
-                if found is not None:
-                    return found
-                break
-            ends.append(end + 1)
-        for end in reversed(ends):
-            found = prefixes.get(path[:end])
-            if found is not None:
-                return found
-        return prefixes.get("/", NOWHERE)
+                longer = prefixes.get(path + "/") if path[-1] != "/" else None
+                return found if longer is None else longer
+            longer = prefixes.get(path[: end + 1])
+            if longer is not None:
+                found = longer
+        return found
 
 
 def _resource(route: Route) -> Resource:

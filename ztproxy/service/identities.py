@@ -29,7 +29,7 @@ _Key = tuple[str, str, str]
 class _Signed:
     __slots__ = ("expires_at", "lines", "principal")
 
-    def __init__(self, principal: Principal, lines: tuple[bytes, ...], expires_at: int) -> None:
+    def __init__(self, principal: Principal, lines: bytes, expires_at: int) -> None:
         self.principal: Final = principal
         self.lines: Final = lines
         self.expires_at: Final = expires_at
@@ -45,7 +45,7 @@ class LinkedIdentities(Identities):
         self._link = link
         self._origins = origins
         self._ready: dict[_Key, _Signed] = before.still_good(origins) if before is not None else {}
-        self._renewing: dict[_Key, asyncio.Task[tuple[bytes, ...] | None]] = {}
+        self._renewing: dict[_Key, asyncio.Task[bytes | None]] = {}
 
     def still_good(self, origins: dict[str, str]) -> dict[_Key, _Signed]:
         """Return what was signed for these origins."""
@@ -54,33 +54,33 @@ class LinkedIdentities(Identities):
             return self._ready
         return {key: signed for key, signed in self._ready.items() if key[2] not in moved}
 
-    def lines(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
-        """Return ready header lines, or None when they have to be fetched."""
+    def lines(self, caller: Caller, route: Route, now: int) -> bytes | None:
+        """Return ready header lines, each ended by CRLF, or None when they have to be fetched."""
         principal = caller.principal
         if not caller.session_id and principal.kind == "Anonymous":
-            return ()
+            return b""
         key = _key(caller, route)
         signed = self._ready.get(key)
         if signed is None or now >= signed.expires_at - SPARE:
-            return () if route.carries else None  # a connector is nobody to any application
+            return b"" if route.carries else None  # a connector is nobody to any application
         if signed.principal is not principal and signed.principal != principal:
             return None
         if now >= signed.expires_at - RENEW and key not in self._renewing:
             self._renew(key, caller.facts)
         return signed.lines
 
-    async def fetch(self, caller: Caller, route: Route, now: int) -> tuple[bytes, ...] | None:
+    async def fetch(self, caller: Caller, route: Route, now: int) -> bytes | None:
         """Return lines with a new assertion; requests of one caller share the asking."""
         key = _key(caller, route)
         return await asyncio.shield(self._renewing.get(key) or self._renew(key, caller.facts))
 
-    def _renew(self, key: _Key, facts: Facts) -> asyncio.Task[tuple[bytes, ...] | None]:
+    def _renew(self, key: _Key, facts: Facts) -> asyncio.Task[bytes | None]:
         task = asyncio.create_task(self._sign(key, facts))
         self._renewing[key] = task
         task.add_done_callback(lambda _: self._renewing.pop(key, None))
         return task
 
-    async def _sign(self, key: _Key, facts: Facts) -> tuple[bytes, ...] | None:
+    async def _sign(self, key: _Key, facts: Facts) -> bytes | None:
         principal = facts.principal
         answer = await self._link.assertion(
             AssertionWanted(
@@ -97,10 +97,10 @@ class LinkedIdentities(Identities):
             return None
         if len(self._ready) >= KEPT:
             self._ready.clear()
-        lines = (
-            b"Zt-Principal: " + field_text(principal.id),
-            b"Zt-Name: " + field_text(principal.name),
-            b"Zt-Assertion: " + answer.token.encode("ascii"),
+        lines = b"Zt-Principal: %b\r\nZt-Name: %b\r\nZt-Assertion: %b\r\n" % (
+            field_text(principal.id),
+            field_text(principal.name),
+            answer.token.encode("ascii"),
         )
         self._ready[key] = _Signed(principal=principal, lines=lines, expires_at=answer.expires_at)
         return lines

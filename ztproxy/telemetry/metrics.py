@@ -6,7 +6,6 @@ snapshot of each. Labels take values from the configuration or from our own clos
 wire: a caller can not make series.
 """
 
-from bisect import bisect_left
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -226,7 +225,7 @@ class Counters(ports.Counters):
         if row is None:
             row = self._rows[route] = _Row()
         row.classes[status // 100 if status < 600 else 0] += 1
-        row.counts[bisect_left(BUCKETS, seconds)] += 1
+        row.counts[_bucket(seconds)] += 1
         row.total += seconds
 
     def preflight(self) -> None:
@@ -298,6 +297,20 @@ class Counters(ports.Counters):
             signals=dict(self._signals),
             sources=dict(self.sources),
         )
+
+
+#: The bounds once more: a tuple of numbers is boxed anew at each use where this is compiled.
+_BOUNDS: Final = list(BUCKETS)
+
+
+def _bucket(seconds: float) -> int:
+    """Return the first bucket whose bound is not below; nearly always one of the first few."""
+    place = 0
+    for bound in _BOUNDS:
+        if seconds <= bound:
+            break
+        place += 1
+    return place
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

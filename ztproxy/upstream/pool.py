@@ -41,7 +41,9 @@ class Pool(Generic[C]):
 
     def give(self, upstream: Upstream, connection: C, at: float) -> bool:
         """Put in a connection that became idle at `at`; False when there is no room for it."""
-        idle = self._idle.setdefault(upstream, {})
+        idle = self._idle.get(upstream)
+        if idle is None:
+            idle = self._idle[upstream] = {}
         if len(idle) >= self._per_upstream or self._count >= self._total:
             return False
         idle[connection] = at

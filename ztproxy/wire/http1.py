@@ -63,9 +63,14 @@ class RequestReader(HeadFinder):
         """Take bytes; return a head and the bytes after it, or None. Raises BadHead."""
         # Header lines repeat from request to request. Reading them is pure: the same lines, the same result.
         if self._lines is not None and not self._buffer:
-            start = data.find(b"\n") + 1
-            end = start + len(self._known)
-            if end <= self._limit and data.startswith(self._known, start):
+            end = len(data)
+            start = end - len(self._known)  # when nothing follows, as is usual
+            if start <= 0 or data[start:] != self._known:
+                start = data.find(b"\n") + 1
+                end = start + len(self._known)
+                if data[start:end] != self._known:
+                    start = 0
+            if start and end <= self._limit:
                 line = _known_line(data[:start]) if start <= _SHORT else _line_of(data[:start])
                 if line is not None:
                     return _request_head(line, self._lines), data[end:]
