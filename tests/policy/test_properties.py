@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from ztproxy.model.standing import Compliance, Risk, Said
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Check, Device, Facts, Principal, Session
 from ztproxy.policy.engine import PolicySet
-from ztproxy.policy.entities import Subject
+from ztproxy.policy.subject import Subject
 from ztproxy.policy.values import Entity, Value
 
 #: Conditions that any principal with a device can be asked.

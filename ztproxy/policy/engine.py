@@ -16,13 +16,13 @@ from ztproxy.model.resource import Route
 from ztproxy.model.subject import Facts
 from ztproxy.policy import entities
 from ztproxy.policy.circumstances import Circumstances
-from ztproxy.policy.entities import Subject
 from ztproxy.policy.explain import explanation
 from ztproxy.policy.folded import Folder
 from ztproxy.policy.operations import Env
 from ztproxy.policy.program import DENIED, Policy, Program, Slice, evaluate, reason
 from ztproxy.policy.reference import Reference, disagreement
 from ztproxy.policy.schema import ACTIONS, METHODS, SCHEMA, action
+from ztproxy.policy.subject import Subject
 from ztproxy.policy.values import Entity, Uid
 
 __all__ = ["ENGINES", "Engine", "Place", "PolicySet", "Subject"]

@@ -5,35 +5,17 @@ UNKNOWN. A value Cedar can not hold makes a subject that is denied everything: s
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from ztproxy.model.resource import Route
 from ztproxy.model.subject import UNKNOWN, Device, Facts, Posture, Principal, Session, Unknown
-from ztproxy.policy.folded import Remainder
 from ztproxy.policy.literals import DATETIME_MAX
 from ztproxy.policy.schema import CHECKS
+from ztproxy.policy.subject import Subject
 from ztproxy.policy.values import CedarSet, Datetime, Entity, Record, Uid, Value, fail
 
 #: Characters of a text a policy may see.
 MAX_TEXT: Final = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A caller as policies see it. Opaque to other rooms; keep it until the facts change."""
-
-    entity: Entity
-    uncertain: bool = False  # some fact is UNKNOWN
-    feed_age: int = 0  # ms, at the time of the facts
-    sources: Record = field(default_factory=dict)  # of facts, by name
-    fault: str = ""  # why nothing can be decided about this caller
-    kind: str = field(init=False)  # the entity type
-    #: What is left to ask of this caller, by slice (`folded`); None after its first request.
-    left: dict[int, Remainder | None] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kind", self.entity.uid.type)
 
 
 def subject(facts: Facts) -> Subject:
