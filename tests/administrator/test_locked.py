@@ -212,7 +212,7 @@ async def test_a_lock_that_comes_while_an_assertion_is_signed_is_met(world: Worl
 
     async def fetch_user(*args: Any) -> Any:
         lock(world, "user", "t:carol")
-        return (b"x",)
+        return b"x\r\n"
 
     world.fetch = fetch_user  # type: ignore[method-assign]
     assert (await world.ask()).code == "locked"
