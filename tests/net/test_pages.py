@@ -62,6 +62,7 @@ def test_nothing_that_is_in_use_changes() -> None:
 @pytest.mark.parametrize("size", [0, 1, PAGE - 1, PAGE, 1 << 62])
 def test_any_size_is_borne(size: int) -> None:
     pages.clean(size)
+    pages.clean(PAGE, size, 3 * PAGE)
 
 
 def test_an_allocator_without_the_call_is_borne(monkeypatch: pytest.MonkeyPatch) -> None:
