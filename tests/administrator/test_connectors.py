@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +241,38 @@ async def test_a_name_is_revoked_with_all_instances_and_codes(
     assert [found.name for found in await world.connectors.list(revoked=False)] == ["site-2"]
     events = [record.event for record in world.told[-4:]]
     assert events == ["connector-codes-withdrawn", *["connector-revoked"] * 3]
+
+
+class Slow:
+    """A store that writes a connector only after something else has happened."""
+
+    def __init__(self, store: SqliteStore, first: Callable[[], Awaitable[Any]]) -> None:
+        self._store = store
+        self._first: list[Callable[[], Awaitable[Any]]] = [first]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def put(self, *what: Any, **how: Any) -> Any:
+        while self._first:
+            await self._first.pop()()
+        return await self._store.put(*what, **how)
+
+
+async def test_who_is_being_enrolled_while_the_name_is_revoked_is_revoked_too(
+    world: World, key: EllipticCurvePrivateKey
+) -> None:
+    """The code is used up and the connector not yet there when all of its name are looked for."""
+
+    async def revoke() -> None:
+        assert await world.connectors.revoke("site", "", "ops") == []
+
+    world.connectors._records = Slow(world.store, revoke)  # type: ignore[assignment]
+    await refused("enrolment-code-invalid", world.enrol(key))
+    assert await world.connectors.list("site", revoked=False) == []
+    (gone,) = await world.connectors.list("site")
+    await refused("connector-revoked", world.connectors.renew(world.wish(key, gone.signer)))
+    assert await world.store.scan("connector-code") == []
 
 
 async def test_a_failing_audit_keeps_no_connector_in(world: World, key: EllipticCurvePrivateKey) -> None:

@@ -95,6 +95,17 @@ async def test_an_application_that_is_down_is_told_from_a_connector_that_is(
     assert gateway.carriers.refused == {("partner-site", "unreachable"): 1}
 
 
+async def test_a_name_that_can_be_none_leads_nowhere(site: Site) -> None:
+    """What may be asked of no resolver at all."""
+    host = "a" * 70 + ".example"
+    upstream = Upstream(scheme="http", host=host, port=80, connector="partner-site")
+    gateway = site.gateway(upstream, connect_timeout=20.0)
+    connecting = await site.connector(gateway, allow=[f"http://{host}"])
+    async with gateway.session() as session:
+        assert await get(gateway, session) == (502, "upstream-unreachable")
+    assert connecting.links.ready
+
+
 async def test_an_instance_that_can_not_reach_it_leaves_it_to_one_that_can(site: Site) -> None:
     port = await site.listen(hello)
     gateway = site.gateway(through(port))

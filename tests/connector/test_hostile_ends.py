@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from connector_site import Site
 from gateway_live import DIAL_IN, Connecting, instance
-from test_carrying_live import Impostor, get, through, until
+from test_carrying_live import Impostor, cut_connectors, get, through, until
 
 from ztproxy.connector.links import NODES
 from ztproxy.model.resource import Upstream
@@ -21,6 +21,34 @@ from ztproxy.upstream.health import ask
 from ztproxy.wire.carrying import Open, Opened, Refused, Status, Wanted, written
 
 SWITCH = b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: ztproxy-carry\r\n\r\n"
+
+# ---------------------------------------------------------------------- cut in the midst of it
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_connector_that_is_cut_while_it_is_asked_answers_nobody(site: Site, scheme: Any) -> None:
+    """It has been asked, or has said that it stands and is to pass on a handshake, and is revoked."""
+    upstream = Upstream(
+        scheme=scheme, host="127.0.0.1", port=9, ca=str(site.authority.file), connector="partner-site"
+    )
+    gateway = site.gateway(upstream, connect_timeout=1.5, retries=0)
+    impostor = await Impostor.dial(site, gateway)
+    impostor.say(Status("1"))
+    async with gateway.session() as session:
+        asking = asyncio.create_task(get(gateway, session))
+        while not isinstance(await impostor.hears(), Open):
+            pass
+        if scheme == "https":
+            impostor.say(Opened())
+            assert (await impostor.reader.readexactly(1)) == b"\x16"  # ClientHello
+        cut_connectors(gateway)
+        assert await impostor.is_cut()
+        status, _ = await asking
+        assert status == 502
+    impostor.writer.transport.abort()
+    assert not list(gateway.carriers)
+    assert [one.end for one in gateway.ledger.records].count("cut: device-revoked") == 1
+
 
 # ---------------------------------------------------------------------- captured connectors
 

@@ -294,6 +294,26 @@ async def test_what_ends_a_nodes_path_ends_what_was_lent_to_it(nodes: Nodes) -> 
     assert any(record.end == "cut: locked" for record in nodes.near.ledger.records)
 
 
+@WAYS
+async def test_what_ends_a_connectors_path_ends_what_was_lent_of_it(nodes: Nodes, way: Way) -> None:
+    """A revoked connector is cut where it came in, whoever has borrowed it."""
+    await nodes.connect()
+    await way(nodes)
+    async with (
+        nodes.far.session() as session,
+        session.ws_connect(f"{nodes.far.url}/ws", origin=nodes.far.url) as socket,
+    ):
+        await socket.send_str("hello")
+        assert await socket.receive_str(timeout=5) == "hello"
+        for number, (permit, cut) in list(nodes.near.paths.live.items()):
+            if permit.request.context.path == "/.ztproxy/carry":
+                nodes.near.paths.close(number)
+                cut("device-revoked")
+        await socket.receive(timeout=5)
+        assert socket.closed
+    assert nodes.near.carriers.lending == 0
+
+
 # ---------------------------------------------------------------------- attackers
 
 

@@ -18,6 +18,7 @@ from ztproxy.administrator.enrolment import (
     Permission,
     Refused,
     claims_of,
+    no_code,
     pages,
     printable,
 )
@@ -99,8 +100,9 @@ class Connectors:
     async def enrol(self, code: str, csr: str, name: str = "") -> Enrolled:
         """Turn a code and a certificate request (PEM) into a connector. Raises Refused.
 
-        The code says which name it is for; whoever expects another one (`name`) gets none. It is gone before
-        anything is issued: of two who use it at once, one becomes a connector.
+        The code says which name it is for; whoever expects another one (`name`) gets none. It is used up
+        before anything is issued: of two who use it at once, one becomes a connector, and none when the name
+        is revoked meanwhile.
         """
         found = await self._codes.find(code)
         permitted = found.permission.name
@@ -110,7 +112,11 @@ class Connectors:
         await self._check_locks(self._places(permitted))
         if len(await self.list(permitted, revoked=False)) >= MOST_INSTANCES:
             raise Refused("too-many-connectors", f"{permitted} has {MOST_INSTANCES} instances; revoke some")
-        return await self._admit(await self._codes.redeem(found, csr), permitted)
+        enrolled = await self._admit(await self._codes.begin(found, csr), permitted)
+        if not await self._codes.finish(found):
+            await self.revoke(permitted, enrolled.connector.instance, "whoever withdrew its code")
+            raise no_code()
+        return enrolled
 
     async def _admit(self, key: EllipticCurvePublicKey, name: str) -> Enrolled:
         instance, now = new_instance(self._entropy), self._clock.now()

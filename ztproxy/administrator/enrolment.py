@@ -41,6 +41,7 @@ class Permission(Struct, frozen=True):
     """What a code permits once. Record kinds of their own, key = hex SHA-256 of the code."""
 
     attempts: int = 0
+    used: bool = False  # whoever had it is being enrolled
 
 
 P = TypeVar("P", bound=Permission)
@@ -80,27 +81,55 @@ class Codes(Generic[P]):
     async def find(self, code: str) -> Code[P]:
         """Return what a code is good for. Raises Refused when it is not valid."""
         stored = await self._records.get(self._kind, _key_of(code))
-        if stored is None:
-            raise _no_code()
-        return Code(stored, self._decode(stored.value))
+        permission = None if stored is None else self._decode(stored.value)
+        if stored is None or permission is None or permission.used:
+            raise no_code()
+        return Code(stored, permission)
 
     async def redeem(self, code: Code[P], csr: str) -> EllipticCurvePublicKey:
         """Use a code up for the key of a certificate request (PEM): of two who do so at once, one gets it.
 
         Raises Refused. A right code with a wrong request is counted.
         """
-        try:
-            key = read_request(csr)
-        except RequestRefused as error:
-            await self.count(code)
-            raise Refused("certificate-request-invalid", str(error)) from error
+        key = await self._key_in(csr, code)
         try:
             used = await self._records.delete(self._kind, code.stored.key, if_version=code.stored.version)
         except Conflict:
             used = False
         if not used:
-            raise _no_code()
+            raise no_code()
         return key
+
+    async def begin(self, code: Code[P], csr: str) -> EllipticCurvePublicKey:
+        """Like `redeem`, but until `finish` it can be seen that somebody is being enrolled by it."""
+        key = await self._key_in(csr, code)
+        try:
+            await self._write(code, replace(code.permission, used=True))
+        except Conflict:
+            raise no_code() from None
+        return key
+
+    async def finish(self, code: Code[P]) -> bool:
+        """Forget a code that was begun with; False when it was withdrawn meanwhile."""
+        return await self._records.delete(self._kind, code.stored.key)
+
+    async def _key_in(self, csr: str, code: Code[P]) -> EllipticCurvePublicKey:
+        try:
+            return read_request(csr)
+        except RequestRefused as error:
+            await self.count(code)
+            raise Refused("certificate-request-invalid", str(error)) from error
+
+    async def _write(self, code: Code[P], permission: P) -> None:
+        """Write a code anew. Raises Conflict."""
+        stored = code.stored
+        await self._records.put(
+            self._kind,
+            stored.key,
+            _encode(permission),
+            if_version=stored.version,
+            expires_at=stored.expires_at,
+        )
 
     async def count(self, code: Code[P]) -> None:
         """Count a wrong use of a right code: a few times is a mistake, more is an attack."""
@@ -109,13 +138,7 @@ class Codes(Generic[P]):
             await self._records.delete(self._kind, stored.key)
             return
         try:
-            await self._records.put(
-                self._kind,
-                stored.key,
-                _encode(replace(code.permission, attempts=attempts)),
-                if_version=stored.version,
-                expires_at=stored.expires_at,
-            )
+            await self._write(code, replace(code.permission, attempts=attempts))
         except Conflict:  # somebody else uses the same code right now: neither of them is trusted
             await self._records.delete(self._kind, stored.key)
 
@@ -176,7 +199,7 @@ def printable(text: str) -> str:
     return "".join(character for character in text if character.isprintable()).strip()[:LONGEST_NAME]
 
 
-def _no_code() -> Refused:
+def no_code() -> Refused:
     """Return the one refusal of every code that is not good."""
     return Refused("enrolment-code-invalid", "this code is not valid, not any more, or was used")
 

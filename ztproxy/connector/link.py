@@ -157,7 +157,7 @@ class Link(asyncio.Protocol):
         try:
             async with asyncio.timeout(self._keeper.home.limits.dial):
                 await self._dial(frame)
-        except OSError as failed:  # time-outs, too
+        except (OSError, ValueError) as failed:  # of time and of names that can be none, too
             log.info(
                 "an application can not be reached",
                 extra={"asked": [frame.host, frame.port], "why": f"{type(failed).__name__}: {failed}"},
