@@ -220,6 +220,29 @@ async def test_tokens_are_charged_over_the_link(store: SqliteStore, tmp_path: Pa
     await control.stop()
 
 
+async def test_what_fails_about_one_question_breaks_no_link(store: SqliteStore, tmp_path: Path) -> None:
+    """Whatever a provider or a pot of rates brings about: the feed goes on, so nobody else is refused."""
+
+    async def fails(_: object) -> None:
+        raise RuntimeError("a bug of somebody's library")
+
+    control, memory = Control(store, tmp_path / "c.sock"), Memory(SystemClock().monotonic)
+    control.hub._charge = control.hub._recheck = fails  # type: ignore[assignment]
+    changes: list[Sequence[Concern] | None] = []
+    await control.start()
+    async with linked(tmp_path / "c.sock", memory, changes.append) as link:
+        await asyncio.wait_for(link.ready.wait(), 5)
+        wanted = RecheckWanted(ask=0, session="ses_1", seen=1, after=1)
+        charged, rechecked = await asyncio.gather(
+            link.charge((Spent("k", Rate(0.5, 9), 1, 7.5, True),)), link.recheck(wanted)
+        )
+        assert charged is None and rechecked is None
+        await store.put("session", "ses_1", encode(session(1)))
+        await until(lambda: bool(memory.sessions))
+        assert changes.count(None) == 1, "the link broke"
+    await control.stop()
+
+
 async def test_a_workers_key_is_certified_or_plainly_not(store: SqliteStore, tmp_path: Path) -> None:
     control = Control(store, tmp_path / "c.sock")
     await control.start()

@@ -206,10 +206,22 @@ class _Conversation:
         self._channel.send(answer)
 
     async def _recheck(self, wanted: RecheckWanted) -> None:
-        self._channel.send(await self._hub._recheck(wanted))
+        """What fails here is not answered: the worker waits no longer than it can."""
+        try:
+            answer = await self._hub._recheck(wanted)
+        except Exception as failed:  # noqa: BLE001  as above
+            _log(failed, "a provider can not be asked")
+            return
+        self._channel.send(answer)
 
     async def _charge(self, charge: Charge) -> None:
-        self._channel.send(await self._hub._charge(charge))
+        """What fails here is charged again; until then each worker keeps its share."""
+        try:
+            answer = await self._hub._charge(charge)
+        except Exception as failed:  # noqa: BLE001  as above
+            _log(failed, "rates can not be charged")
+            return
+        self._channel.send(answer)
 
     async def _pump(self) -> None:
         """Send what is newer, then a beat, then wait for more: in that order, so a beat is never a lie."""
