@@ -69,8 +69,21 @@ async def test_it_takes_its_word_back(room: Room) -> None:
     assert await room.told() is None
     room.here.note(1, ("a",))
     await room.here.tell()
-    await room.here.withdraw()
-    assert await room.told() is None
+    assert await room.told() is not None
+
+
+async def test_a_successor_goes_on_from_what_the_one_before_said(room: Room) -> None:
+    """While control changes hands the workers and their connectors are there all the time."""
+    room.here.note(1, ("a",))
+    await room.here.tell()
+    successor = Whereabouts(room.store, lambda: room.now[0], lambda: room.address)
+    await successor.tell()
+    assert await room.told() is not None
+    successor.note(2, ("a", "b"))
+    await successor.tell()
+    told = await room.told()
+    assert told is not None
+    assert told.connectors == ("a", "b")
 
 
 async def test_a_node_that_moves_leaves_nothing_where_it_was(room: Room) -> None:

@@ -8,9 +8,9 @@ import asyncio
 import fcntl
 import os
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from socket import socket
 from typing import Any, Final, NamedTuple
 
@@ -35,7 +35,6 @@ from ztproxy.service.storage import open_store
 from ztproxy.service.uses import Uses
 from ztproxy.service.whereabouts import EVERY as TELL_EVERY
 from ztproxy.service.whereabouts import Whereabouts
-from ztproxy.store.interface import StoreUnavailable
 from ztproxy.telemetry import http as telemetry
 from ztproxy.telemetry.health import Readiness
 from ztproxy.telemetry.metrics import Counters, unpack
@@ -140,7 +139,6 @@ class Tenure:
         await self._serve_telemetry()
         stack.push_async_callback(self._close_office)
         await self.office.open(self._sockets.portal, self._sockets.admin)
-        stack.push_async_callback(_gladly, whereabouts.withdraw)
         stack.enter_context(Repeat(TELL_EVERY, whereabouts.tell))
         using = stack.enter_context(Repeat(USES_EVERY, uses.write))
         stack.push_async_callback(using.finish)
@@ -205,12 +203,6 @@ class Tenure:
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, self._sockets.telemetry.dup()).start()
-
-
-async def _gladly(step: Callable[[], Awaitable[None]]) -> None:
-    """Do what is done for others, unless it can not be."""
-    with suppress(StoreUnavailable):
-        await step()
 
 
 async def _closed(office: Office) -> None:

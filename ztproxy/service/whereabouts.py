@@ -2,8 +2,9 @@
 
 Made by `service.tenure`. Workers say which names they have ready connections of; what all of them come to is
 one record per node, written when it changes and else only so often that it does not run out. A node that dies
-says nothing any more, and its record is gone within seconds, by the store's own clock of such things. Nothing
-here is written per connection or request, and nothing while a node has no connectors.
+says nothing any more, and its record runs out within seconds. A control process that makes way for another
+takes nothing back: the workers, and their connectors, are still there. Nothing here is written per connection
+or request, and nothing while a node has no connectors.
 """
 
 from collections.abc import Callable
@@ -51,11 +52,6 @@ class Whereabouts:
         if node is not None and (node != told or not 0 <= now - self._told_at < AGAIN):
             await self._records.put(KIND, node.name, _encode(node), expires_at=now + BELIEVED)
             self._told, self._told_at = node, now
-
-    async def withdraw(self) -> None:
-        """This node leaves. Raises StoreUnavailable."""
-        self._workers.clear()
-        await self.tell()
 
     def _node(self) -> Node | None:
         """Return what is to be told, None for nothing."""
