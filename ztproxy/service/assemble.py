@@ -90,7 +90,6 @@ class Assembly:
         lasting.tables.update(self.world.quotas.tables)
         lasting.sources.bind(bounds_of(self.settings), lasting.clock.monotonic())
         lasting.crowd.limits = self.world.limits
-        lasting.carriers.workers = self.settings.workers
         lasting.carriers.node = self.settings.node_name
         lasting.paths.door = self.door
         self.upstreams.start()
@@ -199,9 +198,10 @@ def _door(
 
 def _buckets(settings: Settings, lasting: Lasting) -> Mint:
     """A single worker of a single node shares with nobody. Neither changes without a restart."""
-    if settings.workers == 1 and settings.store.redis is None:
+    workers = lasting.carriers.workers  # that run, whatever the configuration says
+    if workers == 1 and settings.store.redis is None:
         return local
-    lasting.rates.workers = settings.workers
+    lasting.rates.workers = workers
     return lasting.rates.bucket
 
 

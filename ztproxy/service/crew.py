@@ -65,7 +65,8 @@ def programs(config: Path, sockets: Descriptors) -> list[Program]:
             name=f"worker-{index}",
             arguments=(
                 *("-m", "ztproxy.service.worker", *common),
-                *("--index", str(index), "--listen", str(listening)),
+                *("--index", str(index), "--workers", str(len(sockets.workers))),
+                *("--listen", str(listening)),
             ),
             descriptors=(listening,),
         )

@@ -56,7 +56,9 @@ FLUSH: Final = 2.0  # seconds for the last words of connections that are cut
 class Worker:
     """The process."""
 
-    def __init__(self, state: StateDirectory, index: int, orders: Orders[ToChild]) -> None:
+    def __init__(
+        self, state: StateDirectory, index: int, orders: Orders[ToChild], *, workers: int = 1
+    ) -> None:
         self._index = index
         self._orders = orders
         self._clock = SystemClock()
@@ -92,7 +94,7 @@ class Worker:
             rates=SharedRates(self._link.charge, self._clock.monotonic),
             sources=sources,
             crowd=Crowd(sources, wheel, Limits()),
-            carriers=Carriers(node=node_name(), worker=index),
+            carriers=Carriers(node=node_name(), worker=index, workers=workers),
         )
 
     async def run(self, settings: Settings, policies: PolicySet, listening: socket.socket) -> None:
@@ -271,16 +273,22 @@ async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
 
 
 async def _serve(
-    settings: Settings, policies: PolicySet, index: int, orders: Orders[ToChild], listening: socket.socket
+    settings: Settings,
+    policies: PolicySet,
+    index: int,
+    workers: int,
+    orders: Orders[ToChild],
+    listening: socket.socket,
 ) -> None:
-    await Worker(StateDirectory(settings.state_dir), index, orders).run(settings, policies, listening)
+    worker = Worker(StateDirectory(settings.state_dir), index, orders, workers=workers)
+    await worker.run(settings, policies, listening)
 
 
 def main() -> None:
     """Entry of the process."""
     parser = argparse.ArgumentParser(prog="ztproxy worker")
     parser.add_argument("--config", type=Path, required=True)
-    for number in ("--parent", "--index", "--listen", "--configuration", "--orders"):
+    for number in ("--parent", "--index", "--workers", "--listen", "--configuration", "--orders"):
         parser.add_argument(number, type=int, required=True)
     arguments = parser.parse_args()
     os.umask(0o077)
@@ -289,7 +297,8 @@ def main() -> None:
     os.close(arguments.configuration)
     configure(settings.log.level, settings.log.format)
     listening = socket.socket(fileno=arguments.listen)
-    run(_serve(settings, policies, arguments.index, of_child(arguments.orders), listening))
+    orders = of_child(arguments.orders)
+    run(_serve(settings, policies, arguments.index, arguments.workers, orders, listening))
 
 
 if __name__ == "__main__":
