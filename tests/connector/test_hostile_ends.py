@@ -15,7 +15,7 @@ from test_carrying_live import Impostor, cut_connectors, get, through, until
 
 from ztproxy.connector.links import NODES
 from ztproxy.model.resource import Upstream
-from ztproxy.net.dial import Unreachable
+from ztproxy.net.dial import Dialler, Unreachable
 from ztproxy.upstream.carriers import Carriers
 from ztproxy.upstream.health import ask
 from ztproxy.wire.carrying import Open, Opened, Refused, Status, Wanted, written
@@ -131,6 +131,18 @@ async def test_nobody_waits_longer_for_neighbours_than_the_route_does_for_upstre
         with pytest.raises(Unreachable) as failed:
             await carriers.connect(through(9), lambda: None, None, patience=0.1)  # type: ignore[arg-type, return-value]
     assert failed.value.code == "connector-unavailable"
+
+
+class Broken:
+    """Connectors that can not even be looked for."""
+
+    async def connect(self, *what: Any, **how: Any) -> Any:
+        raise OSError("too many open files")
+
+
+async def test_whatever_fails_on_the_way_to_a_connector_is_told_to_who_waits() -> None:
+    with pytest.raises(Unreachable):
+        await Dialler({}, Broken()).dial(through(9), lambda: None, patience=1.0)  # type: ignore[arg-type, return-value]
 
 
 # ---------------------------------------------------------------------- captured proxies

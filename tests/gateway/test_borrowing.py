@@ -83,7 +83,7 @@ class Nodes:
                 lambda gateway=gateway: gateway.world,  # type: ignore[misc]
                 lambda gateway=gateway: self.workers[gateway],  # type: ignore[misc]
                 lambda name: [one for one in self.elsewhere if name in one.connectors],
-                lambda: Door(DIAL_IN, f"{DIAL_IN}:{self.near.port}", self.context),
+                lambda: Door(DIAL_IN, f"{DIAL_IN}:{self.near.port}", lambda: self.context()),
             )
 
     async def connect(self, allow: Sequence[str] | None = None) -> None:
@@ -238,6 +238,21 @@ async def test_a_node_lends_what_another_of_its_workers_has(
         nodes.far.world.upstreams.close()
         await over(other)
         await other.stop()
+
+
+async def test_a_node_that_can_not_show_who_it_is_answers_all_the_same(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without descriptors, or with a file of authorities that holds none."""
+
+    async def fails() -> ssl.SSLContext:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(nodes, "context", fails)
+    nodes.knows(nodes.near.port)
+    async with asyncio.timeout(10):
+        status, answer = await nodes.get()
+    assert (status, msgspec.json.decode(answer)["code"]) == (502, "connector-unavailable")
 
 
 async def test_two_that_have_none_do_not_ask_each_other_in_a_circle(nodes: Nodes) -> None:

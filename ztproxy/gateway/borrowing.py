@@ -95,7 +95,7 @@ class Neighbourhood:
         """Return a connection that another node lends, None when none does."""
         door, now = self._door(), _now()
         nodes = self._nodes(name)
-        context = await door.context() if door is not None and nodes else None
+        context = await _shown(door) if door is not None and nodes else None
         if door is None or context is None:
             return None
         for node in sorted(nodes, key=lambda one: self._doubted.get(one.name, 0.0) > now)[:NODES]:
@@ -223,6 +223,16 @@ class Borrowed(Carrier):
             self._end("complete", "draining")
         elif self._patience is not None and not self._patience.expired():
             self._patience.reschedule(self._until)  # it is at work
+
+
+async def _shown(door: Door) -> Context | None:
+    """Return what nodes are dialled with, None when that can not be had now."""
+    try:
+        return await door.context()
+    except (OSError, ValueError) as failed:  # of TLS, too
+        why = f"{type(failed).__name__}: {failed}"
+        log.warning("this node can not show other nodes who it is", extra={"why": why})
+        return None
 
 
 def _request(authority: str, name: str) -> bytes:

@@ -78,7 +78,13 @@ class Dialler:
         context = None
         if upstream.scheme == "https" and (context := self._contexts.get(upstream.tls_files)) is None:
             raise Unreachable(f"{upstream.host}: no TLS context")
-        return await self._connectors.connect(upstream, factory, context, patience=patience)
+        try:
+            return await self._connectors.connect(upstream, factory, context, patience=patience)
+        except (
+            OSError,
+            ValueError,
+        ) as failed:  # what no connector is to be blamed for: of names, of ourselves
+            raise Unreachable(f"{upstream.host}: {type(failed).__name__}: {failed}") from failed
 
     async def _connect(self, upstream: Upstream, factory: Callable[[], _P]) -> _P:
         loop = asyncio.get_running_loop()
