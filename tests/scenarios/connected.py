@@ -169,10 +169,14 @@ class Connected(Estate):
             timeout=60,
         )
         assert done.returncode == 0, done.stderr
+        self.start(one, nodes)
+        return one
+
+    def start(self, one: ConnectorProgram, nodes: Sequence[int] = (0, 1)) -> None:
+        """Start a connector that is enrolled, and wait until these nodes have it."""
         before = [self.ready(at) for at in nodes]
         one.run()
         eventually(lambda: all(self.ready(at) > had for at, had in zip(nodes, before, strict=True)), 30)
-        return one
 
     def shows(self, kept: Kept, *path: str) -> ssl.SSLContext:
         """What somebody shows who has a key that one of our own authorities has certified."""

@@ -14,7 +14,7 @@ import pytest
 from connected import Connected, ConnectorProgram, until
 from namespaces import PROXY, Apart, apart, inside
 
-from bench.nodes import Running
+from bench.nodes import Running, eventually
 
 #: Seconds in which the rest has moved. It takes less than two; this machine may be busy with others.
 MOVED = 4.0
@@ -39,13 +39,32 @@ def estate(two: Apart) -> Iterator[Connected]:
             near.end(signal.SIGKILL)
 
 
-@pytest.fixture
-async def pair(estate: Connected) -> AsyncIterator[tuple[ConnectorProgram, ConnectorProgram]]:
-    """A connector at each site: across the wire, and here."""
-    far = await asyncio.to_thread(estate.connector)
-    near = await asyncio.to_thread(estate.connector, beside=[])
-    yield far, near
+@pytest.fixture(scope="module")
+def enrolled(estate: Connected) -> tuple[ConnectorProgram, ConnectorProgram]:
+    """A connector at each site: across the wire, and here. How often somebody may enrol is bounded."""
+    far, near = estate.connector(), estate.connector(beside=[])
     for one in (far, near):
+        one.end(signal.SIGKILL)
+    eventually(lambda: not estate.ready(0) and not estate.ready(1), 40)
+    return far, near
+
+
+@pytest.fixture
+async def pair(
+    estate: Connected, enrolled: tuple[ConnectorProgram, ConnectorProgram]
+) -> AsyncIterator[tuple[ConnectorProgram, ConnectorProgram]]:
+    """Both of them, running."""
+    try:
+        for one in enrolled:
+            await asyncio.to_thread(estate.start, one)
+        yield enrolled
+    finally:
+        await end(estate, *enrolled)
+
+
+async def end(estate: Connected, *some: ConnectorProgram) -> None:
+    """End them, and wait until no node has anything of any."""
+    for one in some:
         await asyncio.to_thread(one.end, signal.SIGKILL)
     await until(lambda: not estate.ready(0) and not estate.ready(1), 40)
 
@@ -228,8 +247,7 @@ async def test_a_node_that_lends_is_killed(estate: Connected) -> None:
             await moves_on(made, moment, "the only connector of a node was killed")
         assert estate.borrowed(0, "node") > 0
     finally:
-        for one in (both, second):
-            await asyncio.to_thread(one.end, signal.SIGKILL)
+        await end(estate, both, second)
 
 
 async def test_a_worker_is_killed(estate: Connected, pair: Pair) -> None:
