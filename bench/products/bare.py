@@ -29,12 +29,13 @@ from ztproxy.model.permit import Permit
 from ztproxy.model.request import AccessRequest
 from ztproxy.net.clock import SystemClock, elapsed
 from ztproxy.net.listener import Listener
+from ztproxy.net.loop import run
 from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.wheel import Wheel
 from ztproxy.policy.engine import PolicySet
 from ztproxy.service.assemble import Lasting, assemble, contexts_of
 from ztproxy.service.link import Link
-from ztproxy.service.process import run, stop_event
+from ztproxy.service.process import stop_event
 from ztproxy.service.state import StateDirectory
 from ztproxy.telemetry.metrics import Counters
 from ztproxy.trust.memory import Memory
