@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from door_fakes import CAROL, DIGEST, NOW, STATUS, SUPPORT, WORKLOAD, World, route
+from door_fakes import CAROL, DIGEST, NOW, STATUS, SUPPORT, WORKLOAD, Lines, Recorder, World, route
 from msgspec.structs import replace
 
 from ztproxy.administrator.access import Access
@@ -41,8 +41,8 @@ class Carrying(World):
         self.access = Access(
             policies=load([("p.cedar", policies)], [SUPPORT, STATUS, PORTAL, CARRY], engine="verify"),
             gatherer=Gatherer(self.memory, groups={}, feed_limit=10_000, connectors=CARRY.host),
-            recorder=self,
-            identities=self,
+            recorder=Recorder(self),
+            identities=Lines(self),
             sync=self.sync,
             touched=self.touched.append,
             now=self.clock.now,
