@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
-from ztproxy.administrator.freshness import NEVER
+from ztproxy.administrator.freshness import ASIDE, NEVER
 from ztproxy.model.messages import Rechecked, RecheckWanted
 from ztproxy.model.subject import Principal, Session
 from ztproxy.net.clock import FixedClock
 from ztproxy.service import rechecking
-from ztproxy.service.rechecking import ASIDE, SILENT, LinkedRechecks
+from ztproxy.service.rechecking import SILENT, LinkedRechecks
 
 CAROL = Session("ses_1", Principal("User", "corp:carol"), "corp", 0, 0, checked_at=40)
 

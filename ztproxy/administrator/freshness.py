@@ -10,6 +10,7 @@ from ztproxy.model.durations import milliseconds
 from ztproxy.model.subject import Session
 
 SKEW: Final = 2_000  # ms that clocks may differ by, as in `standing`
+ASIDE: Final = 30_000  # ms for which a provider that needs the browser is left alone about a session
 #: Nothing is due before this (ms).
 NEVER: Final = 1 << 62
 

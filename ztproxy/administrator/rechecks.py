@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ztproxy.administrator.audit import AuditUnavailable
-from ztproxy.administrator.freshness import confirmed_at
+from ztproxy.administrator.freshness import ASIDE, confirmed_at
 from ztproxy.administrator.sessions import Sessions, alive
 from ztproxy.administrator.vault import Found, Held, Vault
 from ztproxy.model.messages import Rechecked, RecheckWanted
@@ -152,11 +152,11 @@ class Rechecks:
                     return self._result(IMPOSSIBLE)
                 wait = self._wait(session.provider, found.held)
                 if wait:
-                    return Outcome("kept", wait)
+                    return _kept(found.held, wait)
                 now = self._clock.now()
                 if now < found.held.leased_until:
                     if self._clock.monotonic() - began > PATIENCE:
-                        return Outcome("kept", now + FIRST_WAIT)
+                        return _kept(found.held, now + FIRST_WAIT)
                     await asyncio.sleep(LOOK_EVERY)
                     continue
                 leased = replace(found.held, leased_until=now + LEASE)
@@ -193,13 +193,13 @@ class Rechecks:
             await self._heard(session.provider, "")
             return ENDED
         except CannotAsk:
-            await self._release(session.id, mine, failures=0, retry_at=0)
+            await self._release(session.id, mine, retry_at=self._clock.now() + ASIDE, unable=True)
             return IMPOSSIBLE
         except _FAILED as failed:
             return await self._failed(session, mine, failed)
         await self._heard(session.provider, "")
         after_all = await self._sessions.confirm(session.id, confirmed, confirmed_at(asked_at, after))
-        await self._release(session.id, mine, failures=0, retry_at=0)
+        await self._release(session.id, mine)
         return CONFIRMED if self._lives(after_all) else ENDED
 
     def _lives(self, session: Session | None) -> bool:
@@ -219,18 +219,27 @@ class Rechecks:
         retry_at = now + self._pause(failures)
         if not isinstance(failed, SignInRefused):
             self._away[session.provider] = now + AWAY
-        await self._release(session.id, mine, failures=failures, retry_at=retry_at)
+        unable = mine.held.unable
+        await self._release(session.id, mine, failures=failures, retry_at=retry_at, unable=unable)
         await self._heard(session.provider, why)
-        return Outcome("kept", retry_at)
+        return _kept(mine.held, retry_at)
 
-    async def _release(self, session_id: str, mine: Found, *, failures: int, retry_at: int) -> None:
-        held = replace(mine.held, leased_until=0, failures=failures, retry_at=retry_at)
+    async def _release(
+        self, session_id: str, mine: Found, *, failures: int = 0, retry_at: int = 0, unable: bool = False
+    ) -> None:
+        held = replace(mine.held, leased_until=0, failures=failures, retry_at=retry_at, unable=unable)
         await self._vault.write(session_id, held, mine.version)
 
     def _pause(self, failures: int) -> int:
         """Exponential, and never the same for two: between half and all of it (ms)."""
         longest = min(FIRST_WAIT << min(failures - 1, 16), LONGEST_WAIT)
         return longest // 2 + longest * int.from_bytes(self._entropy(2), "big") // 131_072
+
+
+def _kept(held: Held, until: int) -> Outcome:
+    """Return that the provider is not asked for now. Once it had no word without the browser, its failing
+    afterwards does not bring back what it said before."""
+    return IMPOSSIBLE if held.unable else Outcome("kept", until)
 
 
 def _newer(session: Session, seen: int, after: int) -> bool:

@@ -26,6 +26,7 @@ class Held(Struct, frozen=True):
     leased_until: int = 0  # somebody asks the provider
     failures: int = 0  # in a row
     retry_at: int = 0
+    unable: bool = False  # the provider said nothing without the browser: what it said before is not borne
 
 
 class Found(Struct, frozen=True):

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from ztproxy.administrator.freshness import NEVER
+from ztproxy.administrator.freshness import ASIDE, NEVER
 from ztproxy.model.messages import RecheckWanted
 from ztproxy.model.subject import Session
 from ztproxy.service.link import Link
@@ -16,7 +16,6 @@ from ztproxy.service.link import Link
 KEPT: Final = 100_000  # answers remembered; beyond it all are asked for anew
 #: How long an answer without a time of its own is good for, in ms.
 SILENT: Final = 1_000  # the control process did not answer
-ASIDE: Final = 30_000  # only the browser can bring news; when it does, that is another session value
 
 #: What an answer was about: the session as it was checked last, and since when it has to be asked anew.
 _Key = tuple[str, int, int]
@@ -69,7 +68,7 @@ class LinkedRechecks:
             await self._link.sync()
             self._remember(key, "kept", now + SILENT)  # should memory not have it yet
         elif answer.outcome == "impossible":
-            self._remember(key, "impossible", now + ASIDE)
+            self._remember(key, "impossible", now + ASIDE)  # what the browser brings is another session value
         else:
             self._remember(key, "kept", max(answer.retry_at, now + SILENT))
 
