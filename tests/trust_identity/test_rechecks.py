@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from ztproxy.administrator.freshness import ASIDE
 from ztproxy.administrator.rechecks import AWAY, LEASE, LONGEST_WAIT, Rechecks
 from ztproxy.administrator.returns import ProviderSources, Returns
 from ztproxy.administrator.sessions import Limits, Sessions
@@ -312,6 +313,31 @@ async def test_who_told_of_groups_at_the_sign_in_has_to_tell_again(place):
     place.later()
     assert await place.again(session) == "impossible"
     assert (await place.node.sessions.get(session.id)).checked_at == session.checked_at
+
+
+async def test_what_needs_the_browser_is_not_borne_when_the_provider_fails_afterwards(place):
+    place.register(scopes=("openid",))
+    place.provider.token = {"expires_in": 300}
+    session = await place.sign_in()
+    place.later()
+    assert await place.again(session) == "impossible"
+    other, asked = Node(place), len(place.provider.asked)
+    assert await place.again(session, other) == "impossible"
+    assert len(place.provider.asked) == asked, "nobody asks again at once, on no node"
+
+    async def broken(request):
+        return web.json_response({}, status=500)
+
+    place.provider.answers["/userinfo"] = broken
+    place.later(ASIDE)
+    assert await place.again(session, other) == "impossible"
+    assert len(place.provider.asked) > asked
+    assert await place.again(session) == "impossible"
+    del place.provider.answers["/userinfo"]
+    place.provider.userinfo = {"groups": ["guests"]}
+    place.later()
+    assert await place.again(session) == "confirmed"
+    assert not (await place.node.vault.read(session.id)).held.unable
 
 
 async def test_nothing_to_ask_with(place):
