@@ -98,10 +98,7 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
     returns = Returns(clients)
     stack.push_async_callback(returns.close)
     vault = Vault(records, returns.give_back)
-    limits = Limits(
-        idle=settings.sessions.idle, absolute=settings.sessions.absolute, risk=settings.sessions.risk_kept
-    )
-    sessions = Sessions(records, clock, entropy, audit.session, limits, vault)
+    sessions = Sessions(records, clock, entropy, audit.session, _limits(settings), vault)
     heard, counted = ProviderSources(records, clock).heard, ground.counters.rechecked
     rechecks = Rechecks(sessions, vault, clients, clock, entropy, heard=heard, counted=counted)
     stack.push_async_callback(rechecks.close)
@@ -154,6 +151,11 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
         open=serve,
         close=close,
     )
+
+
+def _limits(settings: Settings) -> Limits:
+    said = settings.sessions
+    return Limits(idle=said.idle, absolute=said.absolute, risk=said.risk_kept)
 
 
 def _devices(settings: Settings, ground: Ground) -> Devices:

@@ -28,13 +28,14 @@ from ztproxy.recording.sealer import Sealer
 from ztproxy.service.hub import Hub
 from ztproxy.service.office import Ground, Office, furnish
 from ztproxy.service.process import give_way, journal_alive
-from ztproxy.service.rates import BEAT, open_rates
+from ztproxy.service.rates import BEAT, Rates, open_rates
 from ztproxy.service.repeat import Repeat
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.storage import open_store
 from ztproxy.service.uses import Uses
 from ztproxy.service.whereabouts import EVERY as TELL_EVERY
 from ztproxy.service.whereabouts import Whereabouts
+from ztproxy.store.interface import Store
 from ztproxy.telemetry import http as telemetry
 from ztproxy.telemetry.health import Readiness
 from ztproxy.telemetry.metrics import Counters, unpack
@@ -94,18 +95,7 @@ class Tenure:
         stack.enter_context(Repeat(BEAT, rates.beat))
         uses = Uses(lambda some: self.office.sessions.touch(some))
         whereabouts = Whereabouts(store, clock.now, lambda: self.office.settings.node_address)
-        self.hub = Hub(
-            store,
-            store,
-            monotonic=clock.monotonic,
-            sign=lambda wanted: self.office.voucher.sign(wanted),
-            recheck=lambda wanted: self.office.rechecks.answer(wanted),
-            charge=rates.charge,
-            certify=lambda wanted: self.office.certifier.certify(wanted),
-            carries=whereabouts.note,
-            touched=uses.note,
-            counted=self._counted,
-        )
+        self.hub = self._hub(store, rates, whereabouts, uses)
         sealer = await asyncio.to_thread(self._sealer, settings)
         stack.callback(sealer.close)
 
@@ -158,6 +148,21 @@ class Tenure:
         closing.add_done_callback(self._closing.discard)
 
     # ------------------------------------------------------------------ steps
+
+    def _hub(self, store: Store, rates: Rates, whereabouts: Whereabouts, uses: Uses) -> Hub:
+        """Return the links' end. What it asks the office for, it asks the one that is open by then."""
+        return Hub(
+            store,
+            store,
+            monotonic=self._clock.monotonic,
+            sign=lambda wanted: self.office.voucher.sign(wanted),
+            recheck=lambda wanted: self.office.rechecks.answer(wanted),
+            charge=rates.charge,
+            certify=lambda wanted: self.office.certifier.certify(wanted),
+            carries=whereabouts.note,
+            touched=uses.note,
+            counted=self._counted,
+        )
 
     async def _close_office(self) -> None:
         await self.office.close()
