@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NoReturn
 
 from ztproxy.service.process import die_with_parent
@@ -40,9 +40,11 @@ class Standby:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
         gc.freeze()  # what is there stays shared between both
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF)  # until it is deaf: one may come at once
         pid = os.fork()
         if pid == 0:
-            _be(lambda: _stand_by(theirs, parent, check, patience))
+            _be(lambda: _stand_by(theirs, parent, check, patience, before))
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         ours.setblocking(False)
         return cls(pid, ours)
@@ -97,11 +99,12 @@ def _be(work: Callable[[], None]) -> NoReturn:
         os._exit(status)
 
 
-def _stand_by(end: socket.socket, parent: int, check: Check, patience: int) -> None:
+def _stand_by(end: socket.socket, parent: int, check: Check, patience: int, mask: Iterable[int]) -> None:
     """Have a child answer each question, until there is nobody who asks."""
     die_with_parent(parent)
     for one in _DEAF:
         signal.signal(one, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for children: the kernel need not keep them
     os.umask(0o077)
     _close_all_but(end.fileno())
