@@ -12,7 +12,9 @@ WORKDIR /src
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY ztproxy ztproxy
-# the hot path is compiled where everything it is built with is there, and goes into the image as a wheel
+COPY bench bench
+# the hot path is compiled where everything it is built with is there (by what bench.training does with it), and goes
+# into the image as a wheel
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --only-binary :all: --no-binary ztproxy ".[compile]" \
     && ZTPROXY_COMPILE=1 /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
