@@ -106,9 +106,12 @@ class Control:
 
 @asynccontextmanager
 async def linked(
-    socket: Path, memory: Memory, changed: Callable[[Sequence[Concern] | None], None]
+    socket: Path,
+    memory: Memory,
+    changed: Callable[[Sequence[Concern] | None], None],
+    now: Callable[[], int] = SystemClock().now,
 ) -> AsyncIterator[Link]:
-    link = Link(socket, memory, worker=0, pid=1, journal="w0-1-1", now=SystemClock().now, changed=changed)
+    link = Link(socket, memory, worker=0, pid=1, journal="w0-1-1", now=now, changed=changed)
     task = asyncio.create_task(link.run())
     try:
         yield link

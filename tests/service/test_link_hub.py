@@ -124,6 +124,27 @@ async def test_a_question_outlives_the_control_process_it_was_put_to(
         await following.stop()
 
 
+async def test_a_use_that_is_told_late_is_told_as_of_when_it_was(store: SqliteStore, tmp_path: Path) -> None:
+    """While control stands still or is started again, sessions do not grow older than their idle limit."""
+    control, clock = Control(store, tmp_path / "c.sock"), [1_000_000]
+    await control.start()
+    memory = Memory(SystemClock().monotonic)
+    async with linked(tmp_path / "c.sock", memory, lambda _: None, lambda: clock[0]) as link:
+        await asyncio.wait_for(link.ready.wait(), 5)
+        await control.stop()
+        link.touched("ses_1")
+        clock[0] += 3_050
+        link.touched("ses_2")
+        link.touched("ses_3")
+        clock[0] += 60_000
+        again = Control(store, tmp_path / "c.sock")
+        await again.start()
+        await until(lambda: len(again.touched) == 2)
+        told = {session: at for sessions, at in again.touched for session in sessions}
+        assert told == {"ses_1": 1_000_000, "ses_2": 1_003_000, "ses_3": 1_003_000}, "never later than it was"
+        await again.stop()
+
+
 async def test_many_callers_share_a_sync(store: SqliteStore, tmp_path: Path) -> None:
     control = Control(store, tmp_path / "c.sock")
     await control.start()

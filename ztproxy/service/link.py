@@ -44,6 +44,7 @@ ASK_TIMEOUT: Final = 3.0  # seconds
 SILENCE: Final = 5.0  # seconds without a beat after which the link is dialled anew
 RETRY: Final = 0.2  # seconds between dials
 ASKS: Final = 4096  # questions under way at most
+TOGETHER: Final = 100  # ms: uses of sessions so close to each other are told as one, as of the earlier end
 
 
 class Link:
@@ -77,7 +78,7 @@ class Link:
         self._last_ask = 0
         self._syncing: asyncio.Task[bool] | None = None
         self._next_sync: asyncio.Task[bool] | None = None
-        self._touched: set[str] = set()
+        self._touched: dict[str, int] = {}  # session id -> ms of a use that was not told yet
         self._carries: tuple[str, ...] = ()
         self._up = asyncio.Event()
         self._asking = 0
@@ -266,13 +267,19 @@ class Link:
             self._asks.pop(ask, None)
 
     def touched(self, session_id: str) -> None:
-        """Note that a session is in use; told with the next beat."""
-        self._touched.add(session_id)
+        """Note that a session is in use; told with the next beat, however late that comes."""
+        self._touched[session_id] = self._now()
 
     def _send_touched(self) -> None:
-        if self._touched and self._channel is not None:
-            self._channel.send(Touched(sessions=tuple(self._touched), at=self._now()))
-            self._touched.clear()
+        """Tell when uses were, not when they are told: what waited must not lengthen a session's life."""
+        if self._channel is None:
+            return
+        touched, self._touched = self._touched, {}
+        together: dict[int, list[str]] = {}
+        for session_id, at in touched.items():
+            together.setdefault(at // TOGETHER, []).append(session_id)
+        for span, sessions in together.items():
+            self._channel.send(Touched(sessions=tuple(sessions), at=span * TOGETHER))
 
     def carries(self, connectors: tuple[str, ...]) -> None:
         """Tell the names of the connectors that are ready here, if they are others than before."""
