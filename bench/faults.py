@@ -27,7 +27,7 @@ import uvloop
 from bench.callers import now
 from bench.causes import CAUSES, Cause, NotDone, Stage, a_person, session_to
 from bench.nodes import Estate, Node
-from bench.oracle import BOUND, LIMIT, RECHECKED, Guest, Oracle
+from bench.oracle import BOUND, LIMIT, RECHECKED, UNUSED, Guest, Oracle
 from bench.outside import Outside
 from ztproxy.cli.admin import Refused
 from ztproxy.net.clock import SystemClock
@@ -39,10 +39,9 @@ STAYING = 2  # who stay through all rounds
 SPAN = 4.0  # seconds in which causes and faults begin
 LONGEST = 6.0  # seconds of a fault
 LIVES = 6_000  # ms of sessions that run out by themselves
+IDLES = 3_000  # ms without a question after which a session is over
 BACK = 90.0  # seconds in which all is well again, on a machine that is busy
 
-#: Of these only the time is known at which they are in force, or they take longer than a round.
-LEFT_OUT = frozenset({"policy reloaded", "session expired", "session idle"})
 FRESH = frozenset({"group removed", "grant withdrawn"})  # the provider is asked about them all the time
 NOT_DONE = (NotDone, Refused, OSError, TimeoutError, aiohttp.ClientError)
 
@@ -178,7 +177,7 @@ class Storm:
         self.rounds += 1
         names, gusts = self._draw_faults()
         print(f"round {self.rounds}: {', '.join(names)}", flush=True)
-        guests = [await self._guest(names) for _ in range(GUESTS)]
+        guests = [await self._guest(cause) for cause in self._draw_causes(names)]
         async with self.oracle.watching(guests):
             await self._until("everybody is served", partial(self._served, [*self._staying, *guests]))
             causes = [self._end(guest, self._chance.uniform(0, SPAN)) for guest in guests]
@@ -191,7 +190,7 @@ class Storm:
             await asyncio.sleep(max(0.0, max(guest.until for guest in guests) + 1.5 - now()))
             await self._until("streams are over", partial(self._over, guests))
             await self._until("all hold the same", self._alike)
-        await self._unlock()
+        await self._restore(guests)
         done = ", ".join(f"{guest.name} {guest.how}" for guest in guests)
         print(f"  {done}; all well {now() - healed:.1f} s after the last fault", flush=True)
 
@@ -211,26 +210,37 @@ class Storm:
 
     # ------------------------------------------------------------------ guests
 
-    async def _guest(self, faults: list[str]) -> Guest:
+    def _draw_causes(self, faults: list[str]) -> list[Cause]:
+        """No cause twice in a round: policies are edited for one guest at a time."""
+        gone = any("provider" in name for name in faults)
+        wanted = [cause for cause in CAUSES if not (gone and cause.name == "token-claims-change")]
+        return self._chance.sample(wanted, GUESTS)
+
+    async def _guest(self, cause: Cause) -> Guest:
         self.stage = replace(self.stage, turn=self.stage.turn + 1)
-        stage, gone = self.stage, any("provider" in name for name in faults)
-        if self._chance.random() < 0.15:
+        if cause.name == "session expired":
             began = now()
-            victim = await a_person(stage, lifetime=LIVES)
-            return Guest("session expired", victim, until=began + LIVES / 1000 + 0.5, how="by itself")
-        wanted = [
-            cause
-            for cause in CAUSES
-            if cause.name not in LEFT_OUT and not (gone and cause.name == "token-claims-change")
-        ]
-        cause = self._chance.choice(wanted)
-        return Guest(cause.name, await cause.make(stage), cause=cause, stage=stage)
+            victim = await a_person(self.stage, lifetime=LIVES)
+            return Guest(cause.name, victim, until=began + LIVES / 1000 + 0.5, how="by itself")
+        if cause.name == "session idle":
+            return Guest(cause.name, await a_person(self.stage, idle=IDLES), how="by itself")
+        return Guest(cause.name, await cause.make(self.stage), cause=cause, stage=self.stage)
 
     async def _end(self, guest: Guest, at: float) -> None:
         """Bring the cause about, at one node, whatever is the matter with it."""
         await asyncio.sleep(at)
         if guest.cause is not None:
             await self._fire(guest, guest.cause)
+        elif guest.name == "session idle":
+            await self._leave_alone(guest)
+
+    async def _leave_alone(self, guest: Guest) -> None:
+        """Ask nothing any more. What was sent to a process that stands still is a use when it is read."""
+        self.causes += 1
+        guest.quiet = now()
+        while guest.asking:
+            await asyncio.sleep(0.01)
+        guest.until = now() + IDLES / 1000 + UNUSED
 
     async def _fire(self, guest: Guest, cause: Cause) -> None:
         self.causes += 1
@@ -244,7 +254,10 @@ class Storm:
             if cause.name not in FRESH:
                 return
         guest.how = "acknowledged"
-        guest.until = (began + RECHECKED) if cause.name in FRESH else now() + BOUND
+        if cause.name in FRESH:
+            guest.until = began + RECHECKED
+        else:  # a reload is reported when everything has been decided again
+            guest.until = now() + (0.0 if cause.name == "policy reloaded" else BOUND)
         if cause.name == "session cut" and guest.victim.person is not None:
             self._cut.append(guest.victim.person.session)
 
@@ -266,8 +279,11 @@ class Storm:
             await asyncio.sleep(1.0)
         guest.how = "acknowledged later"
 
-    async def _unlock(self) -> None:
-        """Take all locks away, by either node, for those who come next."""
+    async def _restore(self, guests: list[Guest]) -> None:
+        """Take all locks away, by either node, and undo edits, for those who come next."""
+        for guest in guests:
+            if guest.cause is not None and guest.cause.after is not None:
+                await guest.cause.after(guest.stage, guest.victim)
         for lock in (await self.estate.nodes[0].ask("GET", "/v1/locks"))["locks"]:
             path = f"/v1/locks/{quote(lock['id'], safe='')}/remove"
             await self._chance.choice(self.estate.nodes).ask("POST", path)

@@ -4,17 +4,18 @@ Used by `bench.faults`. The bounds are those of docs/explanation/trust.md.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
-from bench.callers import NotOpened, Stream, now, open_caller, open_stream
+from bench.callers import Caller, Door, NotOpened, Stream, now, open_caller, open_stream
 from bench.causes import Cause, Stage, Victim
 
 LIMIT = 2.0  # feed_limit
 ROUND = 1.0  # in which all live connections are decided again
 BOUND = LIMIT + 1.0 + 1.0  # a beat that was just missed, and a machine that is busy
 RECHECKED = 0.5 + 2.0 + 1.5  # @recheck("500ms keep 2s"), and a machine that is busy
+UNUSED = 0.5  # by which clocks of one machine and its being busy lengthen an idle limit
 PATIENCE = 10.0  # seconds for an answer
 PACE = 0.15  # seconds between questions of one guest to one node
 QUESTIONS = 4  # on one connection, before another worker may get the next
@@ -33,7 +34,14 @@ class Guest:
     until: float = FOREVER  # on the clock of `callers.now`
     how: str = ""
     why: str = ""
+    quiet: float = FOREVER  # when they stop asking; what they said before is said on
+    asking: int = 0  # requests and openings under way
     streams: set[Stream] = field(default_factory=set)  # that are open
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is to be asked now: they are idle, and not yet for long enough."""
+        return self.quiet <= now() <= self.until
 
 
 class Oracle:
@@ -75,7 +83,7 @@ class Oracle:
             async with asyncio.timeout(PATIENCE):
                 caller = await open_caller(guest.victim.doors[number], guest.victim.prefix + "asked")
                 try:
-                    return self._judge(guest, number, now(), await caller.status())
+                    return await self._question(guest, number, caller)
                 finally:
                     caller.leave()
         return 0
@@ -90,12 +98,16 @@ class Oracle:
                     caller = await open_caller(door, path)
                     try:
                         for _ in range(QUESTIONS):
-                            if not self._judge(guest, number, now(), await caller.status()):
+                            if guest.silent or not await self._question(guest, number, caller):
                                 break
                             await asyncio.sleep(PACE)
                     finally:
                         caller.leave()
             await asyncio.sleep(PACE)
+
+    async def _question(self, guest: Guest, number: int, caller: Caller) -> int:
+        with _asks(guest):
+            return self._judge(guest, number, now(), await caller.status())
 
     def _judge(self, guest: Guest, number: int, began: float, status: int) -> int:
         if status == 200:
@@ -119,9 +131,8 @@ class Oracle:
         door = guest.victim.doors[number]
         while True:
             with suppress(OSError, TimeoutError, NotOpened):
-                async with asyncio.timeout(PATIENCE):
-                    stream = await open_stream(door, "websocket", guest.victim.prefix + "echo")
-                await self._follow(guest, number, stream)
+                if not guest.silent:
+                    await self._follow(guest, number, await _opened(guest, door))
             await asyncio.sleep(PACE * 2)
 
     async def _follow(self, guest: Guest, number: int, stream: Stream) -> None:
@@ -149,3 +160,19 @@ class Oracle:
         if said > until:
             late = said - until
             self.broken.append(f"{guest.name} ({guest.how}) was heard by node {number} {late:.2f} s late")
+
+
+async def _opened(guest: Guest, door: Door) -> Stream:
+    async with asyncio.timeout(PATIENCE):
+        with _asks(guest):
+            return await open_stream(door, "websocket", guest.victim.prefix + "echo")
+
+
+@contextmanager
+def _asks(guest: Guest) -> Iterator[None]:
+    """Something of theirs is under way that counts as a use of their session, whenever it is read."""
+    guest.asking += 1
+    try:
+        yield
+    finally:
+        guest.asking -= 1

@@ -26,6 +26,7 @@ from ztproxy.store.interface import Store
 from ztproxy.trust.memory import Concern, Memory
 
 encode = msgspec.msgpack.encode
+_CLOCK = SystemClock()
 
 
 def session(number: int, *, ended_at: int = 0) -> Session:
@@ -109,7 +110,7 @@ async def linked(
     socket: Path,
     memory: Memory,
     changed: Callable[[Sequence[Concern] | None], None],
-    now: Callable[[], int] = SystemClock().now,
+    now: Callable[[], int] = _CLOCK.now,
 ) -> AsyncIterator[Link]:
     link = Link(socket, memory, worker=0, pid=1, journal="w0-1-1", now=now, changed=changed)
     task = asyncio.create_task(link.run())
