@@ -16,11 +16,11 @@ from ztproxy.api import connectors as api
 from ztproxy.crypto import statements
 from ztproxy.crypto.csr import make_request
 from ztproxy.crypto.jose import sign, signing_key
+from ztproxy.model.node import Carried, Load
 from ztproxy.model.record import SessionRecord
 from ztproxy.net.clock import FixedClock
 from ztproxy.net.keyfiles import new_key
 from ztproxy.store.sqlite import SqliteStore
-from ztproxy.telemetry.snapshot import ConnectorState
 
 ENROL, RENEW = (f"/.ztproxy/connectors/{verb}" for verb in ("enrol", "renew"))
 ORIGIN = "https://portal.example:8443"
@@ -41,13 +41,16 @@ class World:
         )
         self.clock, self.store, self.told = clock, store, list[SessionRecord]()
         self.connectors = Connectors(store, clock, os.urandom, authority, self.told.append, origin=ORIGIN)
-        self.states: list[ConnectorState] = []
+        self.heard: list[api.Heard] = []
         self.application = web.Application()
         self.application.add_routes(api.routes(self.connectors, place, clock))
         nobody: Any = None
-        administrators = api.admin_routes(self.connectors, place, ["site", "other"], lambda: self.states)
+        administrators = api.admin_routes(self.connectors, place, ["site", "other"], self._loads)
         self.application.add_subapp("/admin", admin.make(nobody, nobody, administrators))
         self.client: TestClient[web.Request, web.Application]
+
+    async def _loads(self) -> list[api.Heard]:
+        return self.heard
 
     async def post(self, path: str, *, host: str = "portal.example:8443", **body: Any) -> ClientResponse:
         headers = {"Zt-Client-Ip": "203.0.113.7", "Zt-Host": host}
@@ -120,17 +123,36 @@ async def test_invite_enrol_renew_list_revoke(world: World) -> None:
     assert (await world.listed())["connectors"][0]["revoked_by"] == "ops"
 
 
-async def test_what_all_workers_know_of_a_connector_is_shown(world: World) -> None:
+async def test_what_all_nodes_have_of_a_connector_is_shown_and_how_old_that_is(world: World) -> None:
     _, invited = await world.administer("/site/codes")
     wish = {"code": invited["code"], "csr": make_request(new_key(), "x")}
     instance = (await (await world.post(ENROL, json=wish)).json())["connector"]["instance"]
-    world.states = [
-        ConnectorState("site", instance, "1.2", 2, 3),
-        ConnectorState("site", "another", "9", 9, 9),
-        ConnectorState("site", instance, "", 1, 1, draining=True),
+    key = f"site/{instance}"
+    told = [
+        ("gw1.example:443", True, False, (Carried(key, "", 2, 3), Carried("site/another", "9", 9, 9))),
+        ("gw2.example:443", False, False, (Carried(key, "1.2", 1, 1, draining=True),)),
+        ("gw3.example:443", False, True, (Carried(key, "1.1", 70, 80),)),
     ]
+    world.heard = [
+        api.Heard(Load(f"gw{at}", address, at, carried), here=here, silent=silent)
+        for at, (address, here, silent, carried) in enumerate(told)
+    ]
+    listed = await world.listed()
+    (one,) = listed["connectors"]
+    assert one["live"] == {"version": "1.2", "ready": 3, "carrying": 4}, "a silent node may have nothing left"
+    assert [(at["node"], at["silent"], at["at"], at["ready"], at["carrying"]) for at in one["nodes"]] == [
+        ("gw1.example:443", False, 0, 2, 3),
+        ("gw2.example:443", False, 1, 1, 1),
+        ("gw3.example:443", True, 2, 70, 80),
+    ]
+    assert [(at["node"], at["here"], at["connectors"], at["ready"]) for at in listed["nodes"]] == [
+        ("gw1.example:443", True, 2, 11),
+        ("gw2.example:443", False, 1, 1),
+        ("gw3.example:443", False, 1, 70),
+    ]
+    world.heard = world.heard[2:]
     (one,) = (await world.listed())["connectors"]
-    assert one["live"] == {"version": "1.2", "ready": 3, "carrying": 4, "draining": True}
+    assert "live" not in one
 
 
 async def test_what_is_no_request_is_refused_before_it_is_read(world: World) -> None:

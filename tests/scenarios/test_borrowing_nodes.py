@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import re
 import signal
 import ssl
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import aiohttp
 import pytest
 from connected import CONNECT, NAME, SITE, Connected, until
 
-from bench.nodes import TRUST_DOMAIN
+from bench.nodes import TRUST_DOMAIN, Estate
 from ztproxy.administrator.issue import CONNECTORS, NODES
 
 
@@ -61,6 +63,32 @@ async def test_a_node_without_a_connector_borrows_from_one_that_has_it(estate: C
             async for chunk in answer.content.iter_any():
                 size += len(chunk)
             assert size == 64 << 20
+
+
+async def listed(estate: Estate, node: int) -> Any:
+    """What a node tells an administrator of connectors."""
+    return await estate.nodes[node].ask("GET", "/v1/connectors")
+
+
+async def test_every_node_shows_the_connectors_of_all_and_what_they_carry_there(estate: Connected) -> None:
+    first = f"127.0.0.1:{estate.nodes[0].port}"
+    async with (
+        estate.session() as session,
+        session.get(estate.url(0, "/events?count=900")) as answer,
+        asyncio.timeout(40),
+    ):
+        await answer.content.readline()
+        while True:
+            (one,) = (await listed(estate, 1))["connectors"]
+            if one["nodes"] and one["nodes"][0]["carrying"]:
+                break
+            await asyncio.sleep(0.1)
+    (place,) = one["nodes"]
+    assert (place["node"], place["here"], place["silent"]) == (first, False, False)
+    assert one["live"]["ready"] == place["ready"] >= 2
+    shown = await asyncio.to_thread(estate.nodes[1].cli, "connectors", "list")
+    assert re.search(rf"^ *{NAME}/\w+ .* {first} +\d+ +\d+ +connected *$", shown.stdout, re.M), shown.stdout
+    assert not shown.stderr
 
 
 async def test_a_node_that_is_upgraded_finishes_what_it_has_lent(estate: Connected) -> None:
@@ -141,3 +169,22 @@ async def test_a_connector_that_is_gone_is_nobodys_within_seconds(estate: Connec
             except aiohttp.ClientError:
                 pass
             assert time.monotonic() < began + 15
+
+
+async def test_of_a_node_that_is_dead_every_other_says_that_it_is_silent(estate: Connected) -> None:
+    """What it had is shown for a while, as what it is: old."""
+    connector = estate.connectors[0]
+    await asyncio.to_thread(estate.start, connector, [0])
+    first = f"127.0.0.1:{estate.nodes[0].port}"
+    async with asyncio.timeout(30):
+        while not any(one["node"] == first for one in (await listed(estate, 1))["nodes"]):
+            await asyncio.sleep(0.1)
+    await asyncio.to_thread(estate.nodes[0].end, signal.SIGKILL)
+    async with asyncio.timeout(40):
+        while not any(one["silent"] for one in (await listed(estate, 1))["nodes"]):
+            await asyncio.sleep(0.2)
+    (one,) = (await listed(estate, 1))["connectors"]
+    assert "live" not in one
+    shown = await asyncio.to_thread(estate.nodes[1].cli, "connectors", "list")
+    assert "unknown: the node is silent, as of " in shown.stdout
+    assert f"{first} is silent" in shown.stderr

@@ -4,7 +4,7 @@ Mounted by the service into the applications of the control process. Where conne
 in front and its Zt-* headers are trusted; everything else about them is proved by what they signed.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -19,8 +19,8 @@ from ztproxy.api.problems import answer, render
 from ztproxy.crypto.statements import MAX_SIZE
 from ztproxy.model.connector import Connector
 from ztproxy.model.endpoints import ENROL_CONNECTOR, RENEW_CONNECTOR
+from ztproxy.model.node import Load
 from ztproxy.net.clock import Clock
-from ztproxy.telemetry.snapshot import ConnectorState
 
 _MOST_BY: Final = 200  # characters of who does something
 
@@ -100,20 +100,28 @@ def _issued(enrolled: Enrolled, place: Place) -> dict[str, Any]:
 # ---------------------------------------------------------------------- administrators
 
 
+class Heard(Struct, frozen=True):
+    """What is known of a node's load."""
+
+    load: Load
+    here: bool  # it is the one that is asked
+    silent: bool  # it has said nothing for some seconds: it is dead, or can not reach the store
+
+
 def admin_routes(
     connectors: Connectors,
     place: Place | None,
     named: Sequence[str],
-    states: Callable[[], Iterable[ConnectorState]],
+    loads: Callable[[], Awaitable[Sequence[Heard]]],
 ) -> list[web.RouteDef]:
     """Return the routes on the administrator's socket. `named` are the connectors that routes speak of,
-    `states` what each worker has of those that are connected here."""
+    `loads` what each node has of those that are connected to it."""
 
     async def list_(_: web.Request) -> web.Response:
-        found, here = await connectors.list(), live(states())
+        found, heard = await connectors.list(), await loads()
         missing = sorted(set(named) - {one.name for one in found})
-        shown = [_shown(one, here.get(one.key)) for one in found]
-        return answer({"connectors": shown, "never_enrolled": missing})
+        shown = [_shown(one, heard) for one in found]
+        return answer({"connectors": shown, "nodes": list(map(_summed, heard)), "never_enrolled": missing})
 
     async def add(request: web.Request) -> web.Response:
         if place is None:
@@ -133,35 +141,58 @@ def admin_routes(
     ]
 
 
-class Live(Struct, frozen=True, omit_defaults=True):
-    """A connector as the workers of this node know it, together."""
+class _Live(Struct, frozen=True, omit_defaults=True):
+    """A connector at all nodes that speak, together."""
 
     version: str
-    ready: int  # connections that wait to carry
+    ready: int
     carrying: int
     draining: bool = False
 
 
-def live(states: Iterable[ConnectorState]) -> dict[str, Live]:
-    """Return what all workers have of each connector, by NAME/INSTANCE."""
-    found: dict[str, Live] = {}
-    for one in states:
-        key = f"{one.name}/{one.instance}"
-        known = found.get(key, Live(one.version, 0, 0))
-        found[key] = Live(
-            one.version or known.version,
-            known.ready + one.ready,
-            known.carrying + one.carrying,
-            known.draining or one.draining,
-        )
-    return found
-
-
-def _shown(connector: Connector, here: Live | None) -> dict[str, Any]:
+def _shown(connector: Connector, heard: Sequence[Heard]) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(connector)
     del shown["jwk"], shown["certificates"]
     shown["certificate_ends"] = max(connector.certificates.values(), default=0)
-    return shown if here is None else {**shown, "live": here}
+    places = [(node, one) for node in heard for one in node.load.connectors if one.key == connector.key]
+    shown["nodes"] = [
+        {
+            **_whose(node),
+            "version": one.version,
+            "ready": one.ready,
+            "carrying": one.carrying,
+            "draining": one.draining,
+        }
+        for node, one in places
+    ]
+    if found := [one for node, one in places if not node.silent]:
+        shown["live"] = _Live(
+            next((one.version for one in found if one.version), ""),
+            sum(one.ready for one in found),
+            sum(one.carrying for one in found),
+            all(one.draining for one in found),
+        )
+    return shown
+
+
+def _summed(heard: Heard) -> dict[str, Any]:
+    carried = heard.load.connectors
+    return {
+        **_whose(heard),
+        "connectors": len(carried) + heard.load.left_out,
+        "ready": sum(one.ready for one in carried),
+        "carrying": sum(one.carrying for one in carried),
+        "left_out": heard.load.left_out,
+    }
+
+
+def _whose(heard: Heard) -> dict[str, Any]:
+    return {
+        "node": heard.load.address,
+        "here": heard.here,
+        "silent": heard.silent,
+        "at": heard.load.at,
+    }
 
 
 def _told(

@@ -36,12 +36,12 @@ def list_(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
     if as_json:
         show_json(answer)
         return
-    rows = [
-        (f"{one['name']}/{one['instance']}", moment(one.get("enrolled_at", 0)), *_columns(one), _state(one))
-        for one in answer["connectors"]
-    ]
-    rows += [(name, "", "", "", "", "never enrolled") for name in answer["never_enrolled"]]
-    show_table(("Connector", "Enrolled", "Version", "Ready", "Carries", "State"), rows, "no connectors")
+    rows = [row for one in answer["connectors"] for row in _rows(one)]
+    rows += [(name, "", "", "", "", "", "never enrolled") for name in answer["never_enrolled"]]
+    columns = ("Connector", "Enrolled", "Version", "Node", "Ready", "Carries", "State")
+    show_table(columns, rows, "no connectors")
+    for node in answer["nodes"]:
+        _warn(node)
 
 
 @app.command()
@@ -78,15 +78,35 @@ def revoke(
         raise typer.Exit(1)
 
 
-def _columns(one: dict[str, Any]) -> tuple[str, str, str]:
-    """Return version, ready and carried connections, as far as workers tell."""
-    live = one.get("live", {})
-    return live.get("version", ""), str(live.get("ready", "")), str(live.get("carrying", ""))
-
-
-def _state(one: dict[str, Any]) -> str:
+def _rows(one: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a line for each node that a connector is connected to, or one that says it is not."""
+    first = f"{one['name']}/{one['instance']}", moment(one.get("enrolled_at", 0))
     if one.get("revoked_at"):
-        return f"revoked: {one.get('revoked_by', '')}"
-    if live := one.get("live"):
-        return "draining" if live.get("draining") else "connected"
-    return f"not connected, certificate until {moment(one.get('certificate_ends', 0))}"
+        return [(*first, "", "", "", "", f"revoked: {one.get('revoked_by', '')}")]
+    if not one["nodes"]:
+        ends = moment(one.get("certificate_ends", 0))
+        return [(*first, "", "", "", "", f"not connected, certificate until {ends}")]
+    return [(*first, at["version"], _node(at), *_numbers(at), _state(at)) for at in one["nodes"]]
+
+
+def _node(at: dict[str, Any]) -> str:
+    """Return how a node is called; one that shares its store with no other has no address."""
+    return at["node"] or "this one"
+
+
+def _numbers(at: dict[str, Any]) -> tuple[str, str]:
+    return str(at["ready"]), str(at["carrying"])
+
+
+def _state(at: dict[str, Any]) -> str:
+    if at["silent"]:
+        return f"unknown: the node is silent, as of {moment(at['at'])}"
+    return "draining" if at["draining"] else "connected"
+
+
+def _warn(node: dict[str, Any]) -> None:
+    """Say what the table can not know."""
+    if node["silent"]:
+        typer.echo(f"{plain(node['node'])} is silent: what it has is as of {moment(node['at'])}", err=True)
+    if node["left_out"]:
+        typer.echo(f"{plain(node['node'])} has {node['left_out']} more connectors; ask there", err=True)

@@ -11,6 +11,8 @@ _OTHER: Final = re.compile(r"[^0-9A-Za-z_-]")
 
 #: The kind of their certificates in SPIFFE IDs, `spiffe://TRUST-DOMAIN/node/NAME`.
 KIND: Final = "node"
+#: Record kind of what their connectors carry.
+LOAD: Final = "load"
 
 #: The built-in trust bundle of nodes, and who vouches for them in locks and records.
 BUNDLE: Final = "nodes"
@@ -22,6 +24,26 @@ class Node(Struct, frozen=True):
     name: str
     address: str  # HOST:PORT of its public listener, as other nodes reach it
     connectors: tuple[str, ...] = ()  # names it has ready connections of, in order
+
+
+class Carried(Struct, frozen=True, array_like=True):
+    """What a node has of one running connector."""
+
+    key: str  # NAME/INSTANCE
+    version: str
+    ready: int  # connections that wait to carry
+    carrying: int
+    draining: bool = False
+
+
+class Load(Struct, frozen=True):
+    """What the connectors of a node carry there. Record kind "load", key its name."""
+
+    node: str
+    address: str  # as in Node; "" for a node on its own
+    at: int  # ms, by the node's clock
+    connectors: tuple[Carried, ...] = ()
+    left_out: int = 0  # connectors that the record has no room for
 
 
 def name_of(address: str) -> str:

@@ -4,7 +4,7 @@ Made by `service.control` at start and for every reload, then beside the one in 
 and devices are in the store and outlive it; nothing here is kept in memory that a caller would miss.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from socket import socket
@@ -39,12 +39,13 @@ from ztproxy.portal import app as portal
 from ztproxy.portal.site import Site
 from ztproxy.service import signals
 from ztproxy.service.certifying import Certifier, certifier
+from ztproxy.service.loads import Loads
 from ztproxy.service.state import StateDirectory
 from ztproxy.service.telling import Telling
 from ztproxy.service.vouching import Voucher
 from ztproxy.store.interface import Store
 from ztproxy.telemetry.metrics import Counters
-from ztproxy.telemetry.snapshot import ConnectorState, Snapshot
+from ztproxy.telemetry.snapshot import Snapshot
 from ztproxy.trust.identity.fetch import http_session
 from ztproxy.trust.identity.oidc import OpenIdClient
 
@@ -66,6 +67,7 @@ class Ground:
     node: node_api.Node
     counters: Counters
     snapshots: Callable[[], Sequence[Snapshot]]  # what workers count
+    loads: Loads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,7 @@ async def _furnish(settings: Settings, policies: PolicySet, ground: Ground, stac
     more = [
         *node_api.routes(ground.node),
         *_locks_of(settings, ground, sessions, devices, locks, standings),
-        *connectors_api.admin_routes(connectors, place, named, lambda: _carrying(ground)),
+        *connectors_api.admin_routes(connectors, place, named, ground.loads.all),
     ]
     administrator = await _runner(admin.make(sessions, devices, more), stack)
 
@@ -190,11 +192,6 @@ def _dialled(settings: Settings) -> connectors_api.Place | None:
     if wanted is None:
         return None
     return connectors_api.Place(wanted.host, wanted.proxies or (f"{wanted.host}:{settings.public_port}",))
-
-
-def _carrying(ground: Ground) -> Iterable[ConnectorState]:
-    """What the workers of this node have of connectors now."""
-    return (one for snapshot in ground.snapshots() for one in snapshot.connectors)
 
 
 def _portal(

@@ -8,7 +8,7 @@ import asyncio
 import fcntl
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from socket import socket
@@ -26,6 +26,8 @@ from ztproxy.policy.engine import PolicySet
 from ztproxy.recording import journal as journals
 from ztproxy.recording.sealer import Sealer
 from ztproxy.service.hub import Hub
+from ztproxy.service.loads import EVERY as LOADS_EVERY
+from ztproxy.service.loads import Loads
 from ztproxy.service.office import Ground, Office, furnish
 from ztproxy.service.process import give_way, journal_alive
 from ztproxy.service.rates import BEAT, Rates, open_rates
@@ -39,7 +41,7 @@ from ztproxy.store.interface import Store
 from ztproxy.telemetry import http as telemetry
 from ztproxy.telemetry.health import Readiness
 from ztproxy.telemetry.metrics import Counters, unpack
-from ztproxy.telemetry.snapshot import Snapshot
+from ztproxy.telemetry.snapshot import ConnectorState, Snapshot
 
 SEAL_EVERY: Final = 0.1  # seconds
 EXPIRE_EVERY: Final = 15.0
@@ -94,7 +96,11 @@ class Tenure:
         stack.push_async_callback(rates.close)
         stack.enter_context(Repeat(BEAT, rates.beat))
         uses = Uses(lambda some: self.office.sessions.touch(some))
-        whereabouts = Whereabouts(store, clock.now, lambda: self.office.settings.node_address)
+
+        def address() -> str:
+            return self.office.settings.node_address
+
+        whereabouts = Whereabouts(store, clock.now, address)
         self.hub = self._hub(store, rates, whereabouts, uses)
         sealer = await asyncio.to_thread(self._sealer, settings)
         stack.callback(sealer.close)
@@ -118,6 +124,7 @@ class Tenure:
             node=self._node,
             counters=self._counters,
             snapshots=self._newest,
+            loads=Loads(store, clock.now, address, self._connectors),
         )
         self.office = await furnish(settings, policies, self.ground)
 
@@ -130,6 +137,7 @@ class Tenure:
         stack.push_async_callback(self._close_office)
         await self.office.open(self._sockets.portal, self._sockets.admin)
         stack.enter_context(Repeat(TELL_EVERY, whereabouts.tell))
+        stack.enter_context(Repeat(LOADS_EVERY, self.ground.loads.tell))
         using = stack.enter_context(Repeat(USES_EVERY, uses.write))
         stack.push_async_callback(using.finish)
         expiry = Expiry(store, store, clock.now)
@@ -179,6 +187,10 @@ class Tenure:
         """One for each name: of two workers of one number, the younger."""
         named = {snapshot.worker: snapshot for snapshot in self._snapshots.values()}
         return [*named.values(), self._counters.snapshot()]
+
+    def _connectors(self) -> Iterator[ConnectorState]:
+        """What the workers of this node have of connectors now."""
+        return (one for snapshot in self._newest() for one in snapshot.connectors)
 
     def _unready(self) -> str:
         linked = len(set(self.hub.workers.values()))
