@@ -9,13 +9,15 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+import aiofastnet
 import aiohttp
 import pytest
 from connector_site import Site
 from gateway_live import DIAL_IN, Connecting, Gateway, instance
 from gateway_pki import Authority
 
-from ztproxy.connector.links import Limits
+from ztproxy.connector.allowed import Allowed
+from ztproxy.connector.links import Limits, Proxy
 from ztproxy.model.resource import Upstream
 from ztproxy.wire.carrying import OF_CONNECTOR, FrameReader, Open, Opened, Refused, Status, Wanted, written
 
@@ -190,7 +192,7 @@ async def test_a_connector_comes_back_by_itself(site: Site) -> None:
     connecting = await site.connector(gateway, allow=[f"http://127.0.0.1:{port}"])
     gateway.listener.drain()  # nobody is let in
     gateway.carriers.close()
-    await until(lambda: connecting.links.ready == 0 and connecting.links._keepers[0]._failures > 0)
+    await until(lambda: connecting.links.ready == 0 and connecting.links._all()[0]._failures > 0)
     gateway.listener.start()
     async with gateway.session() as session:
         assert await get(gateway, session) == (200, "hello")
@@ -243,6 +245,99 @@ async def test_another_certificate_replaces_what_is_ready(site: Site) -> None:
     connecting.links.refresh()
     await until(lambda: not old & set(next(iter(gateway.carriers), _nobody).ready))
     assert connecting.links.ready >= 1
+
+
+async def test_what_a_new_list_does_not_have_is_cut_at_once_and_the_rest_goes_on(site: Site) -> None:
+    began = asyncio.Event()
+
+    async def stays(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        began.set()
+        await reader.read()
+
+    port, other = await site.listen(stays), await site.listen(stays)
+    both, one = [f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other}"], [f"http://127.0.0.1:{other}"]
+    gateways = [site.gateway(through(at)) for at in (port, other)]
+    connecting = await site.connector(*gateways, allow=both)
+    async with gateways[0].session() as first, gateways[1].session() as second:
+        cut = asyncio.create_task(get(gateways[0], first))
+        await began.wait()
+        began.clear()
+        kept = asyncio.create_task(get(gateways[1], second))
+        await began.wait()
+        connecting.links.allow(Allowed(one))
+        status, _ = await asyncio.wait_for(cut, 20)
+        assert status == 502
+        assert await get(gateways[0], first) == (502, "connector-refused")
+        assert not kept.done() and len(connecting.links.carrying) == 1
+        kept.cancel()
+
+
+async def test_a_list_that_changes_while_an_application_is_dialled_has_the_last_word(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes] = []
+
+    async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+
+    port = await site.listen(listens)
+    gateway = site.gateway(through(port))
+    connecting = await site.connector(gateway, allow=[f"http://127.0.0.1:{port}"])
+    dialled = aiofastnet.create_connection
+
+    async def meanwhile(loop: Any, protocol: Any, host: str, to: int, **more: Any) -> Any:
+        if to == port:
+            connecting.links.allow(Allowed(["http://127.0.0.1:9"]))
+        return await dialled(loop, protocol, host, to, **more)
+
+    monkeypatch.setattr(aiofastnet, "create_connection", meanwhile)
+    async with gateway.session() as session:
+        assert (await get(gateway, session))[0] == 502
+    assert not connecting.links.carrying
+    await until(lambda: heard == [b""])  # not a byte of the request
+
+
+async def test_proxies_that_are_added_are_dialled_and_removed_ones_finish_what_they_have(site: Site) -> None:
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        began.set()
+        await go.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        await reader.read()
+
+    port = await site.listen(slow)
+    before, after = (site.gateway(through(port), connect_timeout=0.2) for _ in range(2))
+    connecting = await site.connector(before, allow=[f"http://127.0.0.1:{port}"])
+    async with before.session() as session, after.session() as other:
+        first = asyncio.create_task(get(before, session))
+        await began.wait()
+        connecting.links.dial([Proxy("127.0.0.1", after.port, DIAL_IN)], 60)
+        await until(lambda: len(after.carriers))
+        assert not first.done() and len(connecting.links.carrying) == 1
+        assert await get(before, session) == (502, "connector-unavailable"), "nothing new for who was removed"
+        go.set()
+        assert await first == await get(after, other) == (200, "hello")
+        await until(lambda: not len(before.carriers))
+        await until(lambda: not connecting.links._leaving)
+        connecting.links.dial([Proxy("127.0.0.1", at.port, DIAL_IN) for at in (before, after)], 60)
+        await until(lambda: len(before.carriers))
+        assert await get(before, session) == (200, "hello"), "and it may come back"
+
+
+async def test_what_a_removed_proxy_does_not_finish_in_time_is_cut(site: Site) -> None:
+    port = await site.listen(hello)
+    gateway, other = site.gateway(through(port)), site.gateway(through(port))
+    connecting = await site.connector(gateway, allow=[f"http://127.0.0.1:{port}"])
+    async with gateway.session() as session:
+        held = asyncio.create_task(session.get(f"{gateway.url}/hold"))
+        await until(lambda: connecting.links.carrying)
+        connecting.links.dial([Proxy("127.0.0.1", other.port, DIAL_IN)], 0.1)
+        async with asyncio.timeout(20):
+            assert (await held).status == 502
+    await until(lambda: not connecting.links.carrying)
 
 
 class _nobody:

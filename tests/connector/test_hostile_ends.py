@@ -180,7 +180,7 @@ async def test_a_connection_comes_to_one_worker_of_one_node_for_ever(site: Site)
     words = b"".join(written(Wanted(f"n{number}", 0, 256, 64)) for number in range(20))
     connecting = await proxy.start(site, words)
     assert await asyncio.wait_for(proxy.ends.get(), 10)
-    (keeper,) = connecting.links._keepers
+    (keeper,) = connecting.links._all()
     assert len(keeper._places) <= 256
 
 
@@ -199,7 +199,7 @@ async def test_each_of_many_connections_may_be_of_another_node_but_not_without_e
     port = await site.listen(talk, ssl=context)
     connecting = Connecting([port], instance(site.connectors), ["http://127.0.0.1:2"])
     site.ends.append(connecting.stop)
-    (keeper,) = connecting.links._keepers
+    (keeper,) = connecting.links._all()
     await until(lambda: len(dialled) > NODES + 5)
     assert len(keeper._places) <= NODES and connecting.links.ready <= NODES
 

@@ -181,7 +181,7 @@ class Connecting:
         """End it, once what it is dialling stands: a handshake that is dropped half-way leaves litter."""
         self.links.draining = True
         async with asyncio.timeout(10):
-            while any(keeper._coming for keeper in self.links._keepers):
+            while any(keeper.dialling for keeper in self.links._all()):
                 await asyncio.sleep(0.01)
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)

@@ -63,6 +63,7 @@ def test_the_unit_is_as_the_program_expects() -> None:
     assert str(configuration.DEFAULT_STATE.parent) == "/var/lib"
     assert "RestartPreventExitStatus=3\n" in text
     assert "ztproxy connector run --config /etc/ztproxy/connector.yaml\n" in text
+    assert "ExecReload=/bin/kill -HUP $MAINPID\n" in text
 
 
 # ---------------------------------------------------------------------- Kubernetes

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 it did not work, 2 wrongly called, 3 somebody has to enrol
 """
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -62,14 +63,15 @@ def run(
     code: Annotated[str, typer.Option(envvar=CODE, help="One-time enrolment code, for --portal.")] = "",
     ca: Annotated[Path | None, typer.Option(help="As for `enrol`, for --portal.")] = None,
 ) -> None:
-    """Dial the proxies and carry what the file allows, until told to stop."""
+    """Dial the proxies and carry what the file allows, until told to stop; SIGHUP has the file read anew."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is being read for the first time
     read = _read(config)
     configure(read.log.level, read.log.format)
     folder = Folder(read.state)
     try:
         if portal and code and not folder.enrolled:
             asyncio.run(program.enrol(portal, code, folder, ca=ca or read.ca))
-        loop.run(program.run(read))
+        loop.run(program.run(read, lambda: files.load(config)))
     except ConnectorError as error:
         raise _told(error) from None
 

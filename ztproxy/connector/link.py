@@ -113,7 +113,7 @@ class Link(asyncio.Protocol):
     def say_status(self) -> None:
         """Say how the connector is."""
         home = self._keeper.home
-        self._say(Status(home.version, len(home.carrying), home.draining))
+        self._say(Status(home.version, len(home.carrying), self._keeper.draining))
 
     def close(self) -> None:
         """End now: nothing is carried yet."""
@@ -139,7 +139,7 @@ class Link(asyncio.Protocol):
 
     def _asked(self, frame: Open) -> None:
         home = self._keeper.home
-        if home.draining:
+        if self._keeper.draining:
             self._refuse("draining")
         elif not home.allowed.permits(frame.scheme, frame.host, frame.port):
             self._keeper.forbade(frame)
@@ -170,15 +170,18 @@ class Link(asyncio.Protocol):
             sign.cancel()
 
     async def _dial(self, frame: Open) -> None:
+        def ours() -> Application:
+            return Application(self, frame, self._keeper.home.over)
+
         loop = asyncio.get_running_loop()
         if frame.scheme == "unix":
-            await aiofastnet.create_unix_connection(loop, self._ours, frame.host)
+            await aiofastnet.create_unix_connection(loop, ours, frame.host)
             return
         found = await loop.getaddrinfo(frame.host, frame.port, type=socket.SOCK_STREAM)
         addresses = [at[0] for *_, at in found if not leads_astray(frame.host, str(at[0]))]
         for number, address in enumerate(addresses):
             try:
-                await aiofastnet.create_connection(loop, self._ours, str(address), frame.port)
+                await aiofastnet.create_connection(loop, ours, str(address), frame.port)
             except OSError:
                 if number + 1 == len(addresses):
                     raise
@@ -186,20 +189,21 @@ class Link(asyncio.Protocol):
                 return
         raise OSError("the name leads nowhere that may be dialled")
 
-    def _ours(self) -> "Application":
-        return Application(self, self._keeper.home.over)
-
-    def stands(self, application: "Application") -> None:
+    def stands(self, application: "Application", asked: Open) -> None:
         """The application's connection stands: from the next byte on there are no frames."""
         if self.ended or self.transport.is_closing():
             application.transport.abort()
+            return
+        if not self._keeper.home.allowed.permits(asked.scheme, asked.host, asked.port):
+            application.transport.abort()  # the list has changed meanwhile
+            self.close()
             return
         self._say(Opened())
         self.carries = True
         link = Half(self._keeper.home.over)
         link.join(self.transport, application)
         self.transport.set_protocol(link)
-        self._keeper.carries(self, link)
+        self._keeper.carries(self, link, asked)
 
     def _refuse(self, reason: Reason) -> None:
         self._say(Refused(reason))
@@ -211,13 +215,14 @@ class Link(asyncio.Protocol):
 class Application(Half):
     """The application's half, which begins in the moment it stands."""
 
-    def __init__(self, link: Link, gone: "Keeper.Gone") -> None:
+    def __init__(self, link: Link, asked: Open, gone: "Keeper.Gone") -> None:
         super().__init__(gone)
         self._link: Link | None = link
+        self._asked = asked
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take part before a byte of it can come."""
         super().connection_made(transport)
         link, self._link = self._link, None
         assert link is not None
-        link.stands(self)
+        link.stands(self, self._asked)

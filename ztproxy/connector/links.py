@@ -1,8 +1,9 @@
 """Keeping a connector connected: enough ready connections at every worker of every proxy, and not more.
 
-`connector.program` makes one and runs it. Which worker a connection comes to is the kernel's choice at the
-proxy, so a keeper dials until each worker has what it wants, at a bounded rate, and longer and longer apart
-when that leads nowhere. A connection that carries is used up; it is replaced at once.
+`connector.program` makes one, runs it, and tells it when its file has changed. Which worker a connection
+comes to is the kernel's choice at the proxy, so a keeper dials until each worker has what it wants, at a
+bounded rate, and longer and longer apart when that leads nowhere. A connection that carries is used up; it is
+replaced at once.
 """
 
 import asyncio
@@ -87,57 +88,109 @@ class Links:
         self.version = version
         self.refused = refused
         self.draining = False
-        self.carrying: set[Half] = set()  # the proxies' halves
+        self.carrying: dict[Half, Carried] = {}  # the proxies' halves
         self._drained = asyncio.Event()
-        self._keepers = [Keeper(self, proxy) for proxy in proxies]
+        self._group: asyncio.TaskGroup | None = None  # while it runs
+        self._keepers = {proxy: Keeper(self, proxy) for proxy in proxies}
+        self._leaving: set[Keeper] = set()  # of proxies that are not dialled any more
 
     @property
     def ready(self) -> int:
         """How many connections wait to be asked."""
-        return sum(keeper.ready for keeper in self._keepers)
+        return sum(keeper.ready for keeper in self._all())
 
     async def run(self) -> None:
         """Keep connected until cancelled, or until `drain` has ended."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(keeper.run()) for keeper in self._keepers]
-            tasks.append(group.create_task(self._beat()))
+            self._group = group
+            beating = group.create_task(self._beat())
+            for keeper in self._all():
+                keeper.start(group)
             try:
                 await self._drained.wait()
             finally:
-                for task in tasks:
-                    task.cancel()
+                self._group = None
+                beating.cancel()
                 self._close()
 
     def refresh(self) -> None:
         """There is another certificate: connections that are ready by the old one are replaced."""
-        for keeper in self._keepers:
+        for keeper in self._all():
             keeper.refresh()
+
+    def allow(self, allowed: Allowed) -> None:
+        """This is the list from now on: what it does not have is not carried to any more, at once."""
+        self.allowed = allowed
+        for half, one in list(self.carrying.items()):
+            if not one.permitted(allowed):
+                half.transport.abort()
+
+    def dial(self, proxies: Sequence[Proxy], drain: float) -> None:
+        """These are dialled from now on. Others ask for nothing new, and have so many seconds to finish."""
+        for proxy in [one for one in self._keepers if one not in proxies]:
+            leaving = self._keepers.pop(proxy)
+            if self._group is not None:
+                self._leaving.add(leaving)
+                self._group.create_task(self._leave(leaving, drain))
+        for proxy in [one for one in proxies if one not in self._keepers]:
+            keeper = self._keepers[proxy] = Keeper(self, proxy)
+            if self._group is not None:
+                keeper.start(self._group)
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new, let what is carried end within so many seconds, then end `run`."""
         self.draining = True
-        for keeper in self._keepers:
+        for keeper in self._all():
             keeper.say_status()
-        until = asyncio.get_running_loop().time() + seconds
-        while self.carrying and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+        await self._until(lambda: not self.carrying, seconds)
         self._drained.set()
 
     def over(self, half: Half) -> None:
         """One half of what was carried is gone."""
-        self.carrying.discard(half)
+        self.carrying.pop(half, None)
+
+    async def _leave(self, keeper: "Keeper", seconds: float) -> None:
+        keeper.leave()
+        await self._until(lambda: not keeper.dialling and not self._carried_for(keeper), seconds)
+        self._end(keeper)
+        self._leaving.discard(keeper)
+
+    async def _until(self, over: Callable[[], bool], seconds: float) -> None:
+        until = asyncio.get_running_loop().time() + seconds
+        while not over() and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    def _all(self) -> list["Keeper"]:
+        return [*self._keepers.values(), *self._leaving]
+
+    def _carried_for(self, keeper: "Keeper") -> list[Half]:
+        return [half for half, one in self.carrying.items() if one.keeper is keeper]
 
     def _close(self) -> None:
-        for keeper in self._keepers:
-            keeper.close()
-        for half in list(self.carrying):
+        for keeper in self._all():
+            self._end(keeper)
+
+    def _end(self, keeper: "Keeper") -> None:
+        keeper.close()
+        for half in self._carried_for(keeper):
             half.transport.abort()
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT * (0.8 + 0.2 * _fraction()))
-            for keeper in self._keepers:
+            for keeper in self._all():
                 keeper.say_status()
+
+
+class Carried(NamedTuple):
+    """For whom something is carried, and where to."""
+
+    keeper: "Keeper"
+    asked: Open
+
+    def permitted(self, allowed: Allowed) -> bool:
+        """Tell whether it is on that list."""
+        return allowed.permits(self.asked.scheme, self.asked.host, self.asked.port)
 
 
 class Place:
@@ -164,6 +217,9 @@ class Keeper:
         self.home = home
         self.proxy = proxy
         self.version = home.version
+        self._task: asyncio.Task[None] | None = None
+        self._leaving = False
+        self._ended = False
         self._places: dict[tuple[str, int], Place] = {}
         self._links: set[Link] = set()  # all that do not carry
         self._coming: set[object] = (
@@ -180,7 +236,21 @@ class Keeper:
         """How many connections wait to be asked."""
         return sum(len(place.ready) for place in self._places.values())
 
-    async def run(self) -> None:
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is carried for this proxy."""
+        return self._leaving or self.home.draining
+
+    @property
+    def dialling(self) -> bool:
+        """Whether a dial is under way, or a connection has not said yet what is wanted."""
+        return bool(self._coming)
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Keep connected from now on, until `close`."""
+        self._task = group.create_task(self._run())
+
+    async def _run(self) -> None:
         """Dial whenever something is missing."""
         loop = asyncio.get_running_loop()
         bucket = Bucket(PACE, loop.time())
@@ -190,7 +260,7 @@ class Keeper:
                 if self._failures:
                     await asyncio.sleep(self._pause())
                 await asyncio.sleep(bucket.reserve(loop.time(), LONGEST))
-                if self._missing() > 0 and len(self._coming) < AT_ONCE and not self.home.draining:
+                if self._missing() > 0 and len(self._coming) < AT_ONCE and not self.draining:
                     mark = object()
                     self._coming.add(mark)
                     group.create_task(self._dial(mark))
@@ -210,8 +280,16 @@ class Keeper:
             asyncio.get_running_loop().call_later(OLD * _fraction(), self._close_old, link)
         self._look()
 
+    def leave(self) -> None:
+        """Dial no more, and say that nothing new is carried."""
+        self._leaving = True
+        self.say_status()
+
     def close(self) -> None:
-        """End what does not carry."""
+        """End for good what does not carry."""
+        self._ended = True
+        if self._task is not None:
+            self._task.cancel()
         for link in list(self._links):
             link.close()
 
@@ -224,6 +302,9 @@ class Keeper:
     def wants(self, link: Link, wanted: Wanted) -> None:
         """A worker says what it wants: a connection is ready, if it was not."""
         self._coming.discard(link)
+        if self._ended:
+            link.close()
+            return
         if not self._has_room_for(wanted.node):
             self._failed("one name for too many nodes")
             link.close()
@@ -251,11 +332,11 @@ class Keeper:
         self._remove(link)
         self._look()
 
-    def carries(self, link: Link, half: Half) -> None:
+    def carries(self, link: Link, half: Half, asked: Open) -> None:
         """A connection carries."""
         self._links.discard(link)
         self._remove(link)
-        self.home.carrying.add(half)
+        self.home.carrying[half] = Carried(self, asked)
 
     def lost(self, link: Link) -> None:
         """A connection is gone before it carried."""
@@ -311,7 +392,7 @@ class Keeper:
         return min(missing, MOST - self.ready) - len(self._coming)
 
     def _look(self) -> None:
-        if self._missing() > 0 and len(self._coming) < AT_ONCE and not self.home.draining:
+        if self._missing() > 0 and len(self._coming) < AT_ONCE and not self.draining:
             self._work.set()
         else:
             self._work.clear()

@@ -40,7 +40,7 @@ class Renewal:
         renewed: Callable[[], None],
     ) -> None:
         self._folder = folder
-        self._ca = ca
+        self.ca = ca
         self._clock = clock
         self._entropy = entropy
         self._renewed = renewed
@@ -82,7 +82,7 @@ class Renewal:
     async def _renew(self) -> bool:
         """Try once; False when it has to be tried again after a pause."""
         try:
-            await renew(self._folder, self._now(), self._ca)
+            await renew(self._folder, self._now(), self.ca)
         except PortalRefused as refused:
             return self._refused(refused)
         except PortalUnreachable as error:
