@@ -9,7 +9,7 @@ import pytest
 from ztproxy.config.load import load_all
 from ztproxy.service.capture import capture, capture_apart
 from ztproxy.service.configuration import Configuration, unchangeable, unseal
-from ztproxy.service.watch import Watch
+from ztproxy.service.watch import LATEST, REST, SOONEST, Watch
 
 CONFIG = """\
 listen: 127.0.0.1:{port}
@@ -92,21 +92,39 @@ def test_where_a_node_is_and_who_it_is_needs_a_restart(config: Path) -> None:
     assert unchangeable(before, before) == []
 
 
+class Looks:
+    """Looks at files, half as far apart as a change has to rest."""
+
+    def __init__(self, *read: Path | str) -> None:
+        self.watch, self.now = Watch(list(map(str, read))), 0.0
+
+    def __call__(self) -> bool:
+        self.now += REST / 2 + 0.001
+        return self.watch.changed(self.now)
+
+
 def test_a_change_counts_when_it_has_come_to_rest(tmp_path: Path) -> None:
-    file, pattern = tmp_path / "a.yaml", str(tmp_path / "*.cedar")
+    file = tmp_path / "a.yaml"
     file.write_text("1")
-    watch = Watch([str(file), pattern, str(tmp_path / "missing")])
-    assert not watch.changed()
+    changed = Looks(file, tmp_path / "*.cedar", tmp_path / "missing")
+    assert not changed()
     file.write_text("22")
-    assert not watch.changed(), "it may still be written"
+    assert [changed(), changed()] == [False, False], "it may still be written"
     file.write_text("333")
-    assert not watch.changed()
-    assert watch.changed()
-    assert not watch.changed(), "once"
+    assert [changed(), changed()] == [False, False]
+    assert changed()
+    assert not changed(), "once"
     (tmp_path / "b.cedar").write_text("new")
-    assert [watch.changed(), watch.changed()] == [False, True]
+    assert [changed(), changed(), changed()] == [False, False, True]
     (tmp_path / "missing").symlink_to(file)
-    assert [watch.changed(), watch.changed()] == [False, True]
+    assert [changed(), changed(), changed()] == [False, False, True]
+
+
+def test_the_more_there_is_to_look_at_the_less_often_it_is_looked_at(tmp_path: Path) -> None:
+    few, many = Watch([]), Watch([str(tmp_path / f"{number}.pem") for number in range(20_000)])
+    for watch in (few, many):
+        watch.changed(0.0)
+    assert few.pause == SOONEST and SOONEST < many.pause <= LATEST
 
 
 def test_links_that_are_swapped_are_seen(tmp_path: Path) -> None:
@@ -116,17 +134,17 @@ def test_links_that_are_swapped_are_seen(tmp_path: Path) -> None:
         (tmp_path / name / "tls.crt").write_text("same size")
     (tmp_path / "data").symlink_to(tmp_path / "one")
     (tmp_path / "tls.crt").symlink_to(tmp_path / "data/tls.crt")
-    watch = Watch([str(tmp_path / "tls.crt")])
+    changed = Looks(tmp_path / "tls.crt")
     (tmp_path / "new").symlink_to(tmp_path / "two")
     (tmp_path / "new").rename(tmp_path / "data")
-    assert [watch.changed(), watch.changed()] == [False, True]
+    assert [changed(), changed(), changed()] == [False, False, True]
 
 
 def test_what_changes_while_it_is_read_is_news(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("1")
-    watch = Watch([str(file)])
-    watch.begin()
+    changed = Looks(file)
+    changed.watch.begin()
     file.write_text("22")  # after it was read, before we know what was read
-    watch.follow([str(file), str(tmp_path / "other")])
-    assert [watch.changed(), watch.changed()] == [False, True]
+    changed.watch.follow([str(file), str(tmp_path / "other")])
+    assert [changed(), changed(), changed()] == [False, False, True]

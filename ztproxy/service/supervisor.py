@@ -29,7 +29,6 @@ ATTEMPTS: Final = 2  # a child that is killed meanwhile says nothing about the c
 COMMIT: Final = 15.0  # seconds to swap one reference
 NOTE: Final = 15.0
 GO: Final = 60.0  # seconds for control to open the state directory
-LOOK: Final = 1.0  # seconds between looks at watched files
 TOLD: Final = 100  # problems that are passed on
 
 #: (done, words, problems) for whoever asked.
@@ -149,9 +148,10 @@ class Supervisor:
             self._stop.set()
 
     async def _look_at_files(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(LOOK)
-            if self.in_force.summary.watch and await asyncio.to_thread(self._watch.changed):
+            await asyncio.sleep(self._watch.pause)
+            if self.in_force.summary.watch and await asyncio.to_thread(self._watch.changed, loop.time()):
                 self.want("reload", "file change")
 
     # ------------------------------------------------------------------ what children say

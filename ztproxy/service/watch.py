@@ -1,13 +1,23 @@
 """Whether files have changed, told by looks at them: names, times, sizes, modes and inodes, never contents.
 
-Used by `service.supervisor` every second or so. A change counts when it has come to rest: two looks in a row
-see the same. Renaming over a file and swapping a symbolic link (Kubernetes) change the inode.
+Used by `service.supervisor` a few times a second. A change counts when it has come to rest: what is half
+written may well be sound, and mean something else. Renaming over a file and swapping a symbolic link
+(Kubernetes) change the inode.
 """
 
 import os
+import time
 from collections.abc import Sequence
+from typing import Final
 
 from ztproxy.config.files import matching
+
+#: Seconds for which files have to look the same before they are read.
+REST: Final = 0.4
+#: Seconds between two looks, within these bounds: looking is to take no more than this share of a core.
+SHARE: Final = 0.01
+SOONEST: Final = 0.2
+LATEST: Final = 1.0
 
 Sight = tuple[int, ...] | tuple[str, ...] | None
 
@@ -35,17 +45,23 @@ class Watch:
         self._read = tuple(read)
         self._known = look(read)
         self._moving: dict[str, Sight] | None = None
+        self._since = 0.0  # when it began to look like that
+        self.pause = SOONEST  # seconds until the next look
 
-    def changed(self) -> bool:
-        """Look; True once for every change that has come to rest."""
-        now = look(self._read)
-        if now == self._known:
+    def changed(self, now: float) -> bool:
+        """Look; True once for every change that has come to rest. `now`: monotonic seconds."""
+        began = time.thread_time()
+        seen = look(self._read)
+        self.pause = min(max(SOONEST, (time.thread_time() - began) / SHARE), LATEST)
+        if seen == self._known:
             self._moving = None
             return False
-        if now != self._moving:
-            self._moving = now
+        if seen != self._moving:
+            self._moving, self._since = seen, now
             return False
-        self._known, self._moving = now, None
+        if now - self._since < REST:
+            return False
+        self._known, self._moving = seen, None
         return True
 
     def begin(self) -> None:
