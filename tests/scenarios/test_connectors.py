@@ -400,7 +400,9 @@ async def test_before_it_is_enrolled_it_says_what_to_do(node: Node) -> None:
     assert "ztproxy connectors add NAME" in done.stderr
     assert not (site.state / "connector.json").exists()
     shown = json.loads(await cli(node, "connectors", "list", "--json"))
-    assert shown == {"connectors": [], "never_enrolled": []}
+    assert (shown["connectors"], shown["never_enrolled"]) == ([], [])
+    (here,) = shown["nodes"]
+    assert (here["here"], here["silent"], here["connectors"]) == (True, False, 0)
 
 
 # ---------------------------------------------------------------------- what it carries
