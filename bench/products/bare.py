@@ -23,6 +23,7 @@ from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.shared_rates import SharedRates
+from ztproxy.gateway.world import InForce
 from ztproxy.model import ports
 from ztproxy.model._seal import SEAL
 from ztproxy.model.permit import Permit
@@ -91,7 +92,7 @@ async def serve(settings: Settings, policies: PolicySet, port: int) -> None:
     listener = Listener(
         socket.create_server(("127.0.0.1", port), backlog=1024),
         assembly.contexts,
-        lambda arrival: Connection(lambda: world, arrival),
+        lambda arrival: Connection(InForce(world), arrival),
         wheel=lasting.wheel,
         clock=lasting.clock,
         tally=lasting.counters,

@@ -1,7 +1,7 @@
 """The one door over real policies and real memory, for the tests of this room."""
 
 import hashlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -11,7 +11,8 @@ from ztproxy.administrator.access import Access, Identities
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.model.changes import RequestFields, Stamp
 from ztproxy.model.messages import Changed
-from ztproxy.model.ports import Ledger
+from ztproxy.model.permit import Permit
+from ztproxy.model.ports import Ledger, Live
 from ztproxy.model.record import DecisionRecord, OutcomeRecord
 from ztproxy.model.request import NOWHERE, AccessRequest, ClientCertificate, Context, Evidence, Resource
 from ztproxy.model.resource import Route, Upstream
@@ -74,6 +75,17 @@ WORKLOAD = ClientCertificate(
     not_after=NOW + 1000_000,
     serial="1",
 )
+
+
+class Opened(Live):
+    """A path that tells when it is cut."""
+
+    def __init__(self, permit: Permit, cut: Callable[[str], object]) -> None:
+        super().__init__(permit)
+        self._cut = cut
+
+    def cut(self, reason: str) -> None:
+        self._cut(reason)
 
 
 class Recorder(Ledger):

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from door_fakes import CAROL, DIGEST, NOW, STATUS, SUPPORT, WORKLOAD, Lines, Recorder, World, route
+from door_fakes import CAROL, DIGEST, NOW, STATUS, SUPPORT, WORKLOAD, Lines, Opened, Recorder, World, route
 from msgspec.structs import replace
 
 from ztproxy.administrator.access import Access
@@ -57,7 +57,7 @@ class Carrying(World):
     async def carry(self) -> None:
         permit = await self.dial()
         assert isinstance(permit, Permit)
-        self.paths.open(permit, self.cut.append)
+        self.paths.open(Opened(permit, self.cut.append))
 
     def happens(self, kind: str, key: str, value: Any) -> None:
         """The feed tells of a change, and the paths concerned are decided again."""

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from door_fakes import Opened
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,7 +73,7 @@ class Stage:
 
     def open(self, *arguments: Any, **named: Any) -> int:
         made = permit(*arguments, **named)
-        return self.paths.open(made, lambda reason: self.cuts.append((made.session_id, reason)))
+        return self.paths.open(Opened(made, lambda reason: self.cuts.append((made.session_id, reason))))
 
     def pass_time(self, seconds: float) -> None:
         for _ in range(round(seconds / 0.05)):
@@ -298,7 +299,7 @@ def test_a_path_that_closes_itself_while_being_cut_is_cut_once() -> None:
         cuts.append(reason)
         stage.paths.close(number)
 
-    number = stage.paths.open(permit("a"), cut)
+    number = stage.paths.open(Opened(permit("a"), cut))
     stage.refused = {"a"}
     stage.paths.changed([("session", "a")])
     stage.paths.all_changed()
@@ -315,7 +316,7 @@ def test_a_fault_of_one_path_saves_nobody() -> None:
     def fails(reason: str) -> None:
         raise RuntimeError(reason)
 
-    stage.paths.open(permit("a"), fails)
+    stage.paths.open(Opened(permit("a"), fails))
     stage.open("b")
     stage.refused = {"a", "b"}
     stage.paths.all_changed()
@@ -341,7 +342,7 @@ def test_a_process_that_ends_cuts_everybody_in_small_steps() -> None:
             stage.seconds += STEP / 3.5
             stage.cuts.append(("", reason))
 
-        stage.paths.open(made, cut)
+        stage.paths.open(Opened(made, cut))
     steps = 0
     while stage.paths.cut_some("stopping"):
         steps += 1

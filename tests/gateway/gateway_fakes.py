@@ -12,7 +12,7 @@ from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
-from ztproxy.gateway.world import World
+from ztproxy.gateway.world import InForce, World
 from ztproxy.model import ports
 from ztproxy.model._seal import SEAL
 from ztproxy.model.codes import CODES
@@ -118,21 +118,21 @@ class Door(ports.Door):
 
 class Paths(ports.Paths):
     def __init__(self) -> None:
-        self.live: dict[int, tuple[Permit, Callable[[str], None]]] = {}
+        self.live: dict[int, ports.Live] = {}
         self.opened = 0
 
-    def open(self, permit: Permit, cut: Callable[[str], None]) -> int:
+    def open(self, live: ports.Live) -> int:
         self.opened += 1
-        self.live[self.opened] = (permit, cut)
+        self.live[self.opened] = live
         return self.opened
 
     def close(self, number: int) -> None:
         self.live.pop(number, None)
 
     def cut(self, reason: str) -> None:
-        for number, (_, cut) in list(self.live.items()):
+        for number, live in list(self.live.items()):
             self.close(number)
-            cut(reason)
+            live.cut(reason)
 
 
 class Ledger(ports.Ledger):
@@ -325,7 +325,7 @@ class Stage:
 
     def connect(self, ip: str | None = None) -> tuple[Transport, Connection, Arrival]:
         arrival = Arrival(self.peer if ip is None else self.peer.replaced(ip=ip), self.sources)
-        connection = Connection(lambda: self.world, arrival)  # type: ignore[arg-type]
+        connection = Connection(InForce(self.world), arrival)  # type: ignore[arg-type]
         transport = Transport("client", self.events, connection)
         connection.connection_made(transport)
         return transport, connection, arrival

@@ -17,7 +17,7 @@ from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
-from ztproxy.gateway.world import World
+from ztproxy.gateway.world import InForce, World
 from ztproxy.model.record import OutcomeRecord
 from ztproxy.model.resource import Route, Upstream
 from ztproxy.net.certificates import Bundle, read_bundle
@@ -78,7 +78,7 @@ class Gateway:
         self.listener = Listener(
             self.sock,
             ServerContexts([KeyPair(files.certificate, files.key)], modes_of([route, CARRY]), bundles),
-            lambda arrival: Connection(lambda: self.world, arrival),
+            lambda arrival: Connection(InForce(self.world), arrival),
             wheel=self.wheel,
             clock=clock,
             tally=self.counters,

@@ -300,10 +300,10 @@ async def test_what_ends_a_nodes_path_ends_what_was_lent_to_it(nodes: Nodes) -> 
         assert await socket.receive_str(timeout=5) == "hello"
         (lent,) = [
             number
-            for number, (permit, _) in nodes.near.paths.live.items()
-            if permit.request.context.path.endswith(NAME)
+            for number, live in nodes.near.paths.live.items()
+            if live.permit.request.context.path.endswith(NAME)
         ]
-        nodes.near.paths.live[lent][1]("locked")
+        nodes.near.paths.live[lent].cut("locked")
         await socket.receive(timeout=5)
         assert socket.closed
     assert any(record.end == "cut: locked" for record in nodes.near.ledger.records)
@@ -320,10 +320,10 @@ async def test_what_ends_a_connectors_path_ends_what_was_lent_of_it(nodes: Nodes
     ):
         await socket.send_str("hello")
         assert await socket.receive_str(timeout=5) == "hello"
-        for number, (permit, cut) in list(nodes.near.paths.live.items()):
-            if permit.request.context.path == "/.ztproxy/carry":
+        for number, live in list(nodes.near.paths.live.items()):
+            if live.permit.request.context.path == "/.ztproxy/carry":
                 nodes.near.paths.close(number)
-                cut("device-revoked")
+                live.cut("device-revoked")
         await socket.receive(timeout=5)
         assert socket.closed
     assert nodes.near.carriers.lending == 0

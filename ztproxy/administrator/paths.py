@@ -69,7 +69,7 @@ class Paths(ports.Paths):
         self._elapsed = elapsed
         self._wake = wake
         self._awake = False
-        self._live: dict[int, tuple[Permit, Callable[[str], None]]] = {}
+        self._live: dict[int, ports.Live] = {}
         self._last = 0
         self._entered = 0  # the last number that is in the three below, if it is live
         self._concerned = Concerned()
@@ -87,20 +87,17 @@ class Paths(ports.Paths):
         """Paths that are still to be decided again."""
         return len(self._first) + len(self._then)
 
-    def open(self, permit: Permit, cut: Callable[[str], None]) -> int:
-        """Register a path; `cut(reason)` must end it at once and may be called at most once."""
+    def open(self, live: ports.Live) -> int:
+        """Register a path; return its number."""
         self._last = number = self._last + 1
-        self._live[number] = (permit, cut)
+        self._live[number] = live
         return number
 
     def close(self, number: int) -> None:
         """Forget a path that is over; a second call does nothing."""
-        entry = self._live.get(number)
-        if entry is None:
-            return
-        del self._live[number]
-        if number <= self._entered:
-            self._concerned.leave(number, entry[0])
+        live = self._live.pop(number, None)
+        if live is not None and number <= self._entered:
+            self._concerned.leave(number, live.permit)
             self._deadlines.drop(number)
             del self._course[number]
 
@@ -128,12 +125,12 @@ class Paths(ports.Paths):
         self._enter()
         now = self._elapsed()
         for number in self._deadlines.due(now):
-            entry = self._live[number]
-            if self._time_of(number, now) >= self.door.ends(entry[0]):
+            permit = self._live[number].permit
+            if self._time_of(number, now) >= self.door.ends(permit):
                 self._first.add((number,))
             else:
                 self._then.add((number,))
-            self._arm(number, entry[0], now)
+            self._arm(number, permit, now)
         self._call()
 
     def step(self) -> bool:
@@ -174,7 +171,7 @@ class Paths(ports.Paths):
         for number in reversed(self._live):
             if number <= entered:
                 break
-            permit = self._live[number][0]
+            permit = self._live[number].permit
             self._concerned.enter(number, permit)
             self._course[number] = wall - now * 1000
             self._arm(number, permit, now)
@@ -198,10 +195,10 @@ class Paths(ports.Paths):
             self._wake()
 
     def _decide(self, number: int) -> None:
-        entry = self._live.get(number)
-        if entry is None:
+        live = self._live.get(number)
+        if live is None:
             return
-        permit, own = entry[0], self._time_of(number, self._elapsed())
+        permit, own = live.permit, self._time_of(number, self._elapsed())
         if own >= permit.expires_at:
             self._cut(number, "expired")
             return
@@ -218,13 +215,13 @@ class Paths(ports.Paths):
             self._cut(number, code)
 
     def _cut(self, number: int, reason: str) -> None:
-        entry = self._live[number]
+        live = self._live[number]
         self.close(number)
         self.cuts += 1
         try:
-            entry[1](reason)
+            live.cut(reason)
         except Exception:
-            log.exception("a live path did not end cleanly", extra={"id": entry[0].decision_id})
+            log.exception("a live path did not end cleanly", extra={"id": live.permit.decision_id})
 
 
 class _Queue:

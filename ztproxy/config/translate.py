@@ -39,7 +39,8 @@ def origin(host: str, port: int) -> str:
 def routes(settings: "Settings") -> tuple[Route, ...]:
     """Return the configured routes in the order of the file."""
     everywhere = _quotas(settings.limits.quotas, "")
-    return tuple(_route(entry, settings.limits.body, everywhere) for entry in settings.route_settings)
+    alike: dict[Upstream, Upstream] = {}  # equal ones are one object: pools find those sooner
+    return tuple(_route(entry, settings.limits.body, everywhere, alike) for entry in settings.route_settings)
 
 
 def portal_routes(settings: "Settings") -> tuple[Route, ...]:
@@ -149,8 +150,14 @@ def _quotas(entries: "Iterable[sections.Quota]", scope: str) -> tuple[Quota, ...
     return tuple(Quota(entry.per, entry.rate, entry.concurrent or 0, scope) for entry in entries)
 
 
-def _route(entry: "sections.Route", body: int, everywhere: tuple[Quota, ...]) -> Route:
-    targets = tuple(Target(_upstream(entry, target.upstream), target.weight) for target in entry.to)
+def _route(
+    entry: "sections.Route", body: int, everywhere: tuple[Quota, ...], alike: dict[Upstream, Upstream]
+) -> Route:
+    upstreams = [_upstream(entry, target.upstream) for target in entry.to]
+    targets = tuple(
+        Target(alike.setdefault(upstream, upstream), target.weight)
+        for upstream, target in zip(upstreams, entry.to, strict=True)
+    )
     return Route(
         name=entry.name,
         app=entry.app or entry.name,

@@ -4,30 +4,22 @@
 that a response is about to end settles before handing the last byte to the client.
 """
 
-from typing import Protocol
-
+from ztproxy.gateway.client import Running
 from ztproxy.gateway.quotas import Claim, Excess
 from ztproxy.gateway.world import World
 from ztproxy.model.permit import Permit
+from ztproxy.model.ports import Live
 from ztproxy.model.record import OutcomeRecord
 from ztproxy.upstream.exchange import Exchange
 
 
-class Live(Protocol):
-    """Something that can be cut."""
-
-    def cut(self, reason: str) -> None:
-        """End now."""
-
-
-class Account:
+class Account(Live):
     """One path from permit to outcome."""
 
     __slots__ = (
         "_began",
         "_claim",
         "_number",
-        "_permit",
         "_world",
         "exchange",
         "first_byte",
@@ -35,16 +27,16 @@ class Account:
         "status",
     )
 
-    def __init__(self, world: World, permit: Permit, live: Live) -> None:
-        self.live: Live | None = live  # whom a cut ends; None when it is over
+    def __init__(self, world: World, permit: Permit, live: Running) -> None:
+        super().__init__(permit)
+        self.live: Running | None = live  # whom a cut ends; None when it is over
         self.status = 0  # sent to the client
         self.first_byte = -1  # ms until the upstream answered
         self.exchange: Exchange | None = None  # whom to ask for the target, where a route has several
         self._claim: Claim | None = None
         self._world = world
-        self._permit = permit
         self._began = world.clock.monotonic()
-        self._number: int | None = world.paths.open(permit, self._cut)
+        self._number: int | None = world.paths.open(self)
 
     @property
     def settled(self) -> bool:
@@ -54,7 +46,7 @@ class Account:
     def claim(self, source: str) -> Excess | None:
         """Count the path in the quotas of its route until it ends, or return which of them is used up."""
         world = self._world
-        claim = world.quotas.claim(self._permit, source, world.wheel.now)
+        claim = world.quotas.claim(self.permit, source, world.wheel.now)
         if isinstance(claim, Excess):
             world.counters.limited(claim.limit)
             return claim
@@ -78,11 +70,11 @@ class Account:
         world = self._world
         world.paths.close(number)
         seconds = world.clock.monotonic() - self._began
-        world.counters.request(self._permit.route.name, self.status, seconds)
+        world.counters.request(self.permit.route.name, self.status, seconds)
         record = OutcomeRecord(  # by position, as in administrator.evidence
-            self._permit.decision_id,
+            self.permit.decision_id,
             world.clock.now(),
-            self._permit.session_id,
+            self.permit.session_id,
             self.status,
             received,
             sent,
@@ -98,6 +90,7 @@ class Account:
             return False
         return True
 
-    def _cut(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
+        """The door has changed its mind."""
         if self.live is not None:
             self.live.cut(reason)

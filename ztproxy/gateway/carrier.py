@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from ztproxy.gateway.account import Account
-from ztproxy.gateway.client import Client
+from ztproxy.gateway.client import Client, Runnable
 from ztproxy.gateway.refuse import refusal_of
 from ztproxy.gateway.upgrade import STOPPING
 from ztproxy.model.connector import BUNDLE, connector_of
@@ -58,8 +58,8 @@ ANSWER: Final = 1.0
 WORDS: Final = Rate(1.0, 20)
 
 
-class Carrier(asyncio.Protocol):
-    """One connection of a connector. Implements `upstream.carriers.Carrier` and `gateway.client.Runnable`."""
+class Carrier(asyncio.Protocol, Runnable):
+    """One connection of a connector. Implements `upstream.carriers.Carrier`."""
 
     __slots__ = (
         "_account",

@@ -7,7 +7,7 @@ per stream. Bodies are framed as their head says: a client whose request is chun
 import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ztproxy.model.decision import Refusal
 from ztproxy.model.native import trait
@@ -20,32 +20,47 @@ if TYPE_CHECKING:
     from ztproxy.gateway.world import World
 
 
-class Running(Protocol):
+@trait
+class Running:
     """What runs for a client, as the client sees it: a relay or a tunnel."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def client_flow(self, full: bool) -> None:
         """The client takes no more bytes for now, or takes bytes again."""
 
+    @abstractmethod
     def client_gone(self) -> None:
         """The client is lost."""
 
+    @abstractmethod
     def timed_out(self) -> None:
         """Nothing happened until the time that was set by `wait_until`."""
 
+    @abstractmethod
     def cut(self, reason: str) -> None:
         """End now."""
 
 
-class Runnable(Running, Protocol):
+@trait
+class Runnable(Running):
     """What can be let to run: a relay, or a connection that is to carry."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def start(self) -> None:
         """Begin."""
 
 
-class Pipe(Running, Protocol):
+@trait
+class Pipe(Running):
     """What takes the client's bytes as they are: a tunnel."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def from_client(self, data: bytes) -> None:
         """Bytes from the client."""
 

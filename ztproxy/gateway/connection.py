@@ -6,7 +6,7 @@ future per request. It knows bytes, body framing, back-pressure and time; what a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import partial
 from typing import Final, cast
 
@@ -14,7 +14,7 @@ from ztproxy.gateway import cors, dates, forward, http
 from ztproxy.gateway.client import Client, Pipe, Runnable, Running
 from ztproxy.gateway.refuse import refusal_of, refused_bytes
 from ztproxy.gateway.relay import Relay
-from ztproxy.gateway.world import World
+from ztproxy.gateway.world import InForce
 from ztproxy.model.decision import Refusal
 from ztproxy.model.ports import Answer
 from ztproxy.model.request import Peer
@@ -36,32 +36,39 @@ FLUSH_SECONDS: Final = 10.0
 #: How long the door may think about cold facts.
 DECIDE_SECONDS: Final = 15.0
 
+# Where the next bytes go. (A method kept instead would be made anew, and called the long way, each time.)
+_HEAD: Final = 0  # to the reader of heads
+_BODY: Final = 1  # to the relay
+_EARLY: Final = 2  # nowhere yet
+_PIPE: Final = 3  # to a tunnel
+_REST: Final = 4  # away, until a refused request is over
+_NOWHERE: Final = 5  # away: nobody listens any more
+
 # Reasons for not reading, as bits.
 _HELD: Final = 1  # bytes of the next request are waiting
 _FULL: Final = 2  # the upstream takes no more
 
 
 class Connection(asyncio.Protocol, Client):
-    """The protocol of one client. `current` gives the world each request is
-    served in."""
+    """The protocol of one client. `in_force` says which world each request is served in."""
 
     __slots__ = (
-        "_arrival", "_began", "_body", "_current", "_deciding", "_head", "_keep", "_keep_after",
-        "_not_reading", "_read", "_reader", "_rest", "_retiring", "_running", "_spare", "_wheel", "chunks",
+        "_arrival", "_began", "_body", "_deciding", "_goes_to", "_head", "_in_force", "_keep", "_keep_after",
+        "_not_reading", "_reader", "_rest", "_retiring", "_running", "_spare", "_wheel", "chunks",
         "deadline", "full", "peer", "peer_lines", "source", "transport", "world",
     )  # fmt: skip
 
-    def __init__(self, current: Callable[[], World], arrival: Arrival) -> None:
-        self.world = current()
+    def __init__(self, in_force: InForce, arrival: Arrival) -> None:
+        self.world = in_force.world
         self.full = False  # the client takes no more bytes for now
         self.source = arrival.source
         self.chunks = True  # it speaks HTTP/1.1 and not 1.0
-        self._current = current
+        self._in_force = in_force
         self._arrival = arrival
         self._wheel = self.world.wheel
         self._reader = RequestReader(self.world.limits.head)
         self._began = False  # some bytes of a head are here
-        self._read: Callable[[bytes], None] = self._read_head
+        self._goes_to = _HEAD
         self._head: RequestHead | None = None
         self._body: LengthBody | ChunkedBody | None = None
         self._rest = b""  # read, and not yet taken by anybody
@@ -82,7 +89,7 @@ class Connection(asyncio.Protocol, Client):
         try:
             self.peer: Peer = self._arrival.peer(transport.get_extra_info("ssl_object"))
         except PeerUnusable:
-            self._read = _ignore
+            self._goes_to = _NOWHERE
             self.transport.abort()
             return
         self.peer_lines = forward.peer_lines(self.peer)
@@ -93,7 +100,10 @@ class Connection(asyncio.Protocol, Client):
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
         try:
-            self._read(data)
+            if self._goes_to == _HEAD:
+                self._read_head(data)
+            else:
+                self._read_on(data)
         except Exception as bug:  # noqa: BLE001  the edge: one connection's bug ends that connection
             self._broken(bug)
 
@@ -133,9 +143,9 @@ class Connection(asyncio.Protocol, Client):
         elif self._deciding is not None:
             self._deciding.cancel()
             self._undecided("facts-unavailable")
-        elif self._read == self._read_head and self._began:
+        elif self.beginning:
             http.reject(self, BadHead("incomplete-head"))
-        elif self._read == self._read_head:
+        elif self.idle:
             self.close()
         else:
             self.transport.abort()
@@ -143,7 +153,7 @@ class Connection(asyncio.Protocol, Client):
     def retire(self) -> None:
         """Take one more request at the most; close an idle connection not before that had time to arrive."""
         self._retiring = True
-        if self._read == self._read_head and not self._began:
+        if self.idle:
             self.wait_until(RETIRE_SECONDS)
 
     def cut(self, reason: str) -> None:
@@ -158,12 +168,12 @@ class Connection(asyncio.Protocol, Client):
     @property
     def idle(self) -> bool:
         """It waits for the first byte of a request."""
-        return self._read == self._read_head and not self._began
+        return self._goes_to == _HEAD and not self._began
 
     @property
     def beginning(self) -> bool:
         """It waits for the rest of a head."""
-        return self._read == self._read_head and self._began
+        return self._goes_to == _HEAD and self._began
 
     @property
     def held_back(self) -> bool:
@@ -191,6 +201,19 @@ class Connection(asyncio.Protocol, Client):
 
     # ------------------------------------------------------------------ reading, one method per state
 
+    def _read_on(self, data: bytes) -> None:
+        """Bytes that are no head, or not now."""
+        to = self._goes_to
+        if to == _BODY:
+            self._read_body(data)
+        elif to == _EARLY:
+            self._hold(data)
+        elif to == _PIPE:
+            assert isinstance(self._running, Pipe)
+            self._running.from_client(data)
+        elif to == _REST:
+            self._discard(data)
+
     def _read_head(self, data: bytes) -> None:
         try:
             found = self._reader.feed(data)
@@ -203,10 +226,10 @@ class Connection(asyncio.Protocol, Client):
                 self.wait_until(self.world.limits.head_timeout)
             return
         self._began = False
-        self.world = self._current()
+        self.world = self._in_force.world
         head, self._rest = found
         self._head = head
-        self._read = self._hold
+        self._goes_to = _EARLY
         self.chunks = not head.http10
         if head.body:
             self._body = _chunked(head) if head.body == CHUNKED else LengthBody(head.body)
@@ -224,7 +247,7 @@ class Connection(asyncio.Protocol, Client):
             return
         if body.done:
             self.world.crowd.body_ends(self)
-            self._read = self._hold
+            self._goes_to = _EARLY
             if rest:
                 self._hold(rest)
         running.send(out, body.done)
@@ -278,7 +301,7 @@ class Connection(asyncio.Protocol, Client):
         if self._rest:
             out, self._rest = body.feed(self._rest)
         if not body.done:
-            self._read = self._read_body
+            self._goes_to = _BODY
             self.world.crowd.body_begins(self)
         return out, body.done
 
@@ -297,7 +320,7 @@ class Connection(asyncio.Protocol, Client):
         framing = forward.framing_of(head, request)
         if fields.DATE not in head.notes:
             framing += dates.line(self.world.clock.now())
-        self.transport.write(forward.response_bytes(head, framing, close=not keep) + body)
+        self.transport.write(forward.response_bytes(head, framing, body, close=not keep))
 
     def write(self, body: bytes) -> None:
         """More content."""
@@ -307,7 +330,7 @@ class Connection(asyncio.Protocol, Client):
         """Let a tunnel have the connection, from the next byte on."""
         self.transport.write(forward.switching_bytes(head, protocol))
         self._running = pipe
-        self._read = pipe.from_client
+        self._goes_to = _PIPE
         rest, self._rest = self._rest, b""
         if rest:
             pipe.from_client(rest)
@@ -358,7 +381,7 @@ class Connection(asyncio.Protocol, Client):
     def close(self) -> None:
         """Close once everything written has been sent, or has had its time."""
         self._running = None
-        self._read = _ignore
+        self._goes_to = _NOWHERE
         self._go_on_reading(_HELD | _FULL)
         self.wait_until(FLUSH_SECONDS)
         self.transport.close()
@@ -366,7 +389,7 @@ class Connection(asyncio.Protocol, Client):
     def abort(self) -> None:
         """Close at once; what was written may not arrive."""
         self._running = None
-        self._read = _ignore
+        self._goes_to = _NOWHERE
         self.transport.abort()
 
     def upstream_flow(self, full: bool) -> None:
@@ -375,7 +398,7 @@ class Connection(asyncio.Protocol, Client):
             self._stop_reading(_FULL)
         else:
             self._go_on_reading(_FULL)
-            if self._read == self._read_body:
+            if self._goes_to == _BODY:
                 self.world.crowd.body_begins(self)
 
     def wait_until(self, seconds: float) -> None:
@@ -388,7 +411,7 @@ class Connection(asyncio.Protocol, Client):
         self._wheel.discard(self)
         self.world.crowd.discard(self)
         self._arrival.gone()
-        self._read = _ignore
+        self._goes_to = _NOWHERE
 
     def _cors_lines(self, head: RequestHead | None) -> str:
         if head is None or head.problem or fields.ORIGIN not in head.notes:
@@ -400,7 +423,7 @@ class Connection(asyncio.Protocol, Client):
             answer = await waiting
             self._deciding = None
             self._go_on_reading(_HELD)
-            self.world = self._current()  # the door has answered for the configuration in force now
+            self.world = self._in_force.world  # the door has answered for the configuration in force now
             http.act(self, head, answer)
         except Exception as bug:  # noqa: BLE001  the edge, like data_received
             self._deciding = None
@@ -417,22 +440,19 @@ class Connection(asyncio.Protocol, Client):
         """Wait for the next request, or take it from what has been read already."""
         self._head = self._body = None
         self.wait_until(self.world.limits.keepalive_timeout)
+        self._goes_to = _EARLY if self.full or self._rest else _HEAD
         if self.full:  # answers pile up unread: no further request until they are taken
-            self._read = self._hold
             self._stop_reading(_HELD)
         elif self._rest:
-            self._read = self._hold
             asyncio.get_running_loop().call_soon(self._replay)
-        else:
-            self._read = self._read_head
-            if self._not_reading:
-                self._go_on_reading(_HELD | _FULL)
+        elif self._not_reading:
+            self._go_on_reading(_HELD | _FULL)
 
     def _replay(self) -> None:
-        if self._read != self._hold or self._running is not None or self.full:
+        if self._goes_to != _EARLY or self._running is not None or self.full:
             return  # closed meanwhile, or not yet
         rest, self._rest = self._rest, b""
-        self._read = self._read_head
+        self._goes_to = _HEAD
         self._go_on_reading(_HELD | _FULL)
         if rest:
             self.data_received(rest)
@@ -446,7 +466,7 @@ class Connection(asyncio.Protocol, Client):
     def _drain(self, keep: bool) -> None:
         self._keep_after = keep
         self._spare = DRAIN_BYTES if keep else LINGER_BYTES
-        self._read = self._discard
+        self._goes_to = _REST
         self.wait_until(DRAIN_SECONDS)
         self._go_on_reading(_HELD | _FULL)
         rest, self._rest = self._rest, b""
@@ -477,7 +497,3 @@ class Connection(asyncio.Protocol, Client):
 
 def _chunked(head: RequestHead) -> ChunkedBody:
     return ChunkedBody(trails=partial(fields.may_trail, fields.of_request, head.options))
-
-
-def _ignore(data: bytes) -> None:
-    """Nobody listens any more."""

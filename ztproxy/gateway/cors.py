@@ -48,7 +48,7 @@ def answer(rules: Cors, head: RequestHead) -> ResponseHead:
     origin = _named(head) if rules.origins else b"Access-Control-Allow-Origin: *\r\n"
     return ResponseHead(
         status=204,
-        reason=b"No Content",
+        line=b"HTTP/1.1 204 No Content\r\n",
         keep_alive=True,
         fields=origin + rules.preflight + (_VARY if rules.origins else b""),
         body=0,

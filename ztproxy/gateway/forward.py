@@ -44,15 +44,10 @@ def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, u
     )
 
 
-def response_bytes(head: ResponseHead, framing: bytes, *, close: bool) -> bytes:
-    """Return the head of a final response; `framing` is the line that says where the body ends."""
-    return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
-        head.status,
-        head.reason,
-        head.fields,
-        framing,
-        _CLOSE if close else b"",
-    )
+def response_bytes(head: ResponseHead, framing: bytes, body: bytes, *, close: bool) -> bytes:
+    """Return a final response with what is there of its body; `framing` is the line that says where that
+    ends."""
+    return b"%b%b%b%b\r\n%b" % (head.line, head.fields, framing, _CLOSE if close else b"", body)
 
 
 def framing_of(head: ResponseHead, request: RequestHead) -> bytes:
@@ -71,7 +66,7 @@ def framing_of(head: ResponseHead, request: RequestHead) -> bytes:
 
 def interim_bytes(head: ResponseHead) -> bytes:
     """Return an interim response (1xx)."""
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, head.fields)
+    return b"%b%b\r\n" % (head.line, head.fields)
 
 
 def switching_bytes(head: ResponseHead, protocol: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from ztproxy.gateway.account import Account
 from ztproxy.gateway.carrier import Carrier
-from ztproxy.gateway.client import Client
+from ztproxy.gateway.client import Client, Runnable
 from ztproxy.gateway.refuse import refusal_of
 from ztproxy.model.connector import NAME
 from ztproxy.model.endpoints import CARRY
@@ -57,8 +57,8 @@ class Worker(asyncio.Protocol):
             cast("Carrier", carrier).lend(self._transport, rest, _forget)
 
 
-class Loan:
-    """The connection of a node that borrows, from permit to end. Implements `gateway.client.Runnable`."""
+class Loan(Runnable):
+    """The connection of a node that borrows, from permit to end."""
 
     __slots__ = ("_account", "_asking", "_client", "_head", "_permit", "_transport")
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ztproxy.gateway import forward, rewriting
 from ztproxy.gateway.account import Account
-from ztproxy.gateway.client import Client
+from ztproxy.gateway.client import Client, Runnable
 from ztproxy.gateway.refuse import refusal_of
 from ztproxy.gateway.upgrade import Tunnel
 from ztproxy.model.permit import Permit
@@ -29,7 +29,7 @@ _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _BODY_UNEXPECTED: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
-class Relay(Receiver):
+class Relay(Receiver, Runnable):
     """A running exchange between one client and one upstream."""
 
     __slots__ = ("_account", "_client", "_exchange", "_head", "_permit", "_started", "_upgrading")

@@ -7,7 +7,7 @@ frame boundaries are followed, so that a cut ends with a close frame the browser
 from typing import Final
 
 from ztproxy.gateway.account import Account
-from ztproxy.gateway.client import Client
+from ztproxy.gateway.client import Client, Pipe
 from ztproxy.upstream.exchange import Exchange
 from ztproxy.upstream.receiver import Receiver
 from ztproxy.wire import fields
@@ -18,8 +18,8 @@ from ztproxy.wire.websocket import GOING_AWAY, POLICY_VIOLATION, FrameTracker, c
 STOPPING: Final = "stopping"
 
 
-class Tunnel(Receiver):
-    """A live WebSocket or other protocol. Implements `gateway.client.Pipe`."""
+class Tunnel(Receiver, Pipe):
+    """A live WebSocket or other protocol."""
 
     __slots__ = ("_account", "_client", "_exchange", "_frames", "_from_client", "_idle", "_to_client")
 

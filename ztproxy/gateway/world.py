@@ -1,6 +1,6 @@
 """Everything one request is served with, as one frozen value.
 
-Made by `service.assemble`; connections read the reference anew for each request.
+Made by `service.assemble`; connections read the reference in `InForce` anew for each request.
 """
 
 from collections.abc import Callable
@@ -33,3 +33,12 @@ class World:
     carriers: Carriers
     limits: Limits
     new_request_id: Callable[[], str]  # 32 hex digits
+
+
+class InForce:
+    """Which world requests are served in now. Who reloads puts another one here; nobody else does."""
+
+    __slots__ = ("world",)
+
+    def __init__(self, world: World) -> None:
+        self.world = world

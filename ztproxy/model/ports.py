@@ -6,7 +6,8 @@ directly (`model.native`).
 """
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from typing import Final
 
 from ztproxy.model.decision import Refusal
 from ztproxy.model.native import mypyc_attr
@@ -37,14 +38,28 @@ class Door:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class Live:
+    """What was opened with a permit and can be cut (gateway.account)."""
+
+    __slots__ = ("permit",)
+
+    def __init__(self, permit: Permit) -> None:
+        self.permit: Final = permit
+
+    @abstractmethod
+    def cut(self, reason: str) -> None:
+        """End at once. Called once at the most."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Paths:
     """Knows every live path (administrator.paths)."""
 
     __slots__ = ()
 
     @abstractmethod
-    def open(self, permit: Permit, cut: Callable[[str], None]) -> int:
-        """Register a live path; `cut(reason)` ends it within the same turn of the loop."""
+    def open(self, live: Live) -> int:
+        """Register a live path, to be cut when the door changes its mind; return its number."""
 
     @abstractmethod
     def close(self, number: int) -> None:

@@ -30,7 +30,7 @@ class SystemClock(Clock):
 
     def now(self) -> int:
         """Return the wall clock in ms since the epoch."""
-        return _ns() // 1_000_000
+        return int(_wall() * 1000)
 
     def monotonic(self) -> float:
         """Return seconds of CLOCK_MONOTONIC."""
@@ -44,7 +44,7 @@ def elapsed() -> float:
 
 
 #: The functions themselves: looking them up in their module costs more than calling them.
-_ns: Final = time.time_ns
+_wall: Final = time.time
 _seconds: Final = time.monotonic
 _NEVER_STOPS: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from ztproxy.config.settings import Settings
 from ztproxy.gateway.connection import Connection
-from ztproxy.gateway.world import World
+from ztproxy.gateway.world import InForce
 from ztproxy.net.listener import Listener
 from ztproxy.net.tls import distrusted
 from ztproxy.policy.engine import PolicySet
@@ -29,10 +29,7 @@ class Serving:
         self._policies = policies
         self._next: tuple[Settings, PolicySet, Contexts] | None = None
         self.now = assemble(settings, policies, contexts, lasting)
-
-    def world(self) -> World:
-        """Return what a request is served with."""
-        return self.now.world
+        self.in_force = InForce(self.now.world)
 
     async def prepare(self, descriptor: int) -> None:
         """Make the next configuration ready. Raises ConfigProblems, OSError, ValueError."""
@@ -62,6 +59,7 @@ class Serving:
 
     def _swap(self, after: Assembly, listener: Listener) -> None:
         before, self.now = self.now, after
+        self.in_force.world = after.world
         before.door.succeeded_by(after.door)
         listener.adopt(after.contexts, after.settings.limits.handshake_timeout / 1000)
         if gone := distrusted(before.contexts.bundles, after.contexts.bundles):

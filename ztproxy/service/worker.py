@@ -153,7 +153,7 @@ class Worker:
         )
 
     def _connection(self, arrival: Arrival) -> asyncio.Protocol:
-        connection = Connection(self._serving.world, arrival)
+        connection = Connection(self._serving.in_force, arrival)
         if self._draining:
             connection.retire()
         return connection

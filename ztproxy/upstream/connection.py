@@ -234,7 +234,8 @@ class UpstreamConnection(Dialled):
         exchange.receiver.received(out, ended=True)
 
     def _release(self, exchange: "Exchange", rest: bytes) -> None:
-        """Go back to the pool, if nothing of either message is left anywhere."""
+        """Go back to the pool, if nothing of either message is left anywhere. Whoever takes it there sees
+        whether it is closing."""
         self._exchange = None
         if self._paused:
             self.resume()
@@ -253,7 +254,6 @@ class UpstreamConnection(Dialled):
             and not self._retiring
             and not head.bound
             and not isinstance(self._body, OpenBody)
-            and not self.transport.is_closing()
             and not self.transport.get_write_buffer_size()
         )
 

@@ -6,7 +6,6 @@ head; bodies are `wire.body`'s. It never decides who may do what.
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Final, final
 
 from ztproxy.wire import cookies, fields, flaws, target
@@ -29,8 +28,9 @@ UNTIL_CLOSE: Final = -2  # a body's length when closing ends it
 #: connection holds them about three times over: longer ones would let a few senders fill the memory.
 REMEMBERED: Final = 6 << 10
 
-#: First lines up to this many bytes are remembered for all connections.
+#: First lines up to this many bytes are remembered for all connections, and so many of them.
 _SHORT: Final = 256
+_LINES: Final = 1024
 
 _REQUEST_LINE: Final = rb"([A-Z-]{1,32}) ([!-~]+) HTTP/1\.([01])\r\n"
 _STATUS_LINE: Final = rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + TEXT + rb"))?\r\n"
@@ -210,7 +210,19 @@ def _line_of(line: bytes) -> _Line | None:
     return _line(found[1], found[2], found[3], ("", ""))
 
 
-_known_line: Final = lru_cache(1024)(_line_of)
+_lines: Final[dict[bytes, _Line]] = {}  # by what was read; beyond _LINES all are read anew
+
+
+def _known_line(line: bytes) -> _Line | None:
+    """Judge a first line as `_line_of` does, once while it is remembered: they repeat, from everybody."""
+    known = _lines.get(line)
+    if known is None:
+        known = _line_of(line)
+        if known is not None:
+            if len(_lines) >= _LINES:
+                _lines.clear()
+            _lines[line] = known
+    return known
 
 
 def _request_head(line: _Line, lines: _RequestLines) -> RequestHead:
@@ -294,4 +306,5 @@ def _response_head(http10: bool, status: int, reason: bytes, lines: _ResponseLin
     constant, close = lines
     if http10 and constant[1] == CHUNKED:
         raise BadHead("coding-in-http-1.0")
-    return ResponseHead(status, reason, not (http10 or close), *constant)
+    line = b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    return ResponseHead(status, line, not (http10 or close), *constant)

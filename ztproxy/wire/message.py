@@ -101,19 +101,19 @@ class ResponseHead(Frozen):
     """One response head, sorted likewise."""
 
     __slots__ = (
-        "body", "bound", "fields", "keep_alive", "length", "notes", "options", "reason", "status",
-        "trailer", "upgrade",
+        "body", "bound", "fields", "keep_alive", "length", "line", "notes", "options", "status", "trailer",
+        "upgrade",
     )  # fmt: skip
 
     FIELDS: ClassVar[tuple[str, ...]] = (
-        "status", "reason", "keep_alive", "fields", "body", "length", "upgrade", "bound", "trailer",
+        "status", "line", "keep_alive", "fields", "body", "length", "upgrade", "bound", "trailer",
         "options", "notes",
     )  # fmt: skip
 
     def __init__(
         self,
         status: int,
-        reason: bytes,
+        line: bytes,
         keep_alive: bool,
         fields: bytes,
         body: int,
@@ -125,7 +125,7 @@ class ResponseHead(Frozen):
         notes: Mapping[int, bytes],
     ) -> None:
         self.status: Final = status
-        self.reason: Final = reason
+        self.line: Final = line  # the first line as we write it, ended by CRLF
         self.keep_alive: Final = keep_alive
         self.fields: Final = fields
         self.body: Final = (

@@ -86,7 +86,8 @@ def response(data: bytes) -> None:
         return  # h11 takes it only when the request offered something
     event = by_h11(h11.CLIENT, data)
     assert isinstance(event, h11.Response | h11.InformationalResponse), f"h11 refuses what passes: {event}"
-    assert (event.status_code, bytes(event.reason)) == (head.status, head.reason)
+    assert head.status == event.status_code
+    assert head.line == b"HTTP/1.1 %d %b\r\n" % (event.status_code, bytes(event.reason))
     if head.status >= 200:
         headers = dict(event.headers)
         framed(0 if head.body == UNTIL_CLOSE else head.body, headers)
