@@ -44,9 +44,9 @@ def of_caller(facts: Facts) -> bytes:
 
 
 def of_permit(request: AccessRequest, decision: Decision, policy_set: str) -> bytes:
-    """Return what records say of a decision about a resource on a host. Raises TooOdd."""
+    """Return what records say of a decision about a resource on a host: their end. Raises TooOdd."""
     context, resource = request.context, request.resource
-    return _fields(
+    fields = _fields(
         allow=decision.allow,
         decided=decision.kind,
         resource=f"{resource.type}::{resource.id}",
@@ -56,33 +56,33 @@ def of_permit(request: AccessRequest, decision: Decision, policy_set: str) -> by
         policies=decision.policies,
         policy_set=policy_set,
     )
+    return b"," + fields + b"}"
 
 
 def filled(who: bytes, permit: bytes, request: AccessRequest, caller: Caller, now: int) -> bytes:
     """Return the record of one permit; `now` in ms since the epoch. Raises TooOdd."""
     context, certificate = request.context, request.subject.certificate
-    return b'{"kind":"decision","id":"%b","at":%d,%b"ip":"%b","path":"%b",%b%b,%b}' % (
-        context.request_id.encode("ascii"),
-        now,
-        _ages(caller, now),
-        context.ip.encode("ascii"),
-        _quoted(context.path),
-        b'"certificate":"%b",' % certificate.fingerprint.encode() if certificate is not None else b"",
-        who,
-        permit,
+    # An f-string, because compiled code joins its parts at once: a format of bytes takes twice the steps.
+    head = (
+        f'{{"kind":"decision","id":"{context.request_id}","at":{now},{_ages(caller, now)}'
+        f'"ip":"{context.ip}","path":"{_quoted(context.path)}",'
     )
+    if certificate is not None:
+        head += f'"certificate":"{certificate.fingerprint}",'
+    return head.encode("ascii") + who + permit
 
 
-def _ages(caller: Caller, now: int) -> bytes:
+def _ages(caller: Caller, now: int) -> str:
     """Return how old the proof of the device and its report are, as far as there are any."""
-    if caller.proved_at >= 0 and caller.reported_at >= 0:
-        return b'"device_proof_age":%d,"posture_age":%d,' % (now - caller.proved_at, now - caller.reported_at)
-    if caller.proved_at >= 0:
-        return b'"device_proof_age":%d,' % (now - caller.proved_at)
-    return b'"posture_age":%d,' % (now - caller.reported_at) if caller.reported_at >= 0 else b""
+    proved_at, reported_at = caller.proved_at, caller.reported_at
+    if proved_at >= 0 and reported_at >= 0:
+        return f'"device_proof_age":{now - proved_at},"posture_age":{now - reported_at},'
+    if proved_at >= 0:
+        return f'"device_proof_age":{now - proved_at},'
+    return f'"posture_age":{now - reported_at},' if reported_at >= 0 else ""
 
 
-def _quoted(path: str) -> bytes:
+def _quoted(path: str) -> str:
     """Return a path as the inside of a JSON string. Raises TooOdd."""
     try:
         text = path.encode("ascii")
@@ -91,11 +91,11 @@ def _quoted(path: str) -> bytes:
     if len(text) > MAX_TEXT:
         raise TooOdd
     if not text.translate(None, _PLAIN):
-        return text
+        return path
     if not path.isprintable() or "?" in path:
         raise TooOdd
-    quoted = _encode(path)
-    return quoted[1:-1]
+    quoted: bytes = _encode(path)
+    return quoted[1:-1].decode("ascii")
 
 
 def _fields(**values: Any) -> bytes:
