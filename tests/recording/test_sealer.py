@@ -190,6 +190,34 @@ def test_a_damaged_entry_of_the_living_waits_then_counts_as_lost(room: Room) -> 
     sound(room)
 
 
+def test_what_the_living_wrote_is_sealed_when_all_of_it_can_be_seen(room: Room) -> None:
+    """Another machine's order of stores: the length is there, a part of the text is not yet."""
+    audit = room.audit()
+    audit.decision(decision(1))
+    path = journal.segment_path(room.journals, "w0-1-1", 1)
+    whole = path.read_bytes()[24 + 8 + 64 : 24 + 8 + 128]
+    damage(room, 1, 24 + 8 + 64, bytes(64))
+    sealer = room.sealer()
+    assert (sealer.step(), sealer.step()) == (0, 0)
+    damage(room, 1, 24 + 8 + 64, whole)
+    audit.outcome(outcome(1))
+    assert sealer.step() == 2
+    assert (gaps(room), room.ids()) == ([], [f"{1:032x}"] * 2)
+    sound(room)
+
+
+def test_an_entry_of_the_dead_that_still_reads_well_is_found_by_its_sum(room: Room) -> None:
+    """What a loss of power left is believed only if it is what was written."""
+    audit = room.audit()
+    audit.decision(decision(1, path="/aaaa"))
+    where = journal.segment_path(room.journals, "w0-1-1", 1).read_bytes().index(b"/aaaa")
+    damage(room, 1, where, b"/aaba")
+    room.alive.clear()
+    room.sealer().step()
+    assert gaps(room) == [(1, 1)]
+    sound(room)
+
+
 @pytest.mark.parametrize("alive", [True, False])
 def test_a_removed_segment_is_said(room: Room, alive: bool) -> None:
     audit = room.audit(segment_size=4096)

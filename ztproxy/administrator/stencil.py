@@ -1,7 +1,8 @@
 """Records of permits at the speed of the warm path: what repeats is written once, and the rest filled in.
 
 Called by `administrator.access` only. A filled stencil says what `evidence.decision_record` says of the same
-permit, in another order; whatever a stencil is not made for (`TooOdd`) is encoded the ordinary way. Pure.
+permit, in another order: the end comes again, and `recording.admit` knows it again. Whatever a stencil is not
+made for (`TooOdd`) is encoded the ordinary way. Pure.
 """
 
 from typing import Any, Final
@@ -64,7 +65,7 @@ def filled(who: bytes, permit: bytes, request: AccessRequest, caller: Caller, no
     context, certificate = request.context, request.subject.certificate
     # An f-string, because compiled code joins its parts at once: a format of bytes takes twice the steps.
     head = (
-        f'{{"kind":"decision","id":"{context.request_id}","at":{now},{_ages(caller, now)}'
+        f'{{"kind":"decision","at":{now},"id":"{context.request_id}",{_ages(caller, now)}'
         f'"ip":"{context.ip}","path":"{_quoted(context.path)}",'
     )
     if certificate is not None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from ztproxy.recording import journal as journals
-from ztproxy.recording.admit import admit
+from ztproxy.recording.admit import Admission
 from ztproxy.recording.catalog import Catalog
 from ztproxy.recording.glimpse import Glimpse
 from ztproxy.recording.line import GapRecord, Malformed, encode_record, parse_record
 from ztproxy.recording.log import FILE_SIZE, Log, LogUnavailable, sync_directory
-from ztproxy.recording.position import Position
+from ztproxy.recording.position import Batch, Position
 from ztproxy.recording.summary import Run
 from ztproxy.store.interface import StoreUnavailable
 
@@ -56,6 +56,7 @@ class Sealer:
         self._open_log = partial(Log.open, directory, key_file, origin=origin, now=now, file_size=file_size)
         self._log: Log | None = self._open_log()
         self._catalog: Catalog | None = None
+        self._admission = Admission()
         self._positions: dict[str, Position] = {}
         self._unreadable: dict[str, int] = {}  # steps in a row
         self._given_up: set[str] = set()  # living, but unreadable for good
@@ -154,11 +155,11 @@ class Sealer:
     ) -> tuple[Position | None, bool]:
         """Seal one batch; return the next position (None: the end for good) and whether to go on."""
         try:
-            batch = journals.read(self._journals, name, position, limit=BATCH)
+            batch, seen = self._look(name, position, alive)
         except FileNotFoundError:
             return self._skip(log, name, position, segments, "a journal segment was removed"), True
         if batch.entries:
-            self._seal(log, name, position.entry, batch.entries)
+            self._seal(log, name, position.entry, batch.entries, seen)
         position = batch.position
         if batch.torn:
             return self._torn(log, name, position, segments, alive)
@@ -170,6 +171,20 @@ class Sealer:
         if journals.leftover(self._journals, name, position):
             return self._skip(log, name, position, segments, "the process ended within an entry"), True
         return None, False
+
+    def _look(self, name: str, position: Position, alive: bool) -> tuple[Batch, list[Glimpse] | None]:
+        """Read one batch, and look whether each entry is a record (None: not each). Raises OSError.
+
+        What the living wrote is not torn, so its sums are looked at only when something is wrong with it: on
+        machines that let others see stores in another order, a part may not be there yet.
+        """
+        if alive:
+            batch = journals.read(self._journals, name, position, limit=BATCH, checked=False)
+            seen = self._admitted(batch.entries)
+            if seen is not None:
+                return batch, seen
+        batch = journals.read(self._journals, name, position, limit=BATCH)
+        return batch, self._admitted(batch.entries)
 
     def _torn(
         self, log: Log, name: str, position: Position, segments: list[int], alive: bool
@@ -215,24 +230,29 @@ class Sealer:
 
     # writing the log
 
-    def _seal(self, log: Log, name: str, first: int, payloads: list[bytes]) -> None:
-        try:
-            seen = admit(payloads)
-        except Malformed:
+    def _seal(
+        self, log: Log, name: str, first: int, payloads: list[bytes], seen: list[Glimpse] | None
+    ) -> None:
+        """Seal entries of which `seen` is what was seen; None when not each of them is a record."""
+        if seen is not None:
+            self._note(log.extend(name, first, payloads), seen)
+        elif len(payloads) == 1:
+            self._seal_odd(log, name, first, payloads[0])
+        else:  # halves, so the good ones among them are not looked at one by one
             half = len(payloads) // 2
-            if half:  # so the good ones among them are not looked at one by one
-                self._seal(log, name, first, payloads[:half])
-                self._seal(log, name, first + half, payloads[half:])
-            else:
-                self._seal_odd(log, name, first, payloads[0])
-            return
-        self._note(log.extend(name, first, payloads), seen)
+            for at, part in ((first, payloads[:half]), (first + half, payloads[half:])):
+                self._seal(log, name, at, part, self._admitted(part))
+
+    def _admitted(self, payloads: list[bytes]) -> list[Glimpse] | None:
+        with suppress(Malformed):
+            return self._admission.admit(payloads)
+        return None
 
     def _seal_odd(self, log: Log, name: str, number: int, payload: bytes) -> None:
         """Seal what is a record on several lines; put a gap in the place of what is none."""
         try:
             records = [encode_record(parse_record(payload))]
-            seen = admit(records)
+            seen = self._admission.admit(records)
         except Malformed:
             self._gap(log, name, number, number, "an entry is not a record")
             return
