@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,14 @@ import aiohttp
 import pytest
 from small_node import COOKIE, HOST, ROOT, Application, Node, eventually
 
+from ztproxy.connector.enrolment import renew
 from ztproxy.connector.renewal import Renewal
 from ztproxy.connector.state import Folder
 from ztproxy.crypto.csr import make_request
 from ztproxy.net import keyfiles
 from ztproxy.net.clock import FixedClock, SystemClock, entropy
 from ztproxy.net.names import Resolver
+from ztproxy.wire.carrying import Status, written
 
 CONNECT = "connect.localhost"
 CARRY = (
@@ -182,7 +185,7 @@ async def test_a_code_is_for_one_connector_of_one_name(node: Node) -> None:
 
 
 def openssl_verify(authority: Path, leaf: Path) -> subprocess.CompletedProcess[str]:
-    command = ["openssl", "verify", "-partial_chain", "-trusted", str(authority), str(leaf)]
+    command = ["openssl", "verify", "-partial_chain", "-no_check_time", "-trusted", str(authority), str(leaf)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -376,6 +379,39 @@ async def test_what_it_carries_is_cut_when_it_is_revoked(node: Node) -> None:
             pass
     writer.transport.abort()
     assert (await dials(site)).startswith(KEPT_OUT)
+
+
+async def test_what_it_carries_ends_with_the_certificate_it_began_with_whoever_renews_meanwhile(
+    node: Node,
+) -> None:
+    """Renewing proves who has the key, not who holds this connection."""
+    site = await enrolled(node)
+    folder, clock = Folder(site.state), SystemClock()
+    await renew(folder, clock.now())
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", node.port, ssl=site.tls(), server_hostname=CONNECT
+    )
+    writer.write(CARRY.encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(LET_IN.encode())
+    _, ends = folder.term()
+    while folder.term()[1] < ends + 2000:
+        await asyncio.sleep(2)  # certificates tell whole seconds
+        await renew(folder, clock.now())
+
+    async def beats() -> None:
+        while True:
+            writer.write(written(Status("1.2.3", 0, False)))
+            await asyncio.sleep(5)
+
+    beating = asyncio.create_task(beats())
+    async with asyncio.timeout(60):
+        with suppress(OSError):
+            await reader.read(-1)
+    beating.cancel()
+    assert ends - 100 <= clock.now() < folder.term()[1], "neither sooner nor with its heir"
+    writer.transport.abort()
+    await renew(folder, clock.now())
+    assert (await dials(site)).startswith(LET_IN)
 
 
 async def test_locks_keep_it_out_and_let_it_in_again(node: Node) -> None:
