@@ -28,6 +28,17 @@ async def test_what_was_put_is_read_back(store: Store) -> None:
     assert await store.get("device", "a") is None
 
 
+async def test_some_are_read_at_once_in_the_order_asked_for(store: Store, wall: Wall) -> None:
+    for key in ("a", "b", "c"):
+        await store.put("standing", key, key.encode())
+    await store.put("session", "d", b"of another kind")
+    await store.put("standing", "over", b"x", expires_at=wall.ms + 1)
+    wall.ms += 1
+    found = await store.some("standing", ("c", "nobody", "d", "over", "a"))
+    assert [(one.key, one.value, one.version) for one in found] == [("c", b"c", 3), ("a", b"a", 1)]
+    assert await store.some("standing", ()) == []
+
+
 async def test_an_empty_value_is_a_value(store: Store) -> None:
     await store.put("session", "a", b"")
     found = await store.get("session", "a")

@@ -173,13 +173,11 @@ async def read_standing(records: Records, target: str, value: str) -> Standing |
 
 async def read_standings(records: Records, keys: Iterable[str] | None = None) -> dict[str, Standing]:
     """Return the standings of these keys that there are; without keys all of them."""
+    if keys is not None:
+        return {one.key: _decode(one.value) for one in await records.some("standing", tuple(keys))}
     found: dict[str, Standing] = {}
-    for key in keys or ():
-        stored = await records.get("standing", key)
-        if stored is not None:
-            found[key] = _decode(stored.value)
     after = ""
-    while keys is None and (page := await records.scan("standing", after=after, limit=_PAGE)):
+    while page := await records.scan("standing", after=after, limit=_PAGE):
         for stored in page:
             with suppress(msgspec.MsgspecError):  # one that nobody can read hides no other
                 found[stored.key] = _decode(stored.value)

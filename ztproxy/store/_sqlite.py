@@ -113,6 +113,10 @@ class Tables:
         ).fetchone()
         return Versioned(*row) if row else None
 
+    def some(self, kind: str, keys: Sequence[str], now: int) -> list[Versioned]:
+        """Return those live records that there are."""
+        return [found for key in keys if (found := self.get(kind, key, now)) is not None]
+
     def scan(self, kind: str, after: str, limit: int, now: int) -> list[Versioned]:
         """Return live records in key order."""
         rows = self._db.execute(

@@ -61,6 +61,9 @@ class Records(Protocol):
     async def get(self, kind: str, key: str) -> Versioned | None:
         """Return the live record, or None."""
 
+    async def some(self, kind: str, keys: Sequence[str]) -> Sequence[Versioned]:
+        """Return those of these live records that there are, in this order; not as of one moment."""
+
     async def put(
         self, kind: str, key: str, value: bytes, *, if_version: int | None = None, expires_at: int = 0
     ) -> int:

@@ -111,6 +111,10 @@ class RedisStore:
             packed = await cast("Awaitable[bytes | None]", self._client.hget(self._keys[3], member))
         return _unpack(member, packed, self._now())
 
+    async def some(self, kind: str, keys: Sequence[str]) -> Sequence[Versioned]:
+        """Return those live records of a kind that there are."""
+        return [found for key in keys if (found := await self.get(kind, key)) is not None]
+
     async def put(
         self, kind: str, key: str, value: bytes, *, if_version: int | None = None, expires_at: int = 0
     ) -> int:

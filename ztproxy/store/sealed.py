@@ -51,6 +51,11 @@ class SealedStore:
         found = await self._store.get(kind, key)
         return self._open(found) if found is not None and kind in SEALED else found
 
+    async def some(self, kind: str, keys: Sequence[str]) -> Sequence[Versioned]:
+        """Return those live records of a kind that there are."""
+        found = await self._store.some(kind, keys)
+        return [self._open(one) for one in found] if kind in SEALED else found
+
     async def put(
         self, kind: str, key: str, value: bytes, *, if_version: int | None = None, expires_at: int = 0
     ) -> int:

@@ -77,6 +77,10 @@ class SqliteStore:
         """Return the live record, or None."""
         return await self._reader.call(self._reader.tables.get, kind, key, self._now())
 
+    async def some(self, kind: str, keys: Sequence[str]) -> Sequence[Versioned]:
+        """Return those live records of a kind that there are: one way to the thread and back for all."""
+        return await self._reader.call(self._reader.tables.some, kind, keys, self._now())
+
     async def put(
         self, kind: str, key: str, value: bytes, *, if_version: int | None = None, expires_at: int = 0
     ) -> int:
