@@ -21,7 +21,7 @@ from ztproxy.policy.folded import Folder
 from ztproxy.policy.operations import Env
 from ztproxy.policy.program import DENIED, Policy, Program, Slice, evaluate, reason
 from ztproxy.policy.reference import Reference, disagreement
-from ztproxy.policy.schema import ACTIONS, METHODS, SCHEMA, action
+from ztproxy.policy.schema import ACTIONS, METHODS, SCHEMA, action, relaxed
 from ztproxy.policy.subject import Subject
 from ztproxy.policy.values import Entity, Uid
 
@@ -81,7 +81,7 @@ class PolicySet:
         self._circumstances = circumstances
         self._engine: Engine = engine
         self._folder = Folder()
-        self._schema = cedarpy.Schema.from_str(schema)
+        self._schema = cedarpy.Schema.from_str(relaxed(schema))
         self._places: dict[str, Place] = {}
         self._store: dict[Uid, Entity] = dict(ACTIONS)
         self._references: dict[tuple[str, ...], Reference] = {}
@@ -232,8 +232,7 @@ class PolicySet:
     def _referred(self, part: Slice, env: Env) -> Decision:
         """Decide by the reference engine; what it can not be asked about, or not answer, denies."""
         try:
-            reference = self._reference(part, env)
-            return reference.decide(reference.inputs(env))
+            return self._reference(part, env).decide(env)
         except Exception as error:  # noqa: BLE001 - decide is total
             return Decision(False, "error", (), (f"reference: {reason(error)}",))
 

@@ -1,21 +1,22 @@
 """Cedar's own engine (cedarpy, Rust) on the inputs of one decision: the second opinion.
 
-Called by `engine`, to check the compiled closures and for tests of policies. It is a hundred times slower
-than the closures and knows no UNKNOWN: unknown facts are left out of its inputs.
+Called by `engine`, to check the compiled closures and for tests of policies. It is twenty times slower
+than the closures and knows no UNKNOWN: unknown facts are left out of its inputs, as is what its policies
+can not read (`needs`). It never sees anything that was compiled, folded or worked out for another request.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, final
 
 import cedarpy
+import msgspec
 from cedarpy import pst
-from msgspec import Struct
 
 from ztproxy.model.decision import Decision
 from ztproxy.policy.compile import uid_of
 from ztproxy.policy.literals import record_to_json
+from ztproxy.policy.needs import Needs, narrowed, needs_of
 from ztproxy.policy.operations import Env
 from ztproxy.policy.program import Policy
 from ztproxy.policy.values import Entity, Uid
@@ -25,71 +26,72 @@ KEPT: Final = 256
 _ERROR: Final = re.compile(r"error while evaluating policy `(policy[0-9]+)`: (.*)", re.DOTALL)
 
 
-class Inputs(Struct, frozen=True):
-    """Everything a decision is made from, in Cedar's JSON form."""
-
-    request: dict[str, object]
-    entities: tuple[dict[str, object], ...]
-
-
+@final
 class Reference:
     """Cedar's engine over a list of policies, with the entities their conditions name."""
 
-    __slots__ = ("_named", "_policies", "_read", "_schema", "_set")
+    __slots__ = ("_named", "_needs", "_policies", "_read", "_schema", "_set")
 
     def __init__(
         self,
         policies: Sequence[Policy],
         store: Mapping[Uid, Entity],
-        schema: cedarpy.Schema | None,
+        schema: cedarpy.Schema,
     ) -> None:
+        """`schema`: with no attribute required, as only those are told that policies can read."""
         self._policies = {f"policy{number}": policy for number, policy in enumerate(policies)}
         self._set = cedarpy.PolicySet.from_str("\n".join(policy.statement.text for policy in policies))
         self._schema = schema
-        self._read: dict[str, cedarpy.Entities] = {}  # by their very text, so never out of date
+        self._read: dict[tuple[str, Uid], cedarpy.Entities] = {}
         clauses = tuple(clause for policy in policies for clause in policy.tree.clauses)
+        self._needs = needs_of(clauses)
         uids = {uid_of(uid) for uid in pst.entity_uids(clauses)}
-        # Cedar takes the actions from the schema, where there is one
-        self._named = [
-            store[uid] for uid in uids if uid in store and (schema is None or uid.type != "Action")
-        ]
+        # Cedar takes the actions from the schema
+        self._named = [store[uid] for uid in uids if uid in store and uid.type != "Action"]
 
-    def inputs(self, env: Env) -> Inputs:
-        """Return what is needed to decide this request."""
-        entities = {entity.uid: entity for entity in self._named}
-        if env[2] in env[4]:
-            entities[env[2]] = env[4][env[2]]
-        if env[8] is not None:
-            entities[env[0]] = env[8]
-        if self._schema is None and env[1] in env[4]:
-            entities[env[1]] = env[4][env[1]]
-        request: dict[str, object] = {
-            "principal": env[0]._asdict(),
-            "action": env[1]._asdict(),
-            "resource": env[2]._asdict(),
-            "context": record_to_json(env[3]),
-        }
-        return Inputs(request, tuple(_entity(entity) for entity in entities.values()))
-
-    def decide(self, inputs: Inputs) -> Decision:
+    def decide(self, env: Env) -> Decision:
         """Return Cedar's answer by our rule: an error denies."""
         try:
-            entities = self._entities(json.dumps(inputs.entities))
-            answer = cedarpy.is_authorized(inputs.request, self._set, entities, self._schema)
+            answer = cedarpy.is_authorized(self._request(env), self._set, self._entities(env), self._schema)
         except ValueError as error:
             return Decision(False, "error", (), (f"reference: {error}"[:300],))
         if answer.decision is cedarpy.Decision.NoDecision:
             return Decision(False, "error", (), (f"reference: {answer.diagnostics.errors}"[:300],))
         return self._decision(answer)
 
-    def _entities(self, text: str) -> cedarpy.Entities:
-        """Read entities, or return them as read before: that is half of what an opinion costs."""
-        found = self._read.get(text)
+    def _request(self, env: Env) -> dict[str, object]:
+        return {
+            "principal": _named(env[0]),
+            "action": _named(env[1]),
+            "resource": _named(env[2]),
+            "context": _text(narrowed(env[3], self._needs.get("context", {}))),
+        }
+
+    def _entities(self, env: Env) -> cedarpy.Entities:
+        """Read entities, or return them as read before: that costs more than all the rest of an opinion.
+
+        What may be different in each request is told apart by its very text, so never out of date; what
+        is in the store stays as it was when the policies were loaded.
+        """
+        who: Entity | None = env[8]
+        text = "" if who is None else _text(_entity(who, self._needs.get("principal", {})))
+        key = (text, env[2])
+        found = self._read.get(key)
         if found is None:
             if len(self._read) >= KEPT:
                 self._read.clear()
-            found = self._read[text] = cedarpy.Entities.from_json_str(text, self._schema)
+            both = ",".join([text, *self._others(env)] if text else self._others(env))
+            found = self._read[key] = cedarpy.Entities.from_json_str(f"[{both}]", self._schema)
         return found
+
+    def _others(self, env: Env) -> list[str]:
+        """All entities of a request but the principal."""
+        found = {entity.uid: _text(_entity(entity, None)) for entity in self._named}
+        if env[2] in env[4]:
+            found[env[2]] = _text(_entity(env[4][env[2]], self._needs.get("resource", {})))
+        if env[8] is not None:
+            found.pop(env[0], None)
+        return list(found.values())
 
     def _decision(self, answer: cedarpy.AuthzResult) -> Decision:
         found = sorted(answer.diagnostics.reasons, key=lambda name: int(name[6:]))
@@ -108,13 +110,21 @@ class Reference:
         return f"{self._policies[match[1]].id}: {match[2]}"[:300] if match else f"reference: {text}"[:300]
 
 
-def _entity(entity: Entity) -> dict[str, object]:
+def _named(uid: Uid) -> dict[str, object]:
+    return {"type": uid.type, "id": uid.id}
+
+
+def _entity(entity: Entity, needs: Needs) -> dict[str, object]:
     return {
-        "uid": entity.uid._asdict(),
-        "attrs": record_to_json(entity.attributes),
-        "parents": [uid._asdict() for uid in sorted(entity.ancestors)],
+        "uid": _named(entity.uid),
+        "attrs": narrowed(entity.attributes, needs),
+        "parents": [_named(uid) for uid in sorted(entity.ancestors)],
         "tags": record_to_json(entity.tags),
     }
+
+
+def _text(value: dict[str, object]) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def disagreement(ours: Decision, theirs: Decision) -> str:

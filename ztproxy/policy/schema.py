@@ -5,6 +5,7 @@ grows: a name that policies use is never taken away. `docs/reference/policy.md` 
 """
 
 import json
+import re
 from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final, get_args
@@ -74,6 +75,14 @@ def schema_of(sources: Iterable[str]) -> str:
     fields = ", ".join(f"{json.dumps(name)}?: Source" for name in sorted(sources))
     return SCHEMA.replace("type Sources = {};", f"type Sources = {{ {fields} }};") if fields else SCHEMA
 
+
+def relaxed(schema: str) -> str:
+    """Return the same schema with no attribute required. Which there can be, and of which types, stays."""
+    return _DECLARED.sub(lambda found: _FIELD.sub("?: ", found[0]), schema)
+
+
+_DECLARED: Final = re.compile(r"^(?:entity|type) [^;]*;", re.MULTILINE)
+_FIELD: Final = re.compile(r"\??: ")
 
 #: Actions that requests ask for. Everything else has no policies, so it is refused.
 METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
