@@ -389,10 +389,10 @@ async def test_revocation_cuts_a_connector_in_any_state(site: Site, state: str) 
 
 
 def cut_connectors(gateway: Gateway) -> None:
-    for number, (permit, cut) in list(gateway.paths.live.items()):
-        if permit.route.carries:
+    for number, live in list(gateway.paths.live.items()):
+        if live.permit.route.carries:
             gateway.paths.close(number)
-            cut("device-revoked")
+            live.cut("device-revoked")
 
 
 async def test_a_connector_is_nobody_without_a_certificate_of_its_own_authority(site: Site) -> None:
