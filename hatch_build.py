@@ -42,6 +42,7 @@ HOT = (
     *("policy/operators.py", "policy/program.py", "policy/routes.py", "policy/values.py"),
     *("trust/caller.py", "trust/gather.py", "trust/memory.py"),
     *("model/frozen.py", "model/permit.py", "model/ports.py", "model/request.py"),
+    "model/route.py",
     *("recording/admit.py", "recording/catalog.py", "recording/growth.py", "recording/journal.py"),
     *("recording/log.py", "recording/sealer.py"),
     *("telemetry/metrics.py", "crypto/ids.py"),

@@ -7,7 +7,8 @@ import timeit
 from collections.abc import Callable
 
 from ztproxy.model.request import Context, Resource
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 from ztproxy.model.subject import ANONYMOUS, Check, Device, Facts, Posture, Principal, Session
 from ztproxy.policy.engine import PolicySet
 from ztproxy.policy.load import load

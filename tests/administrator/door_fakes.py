@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from ztproxy.administrator.access import Access, Identities
 from ztproxy.administrator.audit import AuditUnavailable
@@ -15,7 +14,8 @@ from ztproxy.model.permit import Permit
 from ztproxy.model.ports import Ledger, Live
 from ztproxy.model.record import DecisionRecord, OutcomeRecord
 from ztproxy.model.request import NOWHERE, AccessRequest, ClientCertificate, Context, Evidence, Resource
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Device, Handle, Posture, Principal, Session
 from ztproxy.net.clock import FixedClock
 from ztproxy.policy.load import load
@@ -47,7 +47,7 @@ def route(name: str, **changes: Any) -> Route:
         prefix="/",
         upstream=Upstream(scheme="http", host="127.0.0.1", port=1),
     )
-    return replace(made, **changes)
+    return made.replaced(**changes)
 
 
 STAMPS = RequestFields((Stamp("X-User", ("", "principal.id", " in ", "route.name", "")),))

@@ -26,7 +26,7 @@ from ztproxy.model.decision import Refusal
 from ztproxy.model.durations import milliseconds
 from ztproxy.model.permit import Permit
 from ztproxy.model.request import Peer, TlsFacts
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Handle, Posture
 from ztproxy.trust.caller import Caller
 from ztproxy.trust.gather import told_after
@@ -254,7 +254,7 @@ def test_durations_of_obligations_only_close_doors() -> None:
 
 async def test_fields_of_the_route_go_with_the_permit() -> None:
     world = World()
-    stamped = replace(SUPPORT, changes=Changes(request=STAMPS))
+    stamped = SUPPORT.replaced(changes=Changes(request=STAMPS))
     permit = await world.ask(stamped)
     assert permit.identity == b"Zt-Assertion: x\r\nX-User: t:carol in support\r\n"
     world.signed = None
@@ -267,6 +267,6 @@ async def test_a_value_too_long_for_any_upstream_is_a_refusal_on_record() -> Non
     groups = Changes(request=RequestFields((Stamp("X-Groups", ("", "principal.groups", "")),)))
     many = ("contractors", *(f"group-{number:06d}" for number in range(900)))
     world.put("session", "ses_1", replace(SESSION, principal=replace(CAROL, groups=many)))
-    refusal = await world.ask(replace(SUPPORT, changes=groups))
+    refusal = await world.ask(SUPPORT.replaced(changes=groups))
     assert isinstance(refusal, Refusal) and refusal.code == "head-too-large"
     assert [(record.allow, record.code) for record in world.records] == [(False, "head-too-large")]

@@ -11,7 +11,7 @@ from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
 from ztproxy.model.ports import Router
 from ztproxy.model.request import NOWHERE, Resource
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Handle
 from ztproxy.policy.load import load
 from ztproxy.trust.caller import Caller
@@ -68,7 +68,7 @@ async def test_a_live_path_is_decided_by_what_is_at_its_place_now(
 ) -> None:
     permit = await world.ask()
     assert isinstance(permit, Permit)
-    routes = (replace(SUPPORT, **changes), STATUS)
+    routes = (SUPPORT.replaced(**changes), STATUS)
     assert (next_door(world, policies, *routes).reconsider(permit, NOW) == "") is goes_on
 
 

@@ -13,7 +13,7 @@ from ztproxy.model.connector import Connector
 from ztproxy.model.decision import Refusal
 from ztproxy.model.messages import Changed
 from ztproxy.model.permit import Permit
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.standing import Lock
 from ztproxy.policy.load import PolicyProblems, load
 from ztproxy.policy.routes import RouteTable
@@ -181,17 +181,17 @@ def test_its_place_is_one_path_of_one_host() -> None:
         assert table.match(CARRY.host, path).route is None
     assert table.match(SUPPORT.host, "/.ztproxy/carry").route == PORTAL
     with pytest.raises(ValueError, match="belongs to connectors"):
-        RouteTable([replace(SUPPORT, host=CARRY.host), CARRY], PORTAL)
+        RouteTable([SUPPORT.replaced(host=CARRY.host), CARRY], PORTAL)
     with pytest.raises(ValueError, match="belongs to connectors"):
-        RouteTable([CARRY, PORTAL], replace(PORTAL, host=CARRY.host))
+        RouteTable([CARRY, PORTAL], PORTAL.replaced(host=CARRY.host))
 
 
 def named(name: str, app: str) -> Route:
-    return replace(SUPPORT, name=name, app=app)
+    return SUPPORT.replaced(name=name, app=app)
 
 
 @pytest.mark.parametrize(
-    "wrong", [named(CARRY.name, "x"), named("x", CARRY.name), replace(CARRY, name="carry")]
+    "wrong", [named(CARRY.name, "x"), named("x", CARRY.name), CARRY.replaced(name="carry")]
 )
 def test_no_other_route_has_its_name(wrong: Route) -> None:
     with pytest.raises(PolicyProblems, match="the connectors' name"):

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
 from ztproxy.model.request import AccessRequest, Context, Evidence, Resource
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.standing import Lock, Standing, key_of
 from ztproxy.model.subject import Handle
 from ztproxy.policy.load import load

@@ -13,7 +13,8 @@ from ztproxy.administrator.paths import LOOK, PER_SECOND, STEP, Paths, Shut
 from ztproxy.model._seal import SEAL
 from ztproxy.model.permit import Permit
 from ztproxy.model.request import AccessRequest, Context, Evidence, Resource
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 from ztproxy.trust.memory import Concern
 
 NOW = 1_800_000_000_000

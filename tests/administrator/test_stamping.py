@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from ztproxy.administrator.stamping import LONGEST, stamped
 from ztproxy.config.headers import stamps
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 from ztproxy.model.subject import ANONYMOUS, Device, Facts, Principal, Session
 
 ROUTE = Route("wiki", "wiki", "wiki.example", "/", Upstream(scheme="http", host="a", port=1))

@@ -7,7 +7,8 @@ import msgspec
 from bench.load import app_paths
 from bench.products import policies
 from bench.products.ztproxy import cookies, sign_in
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Posture, Session
 from ztproxy.net.clock import SystemClock
 from ztproxy.policy.load import load

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from gateway_fakes import ROUTE
 from gateway_live import Connecting, Gateway, bundle, instance
 from gateway_pki import Authority
@@ -48,7 +47,7 @@ class Site:
 
     def gateway(self, upstream: Upstream, **changes: Any) -> Gateway:
         """Start a gateway whose only application is behind connectors."""
-        route = msgspec.structs.replace(ROUTE, upstream=upstream, **changes)
+        route = ROUTE.replaced(upstream=upstream, **changes)
         gateway = Gateway(route, self.authority, [bundle(self.connectors)])
         gateway.start()
         self.ends.append(gateway.stop)

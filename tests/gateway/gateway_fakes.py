@@ -19,7 +19,8 @@ from ztproxy.model.codes import CODES
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
 from ztproxy.model.request import NOWHERE, AccessRequest, ClientCertificate, Peer, Resource, TlsFacts
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 from ztproxy.net.clock import FixedClock
 from ztproxy.net.dial import Unreachable
 from ztproxy.net.sources import Bounds, Source, Sources

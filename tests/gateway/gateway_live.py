@@ -19,7 +19,8 @@ from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
 from ztproxy.gateway.world import InForce, World
 from ztproxy.model.record import OutcomeRecord
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 from ztproxy.net.certificates import Bundle, read_bundle
 from ztproxy.net.clock import SystemClock
 from ztproxy.net.dial import Dialler

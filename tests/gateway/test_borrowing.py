@@ -63,7 +63,7 @@ class Nodes:
         self.connectors = Authority(authority.directory, "connectors")
         self.authority = Authority(authority.directory, "nodes")
         self.folder = folder
-        route = msgspec.structs.replace(ROUTE, upstream=upstream, max_body=200 * MIB)
+        route = ROUTE.replaced(upstream=upstream, max_body=200 * MIB)
         bundles = [
             bundle(self.connectors),
             read_bundle("nodes", "node", self.authority.file, DOMAIN),
@@ -201,7 +201,7 @@ async def test_an_application_that_is_gone_is_told_apart_from_a_connector_that_i
     await way(nodes)
     await nodes.connect([nodes.upstream.url, nothing])
     upstream = msgspec.structs.replace(nodes.upstream, port=int(nothing.rpartition(":")[2]))
-    nodes.far.world.routes.routes.insert(0, msgspec.structs.replace(ROUTE, upstream=upstream))  # type: ignore[attr-defined]
+    nodes.far.world.routes.routes.insert(0, ROUTE.replaced(upstream=upstream))  # type: ignore[attr-defined]
     assert (await nodes.get())[0] == 502
     assert nodes.far.records[-1].end == "upstream-unreachable"
 
@@ -223,7 +223,7 @@ async def test_a_node_lends_what_another_of_its_workers_has(
     """A question comes to any worker of the other node: here to one that has none itself."""
     await nodes.connect()
     other = Gateway(
-        msgspec.structs.replace(ROUTE, upstream=nodes.upstream),
+        ROUTE.replaced(upstream=nodes.upstream),
         authority,
         [bundle(nodes.connectors), read_bundle("nodes", "node", nodes.authority.file, DOMAIN)],
     )

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from gateway_fakes import ROUTE, Stage, head_of, refusal
-from msgspec.structs import replace
 
 from ztproxy.model.changes import Changes, Cors
 
@@ -18,7 +17,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nVary: Accept\r\naccess-control-al
 
 
 def stage(rules: Cors | None = RULES, **changes: Any) -> Stage:
-    return Stage(replace(ROUTE, changes=Changes(cors=rules) if rules else None, **changes))
+    return Stage(ROUTE.replaced(changes=Changes(cors=rules) if rules else None, **changes))
 
 
 def asking(origin: str = "https://page.example", path: str = "/a", more: str = "") -> bytes:
@@ -104,7 +103,7 @@ async def test_a_route_without_rules_decides_preflights_like_everything() -> Non
 
 
 async def test_objections_come_before_preflights() -> None:
-    one = Stage(replace(ROUTE, changes=Changes(cors=RULES)), sni="other.example")
+    one = Stage(ROUTE.replaced(changes=Changes(cors=RULES)), sni="other.example")
     await one.says(asking())
     assert one.client.take().startswith(b"HTTP/1.1 421 ")
     one = stage()

@@ -2,7 +2,6 @@
 
 import pytest
 from gateway_fakes import ROUTE, Stage, head_of, permit_of
-from msgspec.structs import replace
 
 from ztproxy.config.headers import stamps
 from ztproxy.model.changes import Changes, RequestFields, ResponseFields
@@ -20,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: x\r\nX-FRAME-Options: ALL
 
 @pytest.fixture
 def stage() -> Stage:
-    stage = Stage(replace(ROUTE, changes=RULES))
+    stage = Stage(ROUTE.replaced(changes=RULES))
     ours = b"Zt-Principal: demo:carol\r\nX-User: demo:carol\r\nX-Env: prod\r\n"
     stage.door.answer = lambda request: permit_of(request, request.resource.route, identity=ours)
     return stage

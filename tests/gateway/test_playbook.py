@@ -771,7 +771,7 @@ async def test_no_application_sets_our_cookies_or_leads_around_us(stage: Stage, 
 
 async def test_host_header_of_the_route() -> None:
     upstream = msgspec.structs.replace(ROUTE.upstream, host_header="inside.example")
-    stage = Stage(msgspec.structs.replace(ROUTE, upstream=upstream))
+    stage = Stage(ROUTE.replaced(upstream=upstream))
     await stage.says(GET)
     _, fields, _ = head_of(stage.upstream.written)
     assert fields[b"host"] == [b"inside.example"]
@@ -789,7 +789,7 @@ async def test_host_other_than_the_server_name_is_misdirected() -> None:
 
 
 async def test_a_required_certificate_is_required_per_request() -> None:
-    route = msgspec.structs.replace(ROUTE, client_certificate="required")
+    route = ROUTE.replaced(client_certificate="required")
     stage = Stage(route)
     await stage.says(GET)
     assert stage.happened()[0] == ("refuse", "client-certificate-required")

@@ -3,7 +3,6 @@
 import re
 from typing import Any
 
-import msgspec
 import pytest
 from gateway_fakes import HOST, PORTAL, ROUTE, Stage, head_of, permit_of, refusal
 from hypothesis import given
@@ -20,7 +19,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def stage_with(*quotas: Quota, **bounds: Any) -> Stage:
-    stage = Stage(msgspec.structs.replace(ROUTE, quotas=quotas), PORTAL)
+    stage = Stage(ROUTE.replaced(quotas=quotas), PORTAL)
     stage.sources.bind(Bounds(**bounds), stage.clock.seconds)
     return stage
 
@@ -214,7 +213,7 @@ async def test_strangers_are_told_apart_by_source() -> None:
 
 
 async def test_sign_in_is_bounded_for_strangers_only() -> None:
-    portal = msgspec.structs.replace(PORTAL, quotas=(Quota("source", Rate(0.1, 1), strangers=True),))
+    portal = PORTAL.replaced(quotas=(Quota("source", Rate(0.1, 1), strangers=True),))
     stage = Stage(ROUTE, portal)
     page = b"GET /.ztproxy/login HTTP/1.1\r\nHost: app.example\r\n\r\n"
 
@@ -246,7 +245,7 @@ def _request() -> AccessRequest:
 
 def test_callers_are_bounded_and_who_has_something_under_way_is_not_forgotten() -> None:
     quota = Quota("principal", concurrent=1)
-    route = msgspec.structs.replace(ROUTE, quotas=(quota,))
+    route = ROUTE.replaced(quotas=(quota,))
     table = Table(quota, keys=4)
     quotas = Quotas([route], {quota: table})
     held = claims(quotas, route, 0)
@@ -263,8 +262,8 @@ def test_callers_are_bounded_and_who_has_something_under_way_is_not_forgotten() 
 
 def test_a_quota_that_stays_goes_on_counting_in_a_new_world() -> None:
     quota, gone = Quota("route", Rate(0.1, 1)), Quota("principal", Rate(0.1, 1))
-    before = Quotas([msgspec.structs.replace(ROUTE, quotas=(quota, gone))], {})
-    route = msgspec.structs.replace(ROUTE, quotas=(quota,))
+    before = Quotas([ROUTE.replaced(quotas=(quota, gone))], {})
+    route = ROUTE.replaced(quotas=(quota,))
     after = Quotas([route], before.tables)
     assert list(after.tables) == [quota]
     assert isinstance(claims(before, route, 0), Claim)
@@ -273,7 +272,7 @@ def test_a_quota_that_stays_goes_on_counting_in_a_new_world() -> None:
 
 def test_what_one_quota_refuses_is_not_charged_to_another() -> None:
     loose, tight = Quota("principal", Rate(0.1, 2)), Quota("route", concurrent=1)
-    route = msgspec.structs.replace(ROUTE, quotas=(loose, tight))
+    route = ROUTE.replaced(quotas=(loose, tight))
     quotas = Quotas([route], {})
     held = claims(quotas, route, 0)
     assert isinstance(held, Claim)
@@ -286,7 +285,7 @@ def test_what_one_quota_refuses_is_not_charged_to_another() -> None:
 
 def test_nobody_is_asked_to_wait_for_ever() -> None:
     quota = Quota("principal", Rate(1 / 1_000_000, 1))
-    route = msgspec.structs.replace(ROUTE, quotas=(quota,))
+    route = ROUTE.replaced(quotas=(quota,))
     quotas = Quotas([route], {})
     claims(quotas, route, 0)
     assert claims(quotas, route, 0) == Excess("too-many-requests", "principal", 3600)
@@ -301,7 +300,7 @@ def test_no_caller_and_no_route_has_more_than_its_share(
     burst: int, concurrent: int, story: list[tuple[int, bool, float]]
 ) -> None:
     each, all_ = Quota("principal", Rate(1.0, burst), concurrent), Quota("route", concurrent=4)
-    route = msgspec.structs.replace(ROUTE, quotas=(each, all_))
+    route = ROUTE.replaced(quotas=(each, all_))
     quotas, now = Quotas([route], {}), 0.0
     running: dict[int, list[Claim]] = {0: [], 1: [], 2: []}
     admitted = dict.fromkeys(running, 0)
@@ -323,7 +322,7 @@ def test_no_caller_and_no_route_has_more_than_its_share(
 def test_names_of_callers_do_not_meet(per: Any) -> None:
     """A principal that is named like a source is not that source."""
     quota = Quota(per, Rate(0.1, 1))
-    route = msgspec.structs.replace(ROUTE, quotas=(quota,))
+    route = ROUTE.replaced(quotas=(quota,))
     quotas = Quotas([route], {})
     known = permit_of(_request(), route, principal_id="192.0.2.7", session_id="")
     nobody = permit_of(_request(), route, principal_id="anonymous", session_id="")

@@ -6,7 +6,6 @@ import pytest
 from gateway_fakes import ROUTE, Stage, head_of
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from ztproxy.gateway.rewriting import location, path_of, refresh, set_cookie, target_of
 from ztproxy.model.changes import Changes, Rewrite
@@ -155,7 +154,7 @@ def test_refresh(value: bytes, expected: bytes) -> None:
 
 
 def stage(turned: Rewrite, **changes: Any) -> Stage:
-    return Stage(replace(ROUTE, prefix=turned.outer, changes=Changes(turned), **changes))
+    return Stage(ROUTE.replaced(prefix=turned.outer, changes=Changes(turned), **changes))
 
 
 async def test_what_is_authorized_is_what_was_asked_and_what_is_sent_is_what_the_upstream_knows() -> None:

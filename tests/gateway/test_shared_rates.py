@@ -304,7 +304,7 @@ async def test_more_callers_than_one_message_holds_are_charged_without_a_pause()
 async def test_to_be_forgotten_by_a_worker_is_worth_a_credit_at_most() -> None:
     """Of a table that holds few callers, somebody who brings others along to be forgotten himself."""
     estate = Estate(1)
-    route = msgspec.structs.replace(ROUTE, quotas=(estate.quota,))
+    route = ROUTE.replaced(quotas=(estate.quota,))
     quotas = Quotas([route], {}, estate.rates[0].bucket)
     next(iter(quotas._plans.values()))[0]._keys = 3
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import aiohttp
 import h11
-import msgspec
 import pytest
 import uvloop
 from aiohttp import web
@@ -43,7 +42,7 @@ async def start(request: pytest.FixtureRequest, authority: Authority, free_port:
             ends.append(await serve(behind, port))
         connector = "partner-site" if through else ""
         upstream = Upstream(scheme="http", host="127.0.0.1", port=port, connector=connector)
-        route = msgspec.structs.replace(ROUTE, upstream=upstream, max_body=200 * MIB, **changes)
+        route = ROUTE.replaced(upstream=upstream, max_body=200 * MIB, **changes)
         connectors = Authority(authority.directory, "connectors")
         gateway = Gateway(route, authority, [bundle(connectors)])
         gateway.start()

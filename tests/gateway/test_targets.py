@@ -22,7 +22,7 @@ def spread(*weights: int, ejection: Ejection = RULE, **changes: Any) -> Stage:
         for number, weight in enumerate(weights, 1)
     )
     several = Targets(targets, ejection)
-    return Stage(replace(ROUTE, upstream=targets[0].upstream, targets=several, **changes))
+    return Stage(ROUTE.replaced(upstream=targets[0].upstream, targets=several, **changes))
 
 
 def dialled(stage: Stage) -> list[str]:

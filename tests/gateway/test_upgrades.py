@@ -1,10 +1,9 @@
 """Upgrades to other protocols than WebSocket: only those a route names, bytes both ways, accounted for."""
 
-import msgspec
 import pytest
 from gateway_fakes import HANDLE, ROUTE, Stage, head_of
 
-TCP = msgspec.structs.replace(ROUTE, upgrades=frozenset({"websocket", "tcp", "spdy/3.1"}))
+TCP = ROUTE.replaced(upgrades=frozenset({"websocket", "tcp", "spdy/3.1"}))
 COOKIE = b"Cookie: __Host-ztproxy=" + HANDLE.encode() + b"\r\n"
 
 

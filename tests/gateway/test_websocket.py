@@ -189,7 +189,7 @@ async def test_a_switch_nobody_asked_for_is_a_502(stage: Stage) -> None:
     ],
 )
 async def test_origin(lines: bytes, code: str) -> None:
-    stage = Stage(msgspec.structs.replace(ROUTE, origins=frozenset({"https://partner.example:444"})))
+    stage = Stage(ROUTE.replaced(origins=frozenset({"https://partner.example:444"})))
     await stage.says(HANDSHAKE % lines)
     assert [event[1] for event in stage.happened() if event[0] == "refuse"] == ([code] if code else [])
 
@@ -233,7 +233,7 @@ async def test_a_malformed_handshake_is_a_400(stage: Stage, old: bytes, new: byt
 
 
 async def test_a_route_without_websockets() -> None:
-    stage = Stage(msgspec.structs.replace(ROUTE, upgrades=frozenset()))
+    stage = Stage(ROUTE.replaced(upgrades=frozenset()))
     await stage.says(HANDSHAKE % b"")
     assert stage.happened()[0] == ("refuse", "upgrade-not-allowed")
 

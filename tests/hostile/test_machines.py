@@ -13,7 +13,6 @@ from hostile_cases import LIMIT, cuts, in_origin_form
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from msgspec.structs import replace
 
 _ID = re.compile(rb"\r\nZt-Request-Id: ([0-9a-f]{32})\r\n")
 
@@ -98,7 +97,7 @@ class Conversation(RuleBasedStateMachine):
         self.unsaid = b""  # the gateway does not read for now
 
     async def begin(self) -> Stage:
-        return Stage(replace(ROUTE, retries=0))
+        return Stage(ROUTE.replaced(retries=0))
 
     def teardown(self) -> None:
         self.runner.run(self.end())

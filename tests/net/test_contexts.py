@@ -3,7 +3,6 @@
 import ssl
 from pathlib import Path
 
-import msgspec
 import pytest
 from gateway_fakes import PORTAL, ROUTE
 from gateway_pki import Authority
@@ -70,9 +69,9 @@ def test_settings_of_a_context(authority: Authority) -> None:
 
 def test_modes_of_hosts() -> None:
     def route(host: str, prefix: str, mode: str):
-        return msgspec.structs.replace(ROUTE, host=host, prefix=prefix, client_certificate=mode)
+        return ROUTE.replaced(host=host, prefix=prefix, client_certificate=mode)
 
-    portal = msgspec.structs.replace(PORTAL, host="portal.example", client_certificate="optional")
+    portal = PORTAL.replaced(host="portal.example", client_certificate="optional")
     modes = modes_of(
         [
             route("a", "/", "required"),
@@ -81,7 +80,7 @@ def test_modes_of_hosts() -> None:
             route("b", "/x/", "required"),
             route("c", "/", "off"),
             portal,
-            msgspec.structs.replace(portal, host="a"),
+            portal.replaced(host="a"),
         ]
     )
     assert modes == {"a": "required", "b": "optional", "c": "off", "portal.example": "optional"}
@@ -95,10 +94,8 @@ def test_the_host_of_connectors_believes_their_authority_alone_and_no_other_host
         read_bundle("devices", "device", authority.file),
         read_bundle("connectors", "connector", theirs.file),
     ]
-    carries = msgspec.structs.replace(ROUTE, host="connect.example", prefix="/", carries=True)
-    modes = modes_of(
-        [msgspec.structs.replace(ROUTE, host="app.example", client_certificate="required"), carries]
-    )
+    carries = ROUTE.replaced(host="connect.example", prefix="/", carries=True)
+    modes = modes_of([ROUTE.replaced(host="app.example", client_certificate="required"), carries])
     found = ServerContexts([pair(authority, "*.example")], modes, bundles)
     connect, app = found.choose("connect.example"), found.choose("app.example")
     assert connect is not None

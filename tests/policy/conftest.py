@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from ztproxy.model.request import Context, Resource
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Check, Device, Facts, Posture, Principal, Session
 from ztproxy.policy.engine import PolicySet
 from ztproxy.policy.load import load

@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 
 from ztproxy.model.request import NOWHERE
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.policy.routes import RouteTable
 
 

@@ -21,7 +21,8 @@ from ztproxy.crypto import statements
 from ztproxy.crypto.csr import make_request
 from ztproxy.crypto.jose import sign, signing_key
 from ztproxy.model.request import ClientCertificate
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 from ztproxy.net.clock import FixedClock
 from ztproxy.net.keyfiles import new_key
 from ztproxy.portal.app import make

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from ztproxy.model.messages import AssertionSigned, AssertionWanted
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Device, Facts, Principal, Session
 from ztproxy.service.identities import RENEW, SPARE, LinkedIdentities
 from ztproxy.trust.caller import NOBODY, Caller

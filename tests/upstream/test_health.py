@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from gateway_fakes import ROUTE
-from msgspec.structs import replace
 
 from ztproxy.model.resource import HealthCheck, Target, Targets, Upstream
 from ztproxy.net.clock import SystemClock
@@ -135,7 +134,7 @@ async def test_another_assembly_goes_on_with_what_is_known(start: Start) -> None
     app, upstream = await start()
     app.answer = SICK
     clock = SystemClock()
-    route = replace(ROUTE, upstream=upstream, targets=Targets((Target(upstream),), health=CHECK))
+    route = ROUTE.replaced(upstream=upstream, targets=Targets((Target(upstream),), health=CHECK))
 
     def made(known: dict[str, Group]) -> Upstreams:
         return Upstreams(Dialler({}), wheel=Wheel(clock), routes=[route], known=known)

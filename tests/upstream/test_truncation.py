@@ -5,7 +5,6 @@ import socket
 import ssl
 import threading
 
-import msgspec
 import pytest
 from gateway_fakes import HOST, ROUTE, permit_of
 from gateway_pki import Authority
@@ -99,7 +98,7 @@ async def test_truncation(authority: Authority, kind: str, notify: bool, how: st
         server.start()
         clock = SystemClock()
         pool = Upstreams(Dialler(client_contexts([upstream])), wheel=Wheel(clock))
-        route = msgspec.structs.replace(ROUTE, upstream=upstream)
+        route = ROUTE.replaced(upstream=upstream)
         asked = AccessRequest(
             Evidence(), Resource("Route", "app", route), "GET", Context("0" * 32, "192.0.2.7", HOST, "/x")
         )

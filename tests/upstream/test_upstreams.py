@@ -27,7 +27,7 @@ GET = b"GET /x HTTP/1.1\r\nHost: app.example\r\n\r\n"
 
 
 def permit(upstream: Upstream, **changes: object):
-    route = msgspec.structs.replace(ROUTE, upstream=upstream, **changes)
+    route = ROUTE.replaced(upstream=upstream, **changes)
     context = Context(request_id="0" * 32, ip="192.0.2.7", host=HOST, path="/x")
     return permit_of(AccessRequest(Evidence(), Resource("Route", "app", route), "GET", context), route)
 

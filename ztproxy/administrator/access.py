@@ -27,7 +27,7 @@ from ztproxy.model.native import mypyc_attr
 from ztproxy.model.permit import Permit
 from ztproxy.model.ports import Answer, Door, Ledger, Router
 from ztproxy.model.request import AccessRequest, Peer
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.standing import Lock
 from ztproxy.model.subject import Facts
 from ztproxy.policy.engine import PolicySet, Subject

@@ -14,7 +14,7 @@ from ztproxy.administrator.locks import LockTable
 from ztproxy.administrator.standing import read_standings
 from ztproxy.model.codes import CODES
 from ztproxy.model.request import Context, Resource
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Device, Facts, Posture, Session
 from ztproxy.net.clock import Clock
 from ztproxy.policy.engine import PolicySet

@@ -2,7 +2,7 @@
 
 from ztproxy.model.permit import Permit
 from ztproxy.model.request import AccessRequest
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.subject import ANONYMOUS
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, cast
 
 from ztproxy.model.changes import Stamp, Variable
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Device, Facts
 from ztproxy.wire.text import field_list, field_text
 

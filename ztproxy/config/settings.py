@@ -35,7 +35,7 @@ from ztproxy.config.sections import (
 from ztproxy.config.signal_sections import Signals
 from ztproxy.config.store_sections import Store
 from ztproxy.config.values import DrainTime, FilePath, Listen, TrustDomain
-from ztproxy.model import resource
+from ztproxy.model import route
 from ztproxy.model.node import name_of
 from ztproxy.trust.identity.provider import Provider
 from ztproxy.trust.signals.transmitter import Transmitter
@@ -143,7 +143,7 @@ class Settings(Section):
         """Return the origin of one of our hosts as people see it."""
         return translate.origin(host, self.public_port)
 
-    def routes(self) -> tuple[resource.Route, ...]:
+    def routes(self) -> tuple[route.Route, ...]:
         """Return every route in the order of the file, then the built-in ones."""
         built_in = (*translate.portal_routes(self), *translate.connector_routes(self))
         return (*translate.routes(self), *built_in)

@@ -13,7 +13,8 @@ from ztproxy.administrator.signals.streams import Told
 from ztproxy.model.changes import Changes, Cors, RequestFields, ResponseFields, Rewrite
 from ztproxy.model.endpoints import OWN, SIGNALS
 from ztproxy.model.quota import Quota, Rate
-from ztproxy.model.resource import Ejection, HealthCheck, Route, Target, Targets, Upstream
+from ztproxy.model.resource import Ejection, HealthCheck, Target, Targets, Upstream
+from ztproxy.model.route import Route
 from ztproxy.trust.identity.provider import Provider
 from ztproxy.trust.signals.events import DEFAULTS, URIS
 from ztproxy.trust.signals.transmitter import OAuth, Transmitter
@@ -58,7 +59,7 @@ def portal_routes(settings: "Settings") -> tuple[Route, ...]:
         quotas=_sign_in(settings.limits.sign_in_per_source),
     )
     others = sorted(settings.hosts() - {settings.portal.host})
-    return (whole, *(replace(whole, host=host, prefix=OWN) for host in others))
+    return (whole, *(whole.replaced(host=host, prefix=OWN) for host in others))
 
 
 def connector_routes(settings: "Settings") -> tuple[Route, ...]:

@@ -8,7 +8,7 @@ nothing: it only tells browsers which pages may read what policy permits.
 from typing import Final
 
 from ztproxy.model.changes import Cors
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.wire import fields
 from ztproxy.wire.http1 import RequestHead, ResponseHead
 

@@ -18,7 +18,7 @@ from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
 from ztproxy.model.ports import Answer
 from ztproxy.model.request import NOWHERE, AccessRequest, Peer
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.wire import fields, websocket
 from ztproxy.wire.http1 import BadHead, RequestHead
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from ztproxy.model.permit import Permit
 from ztproxy.model.quota import Quota, Rate
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.subject import ANONYMOUS
 from ztproxy.net.rate import Bucket
 

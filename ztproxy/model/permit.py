@@ -5,7 +5,7 @@ from typing import ClassVar, Final, final
 from ztproxy.model._seal import SEAL, Seal, closed
 from ztproxy.model.frozen import Frozen
 from ztproxy.model.request import AccessRequest
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 
 
 @final

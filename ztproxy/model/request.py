@@ -8,7 +8,7 @@ from typing import ClassVar, Final, final
 
 from ztproxy.model.certificate import ClientCertificate
 from ztproxy.model.frozen import Frozen
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 
 __all__ = [
     "NOWHERE", "AccessRequest", "ClientCertificate", "Context", "Evidence", "Peer", "Protocol", "Resource",

@@ -1,14 +1,8 @@
-"""What can be reached: routes and the upstreams behind them. Built by `config`, read by everyone."""
+"""What routes lead to: upstreams, and how one of several is chosen. Built by `config`, read by everyone."""
 
 from typing import Literal
 
 from msgspec import Struct
-
-from ztproxy.model.changes import Changes
-from ztproxy.model.quota import Quota
-
-ClientCertificateMode = Literal["off", "optional", "required"]
-
 
 #: What a TLS context for upstreams is made of: PEM files of authorities, of a certificate, of its key.
 TlsFiles = tuple[str | None, str | None, str | None]
@@ -91,34 +85,3 @@ class Targets(Struct, frozen=True, gc=False):
     all: tuple[Target, ...]
     ejection: Ejection = Ejection()
     health: HealthCheck | None = None
-
-
-class Route(Struct, frozen=True, gc=False):
-    """One entry of the routing table, and the resource `Route::"name"` of policies."""
-
-    name: str
-    app: str  # parent entity App::"app"; defaults to the name
-    host: str  # lower-case host this route answers on, without port
-    prefix: str  # path prefix, "/" or "/x/" (matches whole segments)
-    upstream: Upstream  # the only one, or the first of `targets`
-    title: str = ""  # shown to people
-    description: str = ""
-    labels: frozenset[str] = frozenset()
-    client_certificate: ClientCertificateMode = "optional"
-    upgrades: frozenset[str] = frozenset({"websocket"})  # protocols, in lower case
-    connect_timeout: float = 5.0  # seconds until a connection to the upstream stands, TLS included
-    response_timeout: float = 60.0  # seconds until the upstream's response head
-    idle_timeout: float = 300.0  # seconds without a byte in either direction of a stream
-    max_body: int = 1 << 30  # bytes of request body
-    portal: bool = False  # ours: the portal and its endpoints under /.ztproxy/
-    carries: bool = False  # ours: where connectors dial in to carry
-    changes: Changes | None = None  # of messages, when there are any
-    targets: Targets | None = None  # when there is something to choose or to watch
-    retries: int = 1  # how often a request that was not answered at all is sent again, if that does no harm
-    quotas: tuple[Quota, ...] = ()
-    origins: frozenset[str] = frozenset()  # exact origins allowed to open WebSockets ("https://host[:port]")
-
-    @property
-    def upstreams(self) -> tuple[Upstream, ...]:
-        """Everywhere its requests may go."""
-        return (self.upstream,) if self.targets is None else tuple(one.upstream for one in self.targets.all)

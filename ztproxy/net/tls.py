@@ -14,7 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Struct
 
-from ztproxy.model.resource import ClientCertificateMode, Route, TlsFiles, Upstream
+from ztproxy.model.resource import TlsFiles, Upstream
+from ztproxy.model.route import ClientCertificateMode, Route
 from ztproxy.net.certificates import Bundle
 
 #: What a host asks of those who shake hands: a client certificate of one of its callers or not, or one of a

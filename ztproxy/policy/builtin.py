@@ -9,7 +9,8 @@ place where connectors dial in: a rule for applications says nothing about the p
 from collections.abc import Iterable
 from typing import Final
 
-from ztproxy.model.resource import Route, Upstream
+from ztproxy.model.resource import Upstream
+from ztproxy.model.route import Route
 
 PORTAL: Final = "portal"
 CONNECTORS: Final = "ztproxy-connectors"

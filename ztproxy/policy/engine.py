@@ -12,7 +12,7 @@ import cedarpy
 
 from ztproxy.model.decision import Decision, Explanation
 from ztproxy.model.request import Context, Resource
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Facts
 from ztproxy.policy import entities
 from ztproxy.policy.circumstances import Circumstances

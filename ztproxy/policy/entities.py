@@ -7,7 +7,7 @@ UNKNOWN. A value Cedar can not hold makes a subject that is denied everything: s
 from collections.abc import Iterable
 from typing import Final
 
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.subject import UNKNOWN, Device, Facts, Posture, Principal, Session, Unknown
 from ztproxy.policy.literals import DATETIME_MAX
 from ztproxy.policy.schema import CHECKS

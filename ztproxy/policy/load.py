@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import cedarpy
 
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.policy import builtin
 from ztproxy.policy.cases import run_tests
 from ztproxy.policy.circumstances import Circumstances

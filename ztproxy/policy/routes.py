@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ztproxy.model.endpoints import CARRY, OWN
 from ztproxy.model.ports import Router
 from ztproxy.model.request import NOWHERE, Resource
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 
 
 class RouteTable(Router):

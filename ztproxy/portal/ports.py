@@ -6,7 +6,7 @@ Implemented in `administrator.devices` and by the control process; defined here,
 from collections.abc import Sequence
 from typing import Protocol
 
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Device, Posture, Session
 
 #: One application as a session sees it: route, allowed, why not, remedies.

@@ -9,7 +9,7 @@ from typing import Final, final
 
 from ztproxy.administrator.access import Identities
 from ztproxy.model.messages import AssertionWanted
-from ztproxy.model.resource import Route
+from ztproxy.model.route import Route
 from ztproxy.model.subject import Facts, Principal
 from ztproxy.service.link import Link
 from ztproxy.trust.caller import Caller

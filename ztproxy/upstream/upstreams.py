@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Final
 
 from ztproxy.model.permit import Permit
-from ztproxy.model.resource import Route, Targets, Upstream
+from ztproxy.model.resource import Targets, Upstream
+from ztproxy.model.route import Route
 from ztproxy.net.dial import Dialler
 from ztproxy.net.wheel import Wheel
 from ztproxy.telemetry.snapshot import TargetState
