@@ -2,9 +2,12 @@
 
 import asyncio
 import errno
+import fcntl
 import gc
 import socket
 import ssl
+import sys
+import termios
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -93,9 +96,16 @@ Open = Callable[..., Awaitable[Site]]
 @pytest.fixture
 async def site(authority: Authority):
     """Opens listeners with a host for every client certificate mode."""
-    files = authority.server("open.example", "optional.example", "required.example")
-    modes: Any = {"optional.example": "optional", "required.example": "required"}
-    bundle = read_bundle("workloads", "workload", authority.file, "corp.example")
+    files = authority.server("open.example", "optional.example", "required.example", "connect.example")
+    modes: Any = {
+        "optional.example": "optional",
+        "required.example": "required",
+        "connect.example": "connectors",
+    }
+    bundles = [
+        read_bundle("workloads", "workload", authority.file, "corp.example"),
+        read_bundle("connectors", "connector", authority.file),
+    ]
     opened: list[tuple[Listener, Wheel, socket.socket]] = []
 
     async def open_site(host: str = "127.0.0.1", **limits: Any) -> Site:
@@ -105,7 +115,7 @@ async def site(authority: Authority):
         sock.listen()
         clock, counters, seen = SystemClock(), Counters(), []
         wheel = Wheel(clock, turn=0.05)
-        contexts = ServerContexts([KeyPair(files.certificate, files.key)], modes, [bundle])
+        contexts = ServerContexts([KeyPair(files.certificate, files.key)], modes, bundles)
         listener = Listener(
             sock,
             contexts,
@@ -466,4 +476,33 @@ async def test_the_kernel_takes_little_for_a_client_that_reads_nothing(
     assert size - waiting[0].get_write_buffer_size() < 1 << 20
     waiting[0].abort()
     silent.close()
+    await here.empty()
+
+
+@pytest.mark.parametrize(("host", "at_once"), [("open.example", 1), ("connect.example", 3)])
+async def test_records_of_a_connector_are_taken_together(
+    site: Open, authority: Authority, monkeypatch: pytest.MonkeyPatch, host: str, at_once: int
+) -> None:
+    """A caller's are not: what that needs is kept for each connection, and there may be very many."""
+    record, made, taken = 16384, asyncio.get_running_loop().create_future(), []
+
+    def wait(self: Talk, transport: Any) -> None:
+        transport.pause_reading()
+        made.set_result(transport)
+
+    monkeypatch.setattr(Talk, "connection_made", wait)
+    monkeypatch.setattr(Talk, "data_received", lambda self, data: taken.append(len(data)))
+    here = await site()
+    context = with_certificate(authority, authority.client(ID))
+    _, writer = await asyncio.open_connection("127.0.0.1", here.port, ssl=context, server_hostname=host)
+    transport = await made
+    writer.write(b"x" * 3 * record)
+    fd = transport.get_extra_info("socket").fileno()
+    while int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder) < 3 * record:
+        await asyncio.sleep(0.01)
+    transport.resume_reading()
+    while sum(taken) < 3 * record:
+        await asyncio.sleep(0.01)
+    assert taken == [at_once * record] * (3 // at_once)
+    writer.close()
     await here.empty()

@@ -105,6 +105,10 @@ class ServerContexts:
             return None
         return contexts[self._modes.get(name, "off")]
 
+    def carries(self, name: str) -> bool:
+        """Tell whether connectors and nodes come to a host of this name, and nobody else."""
+        return self._modes.get(name) == "connectors"
+
     def believed(self, name: str) -> tuple[Bundle, ...]:
         """Return whom a host of this name believes."""
         return believed(self._modes.get(name, "off"), self.bundles)
