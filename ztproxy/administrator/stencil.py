@@ -28,9 +28,9 @@ class TooOdd(Exception):
 
 
 def of_caller(facts: Facts) -> bytes:
-    """Return what records say of a caller, but for ages. Raises TooOdd."""
+    """Return what records say of a caller, but for ages: where their end begins. Raises TooOdd."""
     principal, session, device = facts.principal, facts.session, facts.device
-    return _fields(
+    fields = _fields(
         principal=f"{principal.kind}::{principal.id}",
         name=principal.name,
         groups=principal.groups,
@@ -42,6 +42,7 @@ def of_caller(facts: Facts) -> bytes:
         standing=standing_of(facts),
         sources=sources_of(facts),
     )
+    return b" " + fields  # a space, so that the end is found at once
 
 
 def of_permit(request: AccessRequest, decision: Decision, policy_set: str) -> bytes:

@@ -25,10 +25,24 @@ from ztproxy.recording.glimpse import (
 )
 from ztproxy.recording.line import Malformed
 
-_END: Final = b',"principal":'
+_GAP: Final = b" "  # what a stencil puts behind the comma between head and end
 _HEAD: Final = 96  # bytes: no head of ours is shorter
 _KEPT: Final = 4096  # ends of decisions
 _LONGEST: Final = 4096  # bytes of one
+
+
+class _Known:
+    """What an end says."""
+
+    __slots__ = ("allow", "decided", "device", "name", "principal", "session")
+
+    def __init__(self, end: End) -> None:
+        self.allow: bool = end.allow
+        self.decided: str = end.decided
+        self.principal: str = end.principal
+        self.name: str = end.name
+        self.session: str = end.session
+        self.device: str = end.device
 
 
 class Admission:
@@ -37,7 +51,7 @@ class Admission:
     __slots__ = ("_ends",)
 
     def __init__(self) -> None:
-        self._ends: dict[bytes, End] = {}
+        self._ends: dict[bytes, _Known] = {}
 
     def admit(self, records: Sequence[bytes]) -> list[Glimpse]:
         """Return what the catalogue needs of these records. Raises Malformed unless each is one."""
@@ -69,7 +83,7 @@ class Admission:
         The head, closed by a brace, is an object; so is the end, begun by one. Neither has a member that the
         other may have, so put together they are the object of all these members, and no other.
         """
-        at = record.find(_END, _HEAD)
+        at = record.find(_GAP, _HEAD) - 1
         if at < 0:
             return decided(record)
         rest = record[at:]
@@ -77,7 +91,10 @@ class Admission:
         if known is None:
             self._remember(rest)
             return decided(record)
-        begun = head(record[:at] + b"}")
+        try:
+            begun = head(record[:at] + b"}")
+        except msgspec.MsgspecError:  # not as ours
+            return decided(record)
         return Decided(
             begun.id,
             begun.at,
@@ -91,10 +108,10 @@ class Admission:
         )
 
     def _remember(self, rest: bytes) -> None:
-        if len(rest) > _LONGEST:
+        if len(rest) > _LONGEST or rest[:1] != b",":
             return
         try:
-            known = end(b"{" + rest[1:])
+            known = _Known(end(b"{" + rest[1:]))
         except msgspec.MsgspecError:  # of another kind than ours: looked at as a whole each time
             return
         if len(self._ends) >= _KEPT:

@@ -135,10 +135,10 @@ class Log:
         lines, lengths, hashed = self._lines, list[int](), sha256
         n, previous = self.count, self._head.hex()
         offset = self._length
+        source = f'","src":"{journal}:'
         for record in records:
             n += 1
-            before = f'{{"n":{n},"prev":"{previous}","src":"{journal}:{entry}","record":'
-            line = before.encode() + record + b"}"
+            line = f'{{"n":{n},"prev":"{previous}{source}{entry}","record":'.encode("ascii") + record + b"}"
             previous = hashed(line).hexdigest()
             lines.append(line)
             length = len(line)
