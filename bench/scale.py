@@ -4,6 +4,7 @@ With sessions and routes people come and go: each connection is one person's, at
 `bench.browsers`).
 """
 
+import time
 from dataclasses import replace
 
 from bench.browsers import PAGES, REQUESTS, Browsers
@@ -18,6 +19,8 @@ MANY_SESSIONS, MANY_ROUTES = 100_000, 2_000
 #: Routes and sessions of each line; the first is the small configuration.
 SIZES = ((50, 10), (50, MANY_SESSIONS), (MANY_ROUTES, 10), (MANY_ROUTES, MANY_SESSIONS), (1, 10))
 CROWD = 64  # connections at a time
+#: Seconds in which a product that has just started still reads when each session will end (once).
+FRESH = 20
 
 
 def workers(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
@@ -43,7 +46,7 @@ def sizes(ground: Ground, *, rounds: int, seconds: int) -> dict[str, object]:
         variant = Variant(f"routes-{routes}-sessions-{sessions}", routes=routes, sessions=sessions)
         loads[variant] = Browsers(ground, f"load-{variant.name}", sessions=sessions, routes=routes)
     # as many handshakes at once as at the start of a turn are none of its business
-    contest = _contest(ground, loads, rounds, seconds + 1, ramp=1.0)
+    contest = _contest(ground, loads, rounds, seconds + 1, ramp=1.0, pause=FRESH)
     first = next(iter(loads)).name
     return {
         f"sessions and routes, {CROWD} connections": table(contest, first),
@@ -68,9 +71,9 @@ def growths(contest: Contest, first: str) -> list[tuple[str, str]]:
 
 
 def _contest(
-    ground: Ground, loads: dict[Variant, Asking], rounds: int, seconds: int, *, ramp: float
+    ground: Ground, loads: dict[Variant, Asking], rounds: int, seconds: int, *, ramp: float, pause: int = 0
 ) -> Contest:
-    """Let products take turns. Raises RecordsMissing when requests have no record."""
+    """Let products take turns, a pause after the start. Raises RecordsMissing: requests have no record."""
     products = [Ztproxy(ground, variant) for variant in loads]
     contest = Contest(
         ground.answered,
@@ -82,6 +85,7 @@ def _contest(
         loads={variant.name: load for variant, load in loads.items()},
     )
     contest.warm_up(4)
+    time.sleep(pause)
     for number in range(rounds):
         contest.round(number)
     for product in products:

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from small_node import COOKIE, HOST, POLICY, Application, Node, eventually
 
+from ztproxy.net import large_pages
 from ztproxy.net.names import Resolver
 
 HEADERS = {"Cookie": f"__Host-ztproxy={COOKIE}", "Accept": "application/json"}
@@ -232,6 +233,14 @@ async def test_what_is_wrong_changes_nothing_and_is_said(node: Node) -> None:
     assert after.split('"last"')[0] == in_force.split('"last"')[0]
     node.hup()
     await eventual(lambda: node.logged('"reload done"'))
+
+
+async def test_workers_that_serve_have_what_they_keep_in_large_pages(node: Node) -> None:
+    if not large_pages.gather():
+        pytest.skip("this kernel has no large pages to give")
+    for worker in node.children("service.worker"):
+        rollup = Path(f"/proc/{worker}/smaps_rollup").read_text()
+        assert int(rollup.partition("AnonHugePages:")[2].split()[0]) > 0
 
 
 async def test_a_killed_worker_comes_back_with_what_is_in_force(node: Node) -> None:

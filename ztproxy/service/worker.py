@@ -24,6 +24,7 @@ from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.shared_rates import SharedRates
 from ztproxy.gateway.upgrade import STOPPING
+from ztproxy.net import large_pages
 from ztproxy.net.clock import JumpWatch, SystemClock, elapsed
 from ztproxy.net.listener import Arrival, Listener
 from ztproxy.net.loop import run
@@ -103,6 +104,7 @@ class Worker:
             linking = group.create_task(self._link.run())
             await _either(self._link.ready, self._stop)  # without facts there is nothing to decide by
             self._serving = first(settings, policies, self._lasting)
+            large_pages.gather()  # everything is here now, and nobody is served yet
             self._listener = self._listening_on(listening)
             self._lasting.wheel.start()
             lending = await self._lending(index=self._index)
