@@ -33,43 +33,6 @@ class Decided(Struct, frozen=True, tag="decision", tag_field="kind", gc=False):
     ip: str = ""
 
 
-class Head(
-    Struct, frozen=True, tag="decision", tag_field="kind", gc=False, forbid_unknown_fields=True, kw_only=True
-):
-    """Of what a stencil of `administrator.stencil` is filled in with, and of nothing else."""
-
-    at: int
-    id: str
-    device_proof_age: int = -1
-    posture_age: int = -1
-    ip: str = ""
-    path: str = ""
-    certificate: str = ""
-
-
-class End(Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
-    """Of what follows, which comes again: who was permitted what. Nothing of a `Head` has a place in it."""
-
-    principal: str
-    name: str = ""
-    groups: msgspec.Raw = msgspec.Raw()
-    session: str = ""
-    device: str = ""
-    device_proof: str = ""
-    posture: str = ""
-    feed_age: int = 0
-    standing: msgspec.Raw = msgspec.Raw()
-    sources: msgspec.Raw = msgspec.Raw()
-    allow: bool
-    decided: str
-    resource: str = ""
-    action: str = ""
-    protocol: str = ""
-    host: str = ""
-    policies: msgspec.Raw = msgspec.Raw()
-    policy_set: str = ""
-
-
 class Finished(Struct, frozen=True, tag="outcome", tag_field="kind", gc=False):
     """Of a `model.record.OutcomeRecord`."""
 
@@ -94,14 +57,9 @@ Glimpse = (
 _decode: Final = msgspec.json.Decoder(Glimpse).decode
 #: For what nearly all records are: to know which kind to expect saves a third. They refuse any other kind.
 DECISION: Final = b'{"kind":"decision",'
-FILLED: Final = (
-    b'{"kind":"decision","at":'  # as `administrator.stencil` begins, and the ordinary encoding does not
-)
 OUTCOME: Final = b'{"kind":"outcome",'
 decided: Final = msgspec.json.Decoder(Decided).decode
 finished: Final = msgspec.json.Decoder(Finished).decode
-head: Final = msgspec.json.Decoder(Head).decode
-end: Final = msgspec.json.Decoder(End).decode
 
 
 def glimpse(record: bytes | msgspec.Raw) -> Glimpse:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ztproxy.recording import journal as journals
-from ztproxy.recording.admit import Admission
+from ztproxy.recording.admit import admit
 from ztproxy.recording.catalog import Catalog
 from ztproxy.recording.glimpse import Glimpse
 from ztproxy.recording.line import GapRecord, Malformed, encode_record, parse_record
@@ -56,7 +56,6 @@ class Sealer:
         self._open_log = partial(Log.open, directory, key_file, origin=origin, now=now, file_size=file_size)
         self._log: Log | None = self._open_log()
         self._catalog: Catalog | None = None
-        self._admission = Admission()
         self._positions: dict[str, Position] = {}
         self._unreadable: dict[str, int] = {}  # steps in a row
         self._given_up: set[str] = set()  # living, but unreadable for good
@@ -180,11 +179,11 @@ class Sealer:
         """
         if alive:
             batch = journals.read(self._journals, name, position, limit=BATCH, checked=False)
-            seen = self._admitted(batch.entries)
+            seen = _admitted(batch.entries)
             if seen is not None:
                 return batch, seen
         batch = journals.read(self._journals, name, position, limit=BATCH)
-        return batch, self._admitted(batch.entries)
+        return batch, _admitted(batch.entries)
 
     def _torn(
         self, log: Log, name: str, position: Position, segments: list[int], alive: bool
@@ -241,18 +240,13 @@ class Sealer:
         else:  # halves, so the good ones among them are not looked at one by one
             half = len(payloads) // 2
             for at, part in ((first, payloads[:half]), (first + half, payloads[half:])):
-                self._seal(log, name, at, part, self._admitted(part))
-
-    def _admitted(self, payloads: list[bytes]) -> list[Glimpse] | None:
-        with suppress(Malformed):
-            return self._admission.admit(payloads)
-        return None
+                self._seal(log, name, at, part, _admitted(part))
 
     def _seal_odd(self, log: Log, name: str, number: int, payload: bytes) -> None:
         """Seal what is a record on several lines; put a gap in the place of what is none."""
         try:
             records = [encode_record(parse_record(payload))]
-            seen = self._admission.admit(records)
+            seen = admit(records)
         except Malformed:
             self._gap(log, name, number, number, "an entry is not a record")
             return
@@ -331,3 +325,9 @@ class Sealer:
         self._positions.pop(name, None)
         self._unreadable.pop(name, None)
         self._given_up.discard(name)
+
+
+def _admitted(payloads: list[bytes]) -> list[Glimpse] | None:
+    with suppress(Malformed):
+        return admit(payloads)
+    return None
