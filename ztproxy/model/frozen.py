@@ -6,7 +6,10 @@ msgspec Struct from compiled code costs ten times as much. Values that are encod
 
 from typing import Any, ClassVar, Self
 
+from ztproxy.model.native import mypyc_attr
 
+
+@mypyc_attr(acyclic=True)
 class Frozen:
     """The base of such values. `FIELDS` names what `__init__` takes, in order."""
 

@@ -14,7 +14,8 @@ else:
     Made = TypeVar("Made", bound=type)
 
     def mypyc_attr(**said: bool) -> Callable[[Made], Made]:
-        """Say something about a class; `allow_interpreted_subclasses`: fakes of tests may inherit from it."""
+        """Say something about a class. `allow_interpreted_subclasses`: fakes of tests may inherit from it.
+        `acyclic`: nothing in its values leads back to them, so the collector need not know them."""
         return lambda made: made
 
     def trait(made: Made) -> Made:

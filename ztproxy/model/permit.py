@@ -4,11 +4,13 @@ from typing import ClassVar, Final, final
 
 from ztproxy.model._seal import SEAL, Seal, closed
 from ztproxy.model.frozen import Frozen
+from ztproxy.model.native import mypyc_attr
 from ztproxy.model.request import AccessRequest
 from ztproxy.model.route import Route
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Permit(Frozen):
     """One allowed action, with the *resolved* route, so that nothing is looked up twice.
 

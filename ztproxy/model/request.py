@@ -8,6 +8,7 @@ from typing import ClassVar, Final, final
 
 from ztproxy.model.certificate import ClientCertificate
 from ztproxy.model.frozen import Frozen
+from ztproxy.model.native import mypyc_attr
 from ztproxy.model.route import Route
 
 __all__ = [
@@ -20,6 +21,7 @@ Protocol = str
 
 
 @final
+@mypyc_attr(acyclic=True)
 class TlsFacts(Frozen):
     """Facts of the TLS connection a request came over."""
 
@@ -34,6 +36,7 @@ class TlsFacts(Frozen):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Peer(Frozen):
     """The other end of a connection."""
 
@@ -48,6 +51,7 @@ class Peer(Frozen):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Evidence(Frozen):
     """What the caller offers as proof of who it is; nothing here is believed yet."""
 
@@ -61,6 +65,7 @@ class Evidence(Frozen):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Resource(Frozen):
     """A resource as policies name it. `route` is None only for an unknown host or path."""
 
@@ -79,6 +84,7 @@ NOWHERE: Final = Resource(type="Route", id="")
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Context(Frozen):
     """Circumstances of one request, as policies see them under `context`."""
 
@@ -95,6 +101,7 @@ class Context(Frozen):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class AccessRequest(Frozen):
     """May `subject` do `action` to `resource` in this `context`? (The PARC of Cedar.)"""
 

@@ -4,6 +4,7 @@ from typing import ClassVar, Final, Literal, final
 
 from ztproxy.model.changes import Changes
 from ztproxy.model.frozen import Frozen
+from ztproxy.model.native import mypyc_attr
 from ztproxy.model.quota import Quota
 from ztproxy.model.resource import Targets, Upstream
 
@@ -13,6 +14,7 @@ _WEBSOCKET: Final = frozenset({"websocket"})
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Route(Frozen):
     """What a host and the beginning of a path lead to: the resource `Route::"name"` of policies."""
 

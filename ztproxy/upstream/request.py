@@ -2,8 +2,11 @@
 
 from typing import Final, final
 
+from ztproxy.model.native import mypyc_attr
+
 
 @final
+@mypyc_attr(acyclic=True)
 class Request:
     """What is sent first, and what has to be known about it."""
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from ztproxy.model.native import mypyc_attr
 from ztproxy.wire import flaws
 from ztproxy.wire.heads import FIELD_LINE
 
@@ -30,6 +31,7 @@ class BadBody(Exception):
         self.flaw = flaw  # of wire.flaws
 
 
+@mypyc_attr(acyclic=True)
 class LengthBody:
     """A body of a known length."""
 

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from typing import ClassVar, Final, final
 
 from ztproxy.model.frozen import Frozen
+from ztproxy.model.native import mypyc_attr
 from ztproxy.wire import fields
 
 _TEXT_HTML: Final = re.compile(rb"\btext/html\b", re.IGNORECASE).search
 
 
 @final
+@mypyc_attr(acyclic=True)
 class RequestHead(Frozen):
     """One request head as it came, sorted into what passes and what we have to know."""
 
@@ -97,6 +99,7 @@ class RequestHead(Frozen):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class ResponseHead(Frozen):
     """One response head, sorted likewise."""
 
