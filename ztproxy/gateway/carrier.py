@@ -219,6 +219,16 @@ class Carrier(asyncio.Protocol, Runnable):
         if early:
             self._transport.write(early)
 
+    # ------------------------------------------------------------------ net.dial.Carriage
+
+    def lost(self) -> None:
+        """What was carried is gone."""
+        self._finish("complete", "carried")
+
+    def unheard(self) -> None:
+        """What was sent does not arrive: nor will it on idle connections of the same connector."""
+        self._world.carriers.silent(self.instance)
+
     # ------------------------------------------------------------------ steps
 
     async def _ask(self, upstream: Upstream, until: float) -> None:
@@ -245,7 +255,7 @@ class Carrier(asyncio.Protocol, Runnable):
         if self._over:
             raise NotCarried("lost")
         protocol = factory()
-        protocol.carried = self._lost
+        protocol.carried = self
         transport = self._transport
         if context is None:
             transport.set_protocol(protocol)
@@ -312,11 +322,7 @@ class Carrier(asyncio.Protocol, Runnable):
     def _returned(self, _: Half) -> None:
         """What was lent is over."""
         self._world.carriers.returned()
-        self._lost()
-
-    def _lost(self) -> None:
-        """What was carried is gone."""
-        self._finish("complete", "carried")
+        self.lost()
 
     def _end(self, end: str, detail: str = "") -> None:
         if self._client is not None:

@@ -5,6 +5,7 @@ Asked for by both ends of a connection that carries. The kernel does it, at no c
 
 import asyncio
 import socket
+import struct
 from typing import Final
 
 #: Seconds of silence until the kernel asks whether anybody is there, between further questions, and how many.
@@ -13,6 +14,9 @@ INTERVAL: Final = 2
 PROBES: Final = 3
 #: Milliseconds that what was sent may stay unacknowledged.
 UNACKNOWLEDGED: Final = 10_000
+
+#: struct tcp_info of Linux: what is sent and not acknowledged, and ms since anything was acknowledged.
+_INFO: Final = struct.Struct("24x I 28x I")
 
 
 def keep_alive(transport: asyncio.BaseTransport) -> None:
@@ -25,3 +29,18 @@ def keep_alive(transport: asyncio.BaseTransport) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, INTERVAL)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
+
+
+def unheard(transport: asyncio.BaseTransport, milliseconds: int) -> bool:
+    """Tell whether what was sent waits, and nothing was acknowledged for so long: the link may be cut.
+
+    Ask when that long has passed since something was sent. False where nobody can tell.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    try:
+        waiting, silence = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
+    except OSError:  # it is closed already
+        return False
+    return bool(waiting) and silence >= milliseconds

@@ -16,12 +16,22 @@ from ztproxy.model.resource import TlsFiles, Upstream
 Context = ssl.SSLContext
 
 
+class Carriage(Protocol):
+    """What carries a connection (gateway.carrier)."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+
+    def unheard(self) -> None:
+        """What was sent on it does not arrive (net.alive)."""
+
+
 class Dialled(asyncio.Protocol):
     """What `Dialler` connects: a protocol whose connection a connector may carry."""
 
     __slots__ = ()  # where there are any, mypyc compiles no class below it
 
-    carried: Callable[[], None] | None  # to be called once its connection is lost
+    carried: Carriage | None  # to be told what becomes of the connection
 
     def retire(self) -> None:
         """Close as soon as nothing is under way: what carries it takes nothing new."""

@@ -5,12 +5,12 @@ accounted for, and goes back to the pool, or it is closed: bytes of one caller n
 """
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from ztproxy.model.resource import Upstream
-from ztproxy.net.dial import Dialled
+from ztproxy.net.alive import unheard
+from ztproxy.net.dial import Carriage, Dialled
 from ztproxy.net.wheel import NEVER
 from ztproxy.wire import fields
 from ztproxy.wire.body import BadBody, Body, ChunkedBody, LengthBody, OpenBody
@@ -27,6 +27,10 @@ INTERIM_LIMIT: Final = 16  # interim responses of one exchange
 #: What is noted when a carried connection is lost without its end being said: the connector may have died,
 #: its link, or the application's own connection.
 CONNECTOR_LOST: Final = "connector-lost"
+
+#: Seconds in which a request reaches a connector, on any link worth the name; looked at up to a second later.
+ARRIVES: Final = 1.0
+_UNHEARD: Final = 900  # ms of them; the clock they were taken by is a little behind
 
 _INCOMPLETE: Final = ("upstream-invalid", "incomplete-head")
 _UNREACHABLE: Final = ("upstream-unreachable", "")
@@ -54,9 +58,9 @@ class UpstreamConnection(Dialled):
     )
 
     def __init__(self, home: "Upstreams", upstream: Upstream, *, trusted: bool) -> None:
-        self.carried: Callable[[], None] | None = None
+        self.carried: Carriage | None = None
         self.upstream = upstream
-        self.deadline = NEVER  # only while idle
+        self.deadline = NEVER  # while idle, and until what was sent to a connector has arrived
         self.trusted = trusted  # our own portal
         self._home = home
         self._exchange: Exchange | None = None
@@ -73,7 +77,7 @@ class UpstreamConnection(Dialled):
 
     def serve(self, exchange: "Exchange", request: bytes) -> None:
         """Begin an exchange with these bytes."""
-        self.deadline = NEVER
+        self.deadline = NEVER if self.carried is None else self._home.now + ARRIVES
         self._exchange = exchange
         self._head = None
         self._body = None
@@ -156,7 +160,7 @@ class UpstreamConnection(Dialled):
         """Report to the exchange that was being served, if any."""
         self._home.lost(self)
         if self.carried is not None:
-            self.carried()
+            self.carried.lost()
         exchange = self._exchange
         if exchange is None:
             return
@@ -175,8 +179,17 @@ class UpstreamConnection(Dialled):
             self._exchange.receiver.flow(full=False)
 
     def timed_out(self) -> None:
-        """Idle for long enough."""
-        self.transport.close()
+        """Idle for long enough; or a request went to a connector a while ago."""
+        exchange, carriage = self._exchange, self.carried
+        if exchange is None:
+            self.transport.close()
+            return
+        self.deadline = NEVER
+        if carriage is None or exchange.answered or not unheard(self.transport, _UNHEARD):
+            return
+        carriage.unheard()
+        if exchange.repeatable:  # others wait: the link may come back, and what was sent with it
+            self.transport.abort()
 
     # ------------------------------------------------------------------ reading
 

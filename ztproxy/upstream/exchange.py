@@ -110,13 +110,17 @@ class Exchange:
         else:
             self.receiver.failed(code, flaw)
 
+    @property
+    def repeatable(self) -> bool:
+        """Tell whether the request may be sent again (RFC 9110 section 9.2.2)."""
+        return self.request.replayable and not self.answered and self._again < self._permit.route.retries
+
     def _may_repeat(self) -> bool:
-        """Tell whether to send the request again (RFC 9110 section 9.2.2), and count it."""
-        route = self._permit.route
-        if not self.request.replayable or self.answered or self._again >= route.retries:
+        """Tell whether to send the request again, and count it."""
+        if not self.repeatable:
             return False
         self._again += 1
-        self._home.repeated(route)
+        self._home.repeated(self._permit.route)
         return True
 
     def _dial(self) -> None:

@@ -6,12 +6,11 @@ pool. Only the status of an answer counts; redirects are not followed and bodies
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from ztproxy.model.resource import HealthCheck, Upstream
 from ztproxy.net.clock import entropy
-from ztproxy.net.dial import Dialled, Dialler, Unreachable
+from ztproxy.net.dial import Carriage, Dialled, Dialler, Unreachable
 from ztproxy.wire.http1 import BadHead, ResponseReader
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class _Question(Dialled):
     """One question and its answer's status."""
 
     def __init__(self, answer: asyncio.Future[int]) -> None:
-        self.carried: Callable[[], None] | None = None
+        self.carried: Carriage | None = None
         self._answer = answer
         self._reader = ResponseReader(HEAD_LIMIT)
 
@@ -108,7 +107,7 @@ class _Question(Dialled):
     def connection_lost(self, exc: Exception | None) -> None:
         """No answer will come any more."""
         if self.carried is not None:
-            self.carried()
+            self.carried.lost()
         self._answered(0)
 
     def _answered(self, status: int) -> None:
