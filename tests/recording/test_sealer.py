@@ -206,15 +206,18 @@ def test_what_the_living_wrote_is_sealed_when_all_of_it_can_be_seen(room: Room) 
     sound(room)
 
 
-def test_an_entry_of_the_dead_that_still_reads_well_is_found_by_its_sum(room: Room) -> None:
-    """What a loss of power left is believed only if it is what was written."""
+@pytest.mark.parametrize("alive", [True, False])
+def test_an_entry_that_still_reads_well_is_found_by_its_sum(room: Room, alive: bool) -> None:
+    """What is damaged is believed of nobody, whatever it says."""
     audit = room.audit()
     audit.decision(decision(1, path="/aaaa"))
     where = journal.segment_path(room.journals, "w0-1-1", 1).read_bytes().index(b"/aaaa")
     damage(room, 1, where, b"/aaba")
-    room.alive.clear()
+    if not alive:
+        room.alive.clear()
     room.sealer().step()
-    assert gaps(room) == [(1, 1)]
+    assert gaps(room) == ([] if alive else [(1, 1)])
+    assert f"{1:032x}" not in room.ids()
     sound(room)
 
 

@@ -16,8 +16,8 @@ from ztproxy.recording.line import Malformed
 def admit(records: Sequence[bytes]) -> list[Glimpse]:
     """Return what the catalogue needs of these records. Raises Malformed unless each is one."""
     together = b"".join(records)
-    if b"\n" in together or b"\r" in together or b"\0" in together:  # zeros: not written, or not yet seen
-        raise Malformed("more than one line, or less")
+    if b"\n" in together or b"\r" in together:
+        raise Malformed("more than one line")
     seen: list[Glimpse] = []
     look_at_decision, look_at_outcome = decided, finished
     decision, outcome = len(DECISION), len(OUTCOME)

@@ -8,9 +8,6 @@ survives the process being killed. Never grows without bound: a full journal ref
 A segment is a header followed by entries, each aligned to four bytes:
 
     length u32 | crc32 u32 | payload        length is stored last and 0 means "not there yet"
-
-The sums tell entries that a loss of power tore: their pages come to disk in any order. While the writer
-lives, it and its reader see the same memory.
 """
 
 import mmap
@@ -143,16 +140,13 @@ def names(directory: Path) -> dict[str, list[int]]:
     return found
 
 
-def read(directory: Path, name: str, position: Position, *, limit: int = 4096, checked: bool = True) -> Batch:
-    """Return up to `limit` entries from `position` on. Raises OSError (also when a segment is gone).
-
-    Without `checked` their sums are not looked at: whoever asks for that looks at what they say.
-    """
+def read(directory: Path, name: str, position: Position, *, limit: int = 4096) -> Batch:
+    """Return up to `limit` entries from `position` on. Raises OSError (also when a segment is gone)."""
     entries: list[bytes] = []
     while True:
         following = segment_path(directory, name, position.segment + 1).exists()  # asked first: after
         try:  # a roll everything is there
-            position, torn = _read_segment(directory, name, position, limit, entries, checked)
+            position, torn = _read_segment(directory, name, position, limit, entries)
             if following and not torn and len(entries) < limit:
                 first = first_entry(directory, name, position.segment + 1)
                 torn = first != position.entry
@@ -205,7 +199,7 @@ def leftover(directory: Path, name: str, position: Position) -> bool:
 
 
 def _read_segment(
-    directory: Path, name: str, position: Position, limit: int, entries: list[bytes], checked: bool
+    directory: Path, name: str, position: Position, limit: int, entries: list[bytes]
 ) -> tuple[Position, bool]:
     """Add the entries of one segment; return where reading stopped and whether an entry was unreadable."""
     offset, wanted, known = position.offset, _CHUNK, len(entries)
@@ -214,7 +208,7 @@ def _read_segment(
     try:
         end = os.fstat(descriptor).st_size
         while len(entries) < limit and offset + 8 <= end:
-            taken, needed = _take(os.pread(descriptor, wanted, offset), limit, entries, checked)
+            taken, needed = _take(os.pread(descriptor, wanted, offset), limit, entries)
             offset += taken
             if not needed:
                 break
@@ -227,12 +221,12 @@ def _read_segment(
     return Position(position.segment, offset, position.entry + len(entries) - known), torn
 
 
-def _take(chunk: bytes, limit: int, entries: list[bytes], checked: bool) -> tuple[int, int]:
+def _take(chunk: bytes, limit: int, entries: list[bytes]) -> tuple[int, int]:
     """Add the entries that lie whole in a chunk; return their bytes, and what it takes to go on.
 
     That is 0 when nothing follows, -1 when what follows is damaged, else the bytes of what begins there.
     """
-    start, end, head_of = 0, len(chunk), _head_of
+    start, end, head_of, checked = 0, len(chunk), _head_of, crc32
     while start + 8 <= end:
         size, check = head_of(chunk, start)
         if not size or len(entries) >= limit:
@@ -241,7 +235,7 @@ def _take(chunk: bytes, limit: int, entries: list[bytes], checked: bool) -> tupl
         if stop > end:
             return start, 8 + size
         payload = chunk[start + 8 : stop]
-        if checked and crc32(payload) != check:
+        if checked(payload) != check:
             return start, -1
         entries.append(payload)
         start = (stop + 3) & ~3

@@ -19,7 +19,7 @@ from ztproxy.recording.catalog import Catalog
 from ztproxy.recording.glimpse import Glimpse
 from ztproxy.recording.line import GapRecord, Malformed, encode_record, parse_record
 from ztproxy.recording.log import FILE_SIZE, Log, LogUnavailable, sync_directory
-from ztproxy.recording.position import Batch, Position
+from ztproxy.recording.position import Position
 from ztproxy.recording.summary import Run
 from ztproxy.store.interface import StoreUnavailable
 
@@ -154,11 +154,11 @@ class Sealer:
     ) -> tuple[Position | None, bool]:
         """Seal one batch; return the next position (None: the end for good) and whether to go on."""
         try:
-            batch, seen = self._look(name, position, alive)
+            batch = journals.read(self._journals, name, position, limit=BATCH)
         except FileNotFoundError:
             return self._skip(log, name, position, segments, "a journal segment was removed"), True
         if batch.entries:
-            self._seal(log, name, position.entry, batch.entries, seen)
+            self._seal(log, name, position.entry, batch.entries)
         position = batch.position
         if batch.torn:
             return self._torn(log, name, position, segments, alive)
@@ -170,20 +170,6 @@ class Sealer:
         if journals.leftover(self._journals, name, position):
             return self._skip(log, name, position, segments, "the process ended within an entry"), True
         return None, False
-
-    def _look(self, name: str, position: Position, alive: bool) -> tuple[Batch, list[Glimpse] | None]:
-        """Read one batch, and look whether each entry is a record (None: not each). Raises OSError.
-
-        What the living wrote is not torn, so its sums are looked at only when something is wrong with it: on
-        machines that let others see stores in another order, a part may not be there yet.
-        """
-        if alive:
-            batch = journals.read(self._journals, name, position, limit=BATCH, checked=False)
-            seen = _admitted(batch.entries)
-            if seen is not None:
-                return batch, seen
-        batch = journals.read(self._journals, name, position, limit=BATCH)
-        return batch, _admitted(batch.entries)
 
     def _torn(
         self, log: Log, name: str, position: Position, segments: list[int], alive: bool
@@ -229,18 +215,18 @@ class Sealer:
 
     # writing the log
 
-    def _seal(
-        self, log: Log, name: str, first: int, payloads: list[bytes], seen: list[Glimpse] | None
-    ) -> None:
-        """Seal entries of which `seen` is what was seen; None when not each of them is a record."""
-        if seen is not None:
-            self._note(log.extend(name, first, payloads), seen)
-        elif len(payloads) == 1:
-            self._seal_odd(log, name, first, payloads[0])
-        else:  # halves, so the good ones among them are not looked at one by one
+    def _seal(self, log: Log, name: str, first: int, payloads: list[bytes]) -> None:
+        try:
+            seen = admit(payloads)
+        except Malformed:
             half = len(payloads) // 2
-            for at, part in ((first, payloads[:half]), (first + half, payloads[half:])):
-                self._seal(log, name, at, part, _admitted(part))
+            if half:  # so the good ones among them are not looked at one by one
+                self._seal(log, name, first, payloads[:half])
+                self._seal(log, name, first + half, payloads[half:])
+            else:
+                self._seal_odd(log, name, first, payloads[0])
+            return
+        self._note(log.extend(name, first, payloads), seen)
 
     def _seal_odd(self, log: Log, name: str, number: int, payload: bytes) -> None:
         """Seal what is a record on several lines; put a gap in the place of what is none."""
@@ -325,9 +311,3 @@ class Sealer:
         self._positions.pop(name, None)
         self._unreadable.pop(name, None)
         self._given_up.discard(name)
-
-
-def _admitted(payloads: list[bytes]) -> list[Glimpse] | None:
-    with suppress(Malformed):
-        return admit(payloads)
-    return None
