@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from ztproxy.model.subject import UNKNOWN
-from ztproxy.policy.engine import PolicySet
+from ztproxy.policy.engine import Engine, PolicySet
 from ztproxy.policy.needs import narrowed, needs_of
 from ztproxy.policy.schema import relaxed, schema_of
 from ztproxy.policy.sources import parse
@@ -126,6 +126,30 @@ def test_cedar_hears_what_its_policies_read(the: ModuleType, monkeypatch: pytest
     assert len(reference._read) == 1, "what no policy asks for makes no other caller"
     told(policies, the, monkeypatch, principal=replace(the.CAROL, groups=("x",)))
     assert len(reference._read) == 2
+
+
+@pytest.mark.parametrize("engine", ["verify", "reference"])
+def test_who_asks_twice_about_everything_has_everything_looked_at(
+    the: ModuleType, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policies = the.policies(TEXT, engine=engine)
+    context, entities = told(policies, the, monkeypatch)
+    assert "method" in context and len(context["local"]) > 1
+    assert any(
+        one["uid"]["type"] == "User" and "groups" not in one["attrs"] and "name" in one["attrs"]
+        for one in entities
+    )
+    ask = cedarpy.is_authorized
+
+    def lacking(request: dict, *others: object) -> cedarpy.AuthzResult:
+        less = json.loads(request["context"])
+        del less["method"]  # which no policy here reads
+        return ask({**request, "context": json.dumps(less)}, *others)
+
+    monkeypatch.setattr("cedarpy.is_authorized", lacking)
+    subject = policies.subject(the.facts())
+    decision = policies.decide(subject, the.to("support"), "GET", the.context(), the.NOW)
+    assert (decision.allow, decision.kind) == (False, "error")
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ class PolicySet:
         "_references",
         "_schema",
         "_store",
+        "_whole",
         "digest",
     )
 
@@ -81,7 +82,8 @@ class PolicySet:
         self._circumstances = circumstances
         self._engine: Engine = engine
         self._folder = Folder()
-        self._schema = cedarpy.Schema.from_str(relaxed(schema))
+        self._whole = engine != "compiled"  # whoever asks for every decision twice wants all of it checked
+        self._schema = cedarpy.Schema.from_str(schema if self._whole else relaxed(schema))
         self._places: dict[str, Place] = {}
         self._store: dict[Uid, Entity] = dict(ACTIONS)
         self._references: dict[tuple[str, ...], Reference] = {}
@@ -242,7 +244,7 @@ class PolicySet:
         found = self._references.get(key)
         if found is None:
             policies = [rule.policy for rules in part for rule in rules] if key else self.policies
-            found = self._references[key] = Reference(policies, self._store, self._schema)
+            found = self._references[key] = Reference(policies, self._store, self._schema, whole=self._whole)
         return found
 
 

@@ -19,6 +19,8 @@ from ztproxy.policy.values import Record, Value
 #: record that it is there.
 Needs: TypeAlias = Mapping[str, "Needs"] | None
 
+EVERYTHING: Final[Mapping[str, Needs]] = {"principal": None, "resource": None, "context": None}
+
 #: A path from a variable, and whether the value at its end is read or only asked for with `has`.
 _Path: TypeAlias = tuple[tuple[str, ...], bool]
 

@@ -16,7 +16,7 @@ from cedarpy import pst
 from ztproxy.model.decision import Decision
 from ztproxy.policy.compile import uid_of
 from ztproxy.policy.literals import record_to_json
-from ztproxy.policy.needs import Needs, narrowed, needs_of
+from ztproxy.policy.needs import EVERYTHING, Needs, narrowed, needs_of
 from ztproxy.policy.operations import Env
 from ztproxy.policy.program import Policy
 from ztproxy.policy.values import Entity, Uid
@@ -37,14 +37,17 @@ class Reference:
         policies: Sequence[Policy],
         store: Mapping[Uid, Entity],
         schema: cedarpy.Schema,
+        *,
+        whole: bool,
     ) -> None:
-        """`schema`: with no attribute required, as only those are told that policies can read."""
+        """`whole`: everything is told, so that the schema can find what is missing in it. Else only what the
+        policies can read, and `schema` must require no attribute."""
         self._policies = {f"policy{number}": policy for number, policy in enumerate(policies)}
         self._set = cedarpy.PolicySet.from_str("\n".join(policy.statement.text for policy in policies))
         self._schema = schema
         self._read: dict[tuple[str, Uid], cedarpy.Entities] = {}
         clauses = tuple(clause for policy in policies for clause in policy.tree.clauses)
-        self._needs = needs_of(clauses)
+        self._needs = EVERYTHING if whole else needs_of(clauses)
         uids = {uid_of(uid) for uid in pst.entity_uids(clauses)}
         # Cedar takes the actions from the schema
         self._named = [store[uid] for uid in uids if uid in store and uid.type != "Action"]
