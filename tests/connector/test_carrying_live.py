@@ -6,7 +6,7 @@ That callers see no difference between an application that is carried to and one
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiofastnet
@@ -198,8 +198,8 @@ async def test_a_connector_comes_back_by_itself(site: Site) -> None:
         assert await get(gateway, session) == (200, "hello")
 
 
-async def test_draining_finishes_what_is_carried_and_takes_nothing_new(site: Site) -> None:
-    began, go = asyncio.Event(), asyncio.Event()
+def held(began: asyncio.Event, go: asyncio.Event) -> Callable[..., Awaitable[None]]:
+    """An application that says when it is asked, and answers once it is let go."""
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -208,7 +208,12 @@ async def test_draining_finishes_what_is_carried_and_takes_nothing_new(site: Sit
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
         await reader.read()
 
-    port = await site.listen(slow)
+    return slow
+
+
+async def test_draining_finishes_what_is_carried_and_takes_nothing_new(site: Site) -> None:
+    began, go = asyncio.Event(), asyncio.Event()
+    port = await site.listen(held(began, go))
     gateway = site.gateway(through(port), connect_timeout=20.0)
     leaving = await site.connector(gateway, allow=[f"http://127.0.0.1:{port}"], index=0)
     async with gateway.session() as session:
@@ -300,15 +305,7 @@ async def test_a_list_that_changes_while_an_application_is_dialled_has_the_last_
 
 async def test_proxies_that_are_added_are_dialled_and_removed_ones_finish_what_they_have(site: Site) -> None:
     began, go = asyncio.Event(), asyncio.Event()
-
-    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        began.set()
-        await go.wait()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-        await reader.read()
-
-    port = await site.listen(slow)
+    port = await site.listen(held(began, go))
     before, after = (site.gateway(through(port), connect_timeout=0.2) for _ in range(2))
     connecting = await site.connector(before, allow=[f"http://127.0.0.1:{port}"])
     async with before.session() as session, after.session() as other:
