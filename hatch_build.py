@@ -46,7 +46,7 @@ HOT = (
     *("recording/admit.py", "recording/catalog.py", "recording/growth.py", "recording/journal.py"),
     *("recording/log.py", "recording/sealer.py"),
     *("telemetry/metrics.py", "crypto/ids.py"),
-    *("net/clock.py", "net/deadlines.py", "net/rate.py", "net/sources.py", "net/wheel.py"),
+    *("net/clock.py", "net/deadlines.py", "net/outbox.py", "net/rate.py", "net/sources.py", "net/wheel.py"),
 )
 
 #: What compiled classes can not be: values of msgspec, and objects that others refer to weakly. Modules that

@@ -31,6 +31,7 @@ from ztproxy.model.request import AccessRequest
 from ztproxy.net.clock import SystemClock, elapsed
 from ztproxy.net.listener import Listener
 from ztproxy.net.loop import run
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.wheel import Wheel
 from ztproxy.policy.engine import PolicySet
@@ -127,6 +128,7 @@ def _lasting(settings: Settings) -> Lasting:
         sources=sources,
         crowd=Crowd(sources, wheel, Limits()),
         carriers=Carriers(),
+        outbox=Outbox(),
     )
 
 

@@ -23,6 +23,7 @@ from ztproxy.model.resource import Upstream
 from ztproxy.model.route import Route
 from ztproxy.net.clock import FixedClock
 from ztproxy.net.dial import Unreachable
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.sources import Bounds, Source, Sources
 from ztproxy.net.wheel import SPOKES, Wheel
 from ztproxy.upstream.carriers import Carriers
@@ -295,6 +296,7 @@ class Stage:
         self.events: list[Any] = []
         self.clock = FixedClock()
         self.wheel = Wheel(self.clock)
+        self.outbox = Outbox()
         self.sources = Sources(Bounds(), self.clock.seconds)
         self.crowd = Crowd(self.sources, self.wheel, Limits())
         self.door = Door(self.events)
@@ -303,7 +305,7 @@ class Stage:
         self.counters = Counters()
         self.dialler = Dialler(self.events)
         self.carriers = Carriers()
-        self.upstreams = Upstreams(self.dialler, wheel=self.wheel)  # type: ignore[arg-type]
+        self.upstreams = Upstreams(self.dialler, wheel=self.wheel, outbox=self.outbox)  # type: ignore[arg-type]
         self.ids = 0
         self.world = World(
             door=self.door,
@@ -318,6 +320,7 @@ class Stage:
             crowd=self.crowd,
             carriers=self.carriers,
             limits=Limits(),
+            outbox=self.outbox,
             new_request_id=self._id,
         )
         self.peer = Peer(ip="192.0.2.7", port=4711, tls=TlsFacts("TLSv1.3", sni, certificate))

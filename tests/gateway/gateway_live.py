@@ -25,6 +25,7 @@ from ztproxy.net.certificates import Bundle, read_bundle
 from ztproxy.net.clock import SystemClock
 from ztproxy.net.dial import Dialler
 from ztproxy.net.listener import Listener
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.tls import KeyPair, ServerContexts, client_contexts, modes_of
 from ztproxy.net.wheel import Wheel
@@ -58,6 +59,7 @@ class Gateway:
         clock = SystemClock()
         self.carriers = Carriers()
         self.wheel = Wheel(clock, turn=0.1)
+        self.outbox = Outbox()
         sources = Sources(Bounds(), clock.monotonic())
         self.world = World(
             door=self.door,
@@ -66,12 +68,17 @@ class Gateway:
             routes=Routes(route, CARRY),
             quotas=Quotas([route], {}),
             carriers=self.carriers,
-            upstreams=Upstreams(Dialler(client_contexts([route.upstream]), self.carriers), wheel=self.wheel),
+            upstreams=Upstreams(
+                Dialler(client_contexts([route.upstream]), self.carriers),
+                wheel=self.wheel,
+                outbox=self.outbox,
+            ),
             counters=self.counters,
             clock=clock,
             wheel=self.wheel,
             crowd=Crowd(sources, self.wheel, Limits()),
             limits=Limits(),
+            outbox=self.outbox,
             new_request_id=iter(map("{:032x}".format, range(10**9))).__next__,
         )
         self.sock = socket.create_server(("127.0.0.1", 0))

@@ -306,6 +306,7 @@ async def test_a_response_until_close_becomes_chunked(stage: Stage) -> None:
     await stage.answers(b"HTTP/1.1 200 OK\r\n\r\nab")
     await stage.answers(b"cd")
     stage.upstream.lose()
+    await stage.turn()
     assert stage.client.take().endswith(b"chunked\r\n" + DATE + b"\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n")
     assert stage.ledger.records[0].sent == 4
     assert stage.client.ended == ""
@@ -847,6 +848,7 @@ async def test_a_request_leaves_nothing_for_the_collector(stage: Stage) -> None:
         before = len(gc.get_objects())
         for _ in range(50):
             stage.connection.data_received(GET)
+            stage.outbox.flush()
             stage.upstream.protocol.data_received(OK)  # type: ignore[attr-defined]
             stage.events.clear()
             stage.door.requests.clear()

@@ -9,6 +9,7 @@ from gateway_fakes import ROUTE
 from ztproxy.model.resource import HealthCheck, Target, Targets, Upstream
 from ztproxy.net.clock import SystemClock
 from ztproxy.net.dial import Dialler
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.wheel import Wheel
 from ztproxy.upstream.health import Streak, ask, request_of, watch
 from ztproxy.upstream.spread import Group
@@ -137,7 +138,7 @@ async def test_another_assembly_goes_on_with_what_is_known(start: Start) -> None
     route = ROUTE.replaced(upstream=upstream, targets=Targets((Target(upstream),), health=CHECK))
 
     def made(known: dict[str, Group]) -> Upstreams:
-        return Upstreams(Dialler({}), wheel=Wheel(clock), routes=[route], known=known)
+        return Upstreams(Dialler({}), wheel=Wheel(clock), outbox=Outbox(), routes=[route], known=known)
 
     first = made({})
     first.start()
@@ -153,5 +154,5 @@ async def test_another_assembly_goes_on_with_what_is_known(start: Start) -> None
     asked = len(app.asked)
     await asyncio.sleep(0.1)
     assert len(app.asked) <= asked + 1
-    other = Upstreams(Dialler({}), wheel=Wheel(clock), routes=[ROUTE], known=second.groups)
+    other = Upstreams(Dialler({}), wheel=Wheel(clock), outbox=Outbox(), routes=[ROUTE], known=second.groups)
     assert other.states() == ()

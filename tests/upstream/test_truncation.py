@@ -13,6 +13,7 @@ from ztproxy.model.request import AccessRequest, Context, Evidence, Resource
 from ztproxy.model.resource import Upstream
 from ztproxy.net.clock import SystemClock
 from ztproxy.net.dial import Dialler
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.tls import client_contexts
 from ztproxy.net.wheel import Wheel
 from ztproxy.upstream.receiver import Receiver
@@ -97,7 +98,7 @@ async def test_truncation(authority: Authority, kind: str, notify: bool, how: st
         server = threading.Thread(target=answer, args=arguments)
         server.start()
         clock = SystemClock()
-        pool = Upstreams(Dialler(client_contexts([upstream])), wheel=Wheel(clock))
+        pool = Upstreams(Dialler(client_contexts([upstream])), wheel=Wheel(clock), outbox=Outbox())
         route = ROUTE.replaced(upstream=upstream)
         asked = AccessRequest(
             Evidence(), Resource("Route", "app", route), "GET", Context("0" * 32, "192.0.2.7", HOST, "/x")

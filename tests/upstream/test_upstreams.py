@@ -15,6 +15,7 @@ from ztproxy.model.request import AccessRequest, Context, Evidence, Resource
 from ztproxy.model.resource import Upstream
 from ztproxy.net.clock import SystemClock
 from ztproxy.net.dial import Dialler
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.tls import client_contexts
 from ztproxy.net.wheel import Wheel
 from ztproxy.upstream.exchange import Exchange
@@ -70,7 +71,7 @@ async def make():
     def make(*upstreams: Upstream) -> Upstreams:
         clock = SystemClock()
         dialler = Dialler(client_contexts(upstreams))
-        pools.append(Upstreams(dialler, wheel=Wheel(clock)))
+        pools.append(Upstreams(dialler, wheel=Wheel(clock), outbox=Outbox()))
         return pools[-1]
 
     yield make

@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol, Client):
 
     __slots__ = (
         "_arrival", "_began", "_body", "_deciding", "_goes_to", "_head", "_in_force", "_keep", "_keep_after",
-        "_not_reading", "_reader", "_rest", "_retiring", "_running", "_spare", "_wheel", "chunks",
+        "_not_reading", "_outbox", "_reader", "_rest", "_retiring", "_running", "_spare", "_wheel", "chunks",
         "deadline", "full", "peer", "peer_lines", "source", "transport", "world",
     )  # fmt: skip
 
@@ -66,6 +66,7 @@ class Connection(asyncio.Protocol, Client):
         self._in_force = in_force
         self._arrival = arrival
         self._wheel = self.world.wheel
+        self._outbox = self.world.outbox
         self._reader = RequestReader(self.world.limits.head)
         self._began = False  # some bytes of a head are here
         self._goes_to = _HEAD
@@ -308,7 +309,7 @@ class Connection(asyncio.Protocol, Client):
     def interim(self, head: ResponseHead | None) -> None:
         """Pass an interim response on; HTTP/1.0 knows none."""
         if self.chunks:
-            self.transport.write(forward.CONTINUE if head is None else forward.interim_bytes(head))
+            self._send(forward.CONTINUE if head is None else forward.interim_bytes(head))
 
     def respond(self, head: ResponseHead, body: bytes, *, last: bool) -> None:
         """Begin the response."""
@@ -320,15 +321,15 @@ class Connection(asyncio.Protocol, Client):
         framing = forward.framing_of(head, request)
         if fields.DATE not in head.notes:
             framing += dates.line(self.world.clock.now())
-        self.transport.write(forward.response_bytes(head, framing, body, close=not keep))
+        self._send(forward.response_bytes(head, framing, body, close=not keep))
 
     def write(self, body: bytes) -> None:
         """More content."""
-        self.transport.write(body)
+        self._send(body)
 
     def switch(self, pipe: Pipe, protocol: bytes, head: ResponseHead) -> None:
         """Let a tunnel have the connection, from the next byte on."""
-        self.transport.write(forward.switching_bytes(head, protocol))
+        self._send(forward.switching_bytes(head, protocol))
         self._running = pipe
         self._goes_to = _PIPE
         rest, self._rest = self._rest, b""
@@ -338,7 +339,8 @@ class Connection(asyncio.Protocol, Client):
 
     def hand_over(self, protocol: asyncio.Protocol, name: bytes) -> tuple[asyncio.Transport, bytes]:
         """Say 101 and let another protocol have the connection itself, its place among callers given back."""
-        self.transport.write(forward.handing_over_bytes(name))
+        self._send(forward.handing_over_bytes(name))
+        self._outbox.flush()  # others write from now on
         self._running = None
         self._leave()
         self.transport.set_protocol(protocol)
@@ -362,7 +364,7 @@ class Connection(asyncio.Protocol, Client):
         )
         self.world.counters.refused(refusal.code)
         date = dates.date(self.world.clock.now())
-        self.transport.write(refused_bytes(refusal, head, keep, date, self._cors_lines(head)))
+        self._send(refused_bytes(refusal, head, keep, date, self._cors_lines(head)))
         if refusal.code == "head-too-large":
             self._drain(keep=False)
         else:
@@ -384,6 +386,7 @@ class Connection(asyncio.Protocol, Client):
         self._goes_to = _NOWHERE
         self._go_on_reading(_HELD | _FULL)
         self.wait_until(FLUSH_SECONDS)
+        self._outbox.flush()
         self.transport.close()
 
     def abort(self) -> None:
@@ -406,6 +409,9 @@ class Connection(asyncio.Protocol, Client):
         self.deadline = self._wheel.now + seconds
 
     # ------------------------------------------------------------------ steps
+
+    def _send(self, data: bytes) -> None:
+        self._outbox.put(self.transport, data)
 
     def _leave(self) -> None:
         self._wheel.discard(self)

@@ -11,6 +11,7 @@ from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
 from ztproxy.model.ports import Counters, Door, Ledger, Paths, Router
 from ztproxy.net.clock import Clock
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.wheel import Wheel
 from ztproxy.upstream.carriers import Carriers
 from ztproxy.upstream.upstreams import Upstreams
@@ -32,6 +33,7 @@ class World:
     crowd: Crowd
     carriers: Carriers
     limits: Limits
+    outbox: Outbox
     new_request_id: Callable[[], str]  # 32 hex digits
 
 

@@ -33,6 +33,7 @@ from ztproxy.net.certificates import Bundle, read_bundle
 from ztproxy.net.clock import Clock, entropy
 from ztproxy.net.descriptors import descriptors
 from ztproxy.net.dial import Dialler
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.tls import KeyPair, ServerContexts, client_contexts, dns_names, modes_of
 from ztproxy.net.wheel import Wheel
@@ -68,6 +69,7 @@ class Lasting:
     sources: Sources
     crowd: Crowd
     carriers: Carriers
+    outbox: Outbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,7 @@ def assemble(
     upstreams = Upstreams(
         Dialler(contexts.upstream, lasting.carriers),
         wheel=lasting.wheel,
+        outbox=lasting.outbox,
         routes=routes,
         known=lasting.groups,
         retries=lasting.counters.retries,
@@ -145,6 +148,7 @@ def assemble(
         counters=lasting.counters,
         clock=lasting.clock,
         wheel=lasting.wheel,
+        outbox=lasting.outbox,
         crowd=lasting.crowd,
         carriers=lasting.carriers,
         limits=_limits(settings),

@@ -28,6 +28,7 @@ from ztproxy.net import large_pages
 from ztproxy.net.clock import JumpWatch, SystemClock, elapsed
 from ztproxy.net.listener import Arrival, Listener
 from ztproxy.net.loop import run
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.sources import Bounds, Sources
 from ztproxy.net.wheel import Wheel
 from ztproxy.policy.engine import PolicySet
@@ -96,6 +97,7 @@ class Worker:
             sources=sources,
             crowd=Crowd(sources, wheel, Limits()),
             carriers=Carriers(node=node_name(), worker=index, workers=workers),
+            outbox=Outbox(),
         )
 
     async def run(self, settings: Settings, policies: PolicySet, listening: socket.socket) -> None:

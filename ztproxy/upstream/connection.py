@@ -46,9 +46,11 @@ class UpstreamConnection(Dialled):
         "_head",
         "_home",
         "_interim",
+        "_outbox",
         "_paused",
         "_reader",
         "_retiring",
+        "_sent_in",
         "_tunnel",
         "carried",
         "deadline",
@@ -63,6 +65,8 @@ class UpstreamConnection(Dialled):
         self.deadline = NEVER  # while idle, and until what was sent to a connector has arrived
         self.trusted = trusted  # our own portal
         self._home = home
+        self._outbox = home.outbox
+        self._sent_in = -1  # the turn of the outbox in which the last bytes were put there
         self._exchange: Exchange | None = None
         self._reader = ResponseReader(HEAD_LIMIT, trusted=trusted)
         self._head: ResponseHead | None = None
@@ -82,12 +86,19 @@ class UpstreamConnection(Dialled):
         self._head = None
         self._body = None
         self._interim = 0
-        self.transport.write(request)
+        self.send(request)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes of the request, behind those before."""
+        outbox = self._outbox
+        self._sent_in = outbox.turn
+        outbox.put(self.transport, data)
 
     def leave(self, *, flush: bool = False) -> None:
         """The exchange is given up: so is the connection."""
         self._exchange = None
         if flush:
+            self._outbox.flush()
             self.transport.close()
         else:
             self.transport.abort()
@@ -267,6 +278,7 @@ class UpstreamConnection(Dialled):
             and not self._retiring
             and not head.bound
             and not isinstance(self._body, OpenBody)
+            and self._sent_in != self._outbox.turn  # who answers before it was asked is not to be trusted
             and not self.transport.get_write_buffer_size()
         )
 

@@ -56,7 +56,7 @@ class Exchange:
     def send(self, data: bytes) -> None:
         """Send more of the request body, as framed as it has to be."""
         if self._connection is not None:
-            self._connection.transport.write(data)
+            self._connection.send(data)
         else:
             self._pending += data
 

@@ -13,6 +13,7 @@ from ztproxy.model.permit import Permit
 from ztproxy.model.resource import Targets, Upstream
 from ztproxy.model.route import Route
 from ztproxy.net.dial import Dialler
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.wheel import Wheel
 from ztproxy.telemetry.snapshot import TargetState
 from ztproxy.upstream.connection import UpstreamConnection
@@ -38,6 +39,7 @@ class Upstreams:
         dialler: Dialler,
         *,
         wheel: Wheel,
+        outbox: Outbox,
         idle: float = IDLE,
         routes: Iterable[Route] = (),
         known: Mapping[str, Group] = MappingProxyType({}),
@@ -46,6 +48,7 @@ class Upstreams:
         """`routes`: those whose targets are watched. `known`: what another one learned of them.
         `retries` counts by route."""
         self.dialler = dialler
+        self.outbox = outbox
         self._wheel = wheel
         self._idle = idle
         self._pool: Pool[UpstreamConnection] = Pool()
