@@ -365,9 +365,12 @@ def difference(
 def folded(
     part: Slice, request: tuple[Uid, Uid, Uid], store: Mapping[Uid, Entity], context: Mapping[str, Value]
 ) -> Decision:
-    """Decide by what is left to ask of the caller, found out when there was no context at all."""
+    """Decide by what is left to ask of the caller, found out when there was no context at all, and told of
+    the context only what can be read of it."""
     remainder = Folder().fold(part, environment(*request, {}, store))
-    return remainder.evaluate(environment(*request, context, store))
+    reads = remainder.reads
+    told = {name: value for name, value in context.items() if reads is None or name in reads}
+    return remainder.evaluate(environment(*request, told, store))
 
 
 def rounds(count: int, seed: int) -> tuple[Counter[str], str]:
@@ -432,6 +435,7 @@ def targets() -> Iterator[str]:
         if ours != theirs:
             yield f"{written}: {ours} / {theirs}"
     yield from _unknowns()
+    yield from _told()
     yield from _shapes()
 
 
@@ -553,6 +557,17 @@ def _unknowns() -> Iterator[str]:
     context = {"u": UNKNOWN, "r": {"u": UNKNOWN, "v": 1}}
     yield from (f"{w}: an unknown fact was read" for w in UNKNOWING if answer_of(w, context) != "error")
     yield from (f"{w}: no unknown fact is read" for w in KNOWING if answer_of(w, context) == "error")
+
+
+def _told() -> Iterator[str]:
+    """What is asked of the context beside something else that is read of it."""
+    context = {"n": 1, "s": "a", "r": {"n": 1}}
+    yield from (f"{w}: does not hold" for w in TELLING if answer_of(w, context) != "allow")
+
+
+TELLING = ['context has n || context.s == "x"', 'context has r.n || context.s == "x"', 'context.s == "x" || context has s',
+           'context == {n: 1, s: "a", r: {n: 1}} || context.s == "x"', 'context.s == "x" || [context].contains(context)',
+           'context.s == "x" || context.r.n == 1', '(if context.n == 1 then context else {}) has s || context.s == "x"']  # fmt: skip
 
 
 def _shapes() -> Iterator[str]:

@@ -15,7 +15,7 @@ from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Check, Facts, Principal
 from ztproxy.policy.engine import WHOLE, PolicySet
 from ztproxy.policy.program import Rule, Slice
 from ztproxy.policy.reference import disagreement
-from ztproxy.policy.schema import METHODS
+from ztproxy.policy.schema import ACTIONS, METHODS
 
 PERMIT = '@id("all") permit (principal, action, resource);'
 SUPPORT = """
@@ -154,7 +154,7 @@ def broken(policies: PolicySet, the: ModuleType) -> PolicySet:
     slices = policies._places["support"].slices
     part = slices["User", "GET"]
     permits = tuple(Rule(None, None, lambda e: True, rule.policy) for rule in part.permits)
-    slices["User", "GET"] = Slice(part.forbids, permits)
+    slices["User", "GET"] = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
     return policies
 
 

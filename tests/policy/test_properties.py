@@ -53,6 +53,8 @@ OF_ALL = [
     "context.local.hour >= 8 && context.local.hour < 18",
     "context.feed_age + 9223372036854775800 > 0",
     "context.feed_age < 8",
+    "context has feed_age && context.now > datetime(\"2026-03-04T12:00:00Z\")",
+    'context.method == "GET" && !(context.host like "other*")',
     'context.protocol == "websocket"',
 ]  # fmt: skip
 
@@ -168,6 +170,37 @@ def test_an_unknown_device_never_turns_a_refusal_into_a_permit(the: ModuleType, 
                     else:
                         really = replace(known, posture=other.posture)
                     assert decide(policies, the, policies.subject(really)).allow
+
+
+#: Circumstances of requests, some of which Cedar can not hold.
+AROUND: list[dict[str, str]] = [
+    *({}, {"ip": "198.51.100.7"}, {"host": "other.example"}, {"path": "/"}, {"protocol": "websocket"}),
+    *({"ip": "10.0.0.256"}, {"ip": ""}, {"ip": "fe80::1%eth0"}, {"path": "/" + "x" * 70_000}),
+    *({"path": "/\udc80"}, {"host": "\ud800"}, {"path": "/\u00e4", "host": "\u00e4"}),
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_who_is_known_gets_the_same_answers(the: ModuleType, seed: int) -> None:
+    """Of them only what is read of the circumstances is put together; of a newcomer everything is."""
+    rng, seen, told = random.Random(400 + seed), Counter[str](), Counter[int]()
+    for policies in sets(the, rng, 60):
+        for _ in range(4):
+            facts, name = caller(rng, the), rng.choice(["support", "wiki", "portal"])
+            facts = replace(facts, feed_age=rng.choice([*[0, 5, 9] * 3, -1, 1 << 63]))
+            known = policies.subject(facts)
+            for _ in range(2):
+                policies.decide(known, the.to(name), "GET", the.context(), the.NOW)
+            told.update(left.bits for left in known.left.values() if left is not None)
+            for changes in AROUND:
+                now = the.NOW + rng.choice([*[0, 3_600_000 * 10] * 4, -the.NOW - 1, 1 << 62])
+                question = (the.to(name), "GET", the.context(**changes), now)
+                warm = policies.decide(known, *question)
+                assert warm == policies.decide(policies.subject(facts), *question)
+                assert warm == next(policies.both(facts, *question))[1]
+                seen[warm.errors[0].partition(":")[0] if warm.errors else warm.kind] += 1
+    assert {"permit", "forbid", "default-deny", "context"} <= set(seen), seen
+    assert len(told) > 10 and told[0], told
 
 
 def decide(policies: PolicySet, the: ModuleType, subject: Subject):

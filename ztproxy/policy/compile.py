@@ -12,6 +12,7 @@ from cedarpy import pst
 
 from ztproxy.model.subject import UNKNOWN
 from ztproxy.policy import operations as ops
+from ztproxy.policy.needs import NOTHING, Reads, of_context
 from ztproxy.policy.operations import Env
 from ztproxy.policy.operators import BINARY, READING, UNARY
 from ztproxy.policy.render import children
@@ -28,6 +29,8 @@ from ztproxy.policy.values import (
 
 Evaluate: TypeAlias = Callable[[Env], Value]
 Test: TypeAlias = Callable[[Env], bool]
+#: A condition, and what it can read of `context`: if nothing, all requests of a caller get the same answer.
+Part: TypeAlias = tuple[Test, Reads]
 
 
 class Code(NamedTuple):
@@ -68,15 +71,20 @@ def conditions(clauses: tuple[pst.Clause, ...]) -> Test:
     return tests[0] if len(tests) == 1 else _every(tests)
 
 
-def parts_of(clauses: tuple[pst.Clause, ...]) -> tuple[tuple[Test, bool], ...]:
-    """Return the parts of `conditions` in order, and of each whether it says nothing about `context`."""
-    parts: list[tuple[Test, bool]] = []
+def parts_of(clauses: tuple[pst.Clause, ...]) -> tuple[Part, ...]:
+    """Return the parts of `conditions` in order, and of each what it can read of `context`."""
+    parts: list[Part] = []
     for clause in clauses:
         if isinstance(clause, pst.When):
-            parts += [(test(node), not _reads_context(node)) for node in _conjuncts(clause.expr)]
+            parts += [(test(node), _reads(node)) for node in _conjuncts(clause.expr)]
         else:
-            parts.append((_clause(clause), not _reads_context(clause.expr)))
+            parts.append((_clause(clause), _reads(clause.expr)))
     return tuple(parts)
+
+
+def _reads(node: pst.Expr) -> Reads:
+    """Return what an expression can read of `context`; nothing only if it does not speak of it."""
+    return (of_context(node) or None) if _reads_context(node) else NOTHING
 
 
 def _reads_context(node: object) -> bool:

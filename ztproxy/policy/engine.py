@@ -4,7 +4,7 @@ Made by `load`; asked by `administrator.access` for every request. A decision is
 there is no cache of decisions, because the worst answer is a permit that was right a moment ago.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -18,6 +18,7 @@ from ztproxy.policy import entities
 from ztproxy.policy.circumstances import Circumstances
 from ztproxy.policy.explain import explanation
 from ztproxy.policy.folded import Folder
+from ztproxy.policy.needs import ALL
 from ztproxy.policy.operations import Env
 from ztproxy.policy.program import DENIED, Policy, Program, Slice, evaluate, reason
 from ztproxy.policy.reference import Reference, disagreement
@@ -117,14 +118,15 @@ class PolicySet:
         part = self._slice(subject.kind, resource, method)
         if part is None:
             return DENIED
-        env = self._environment(subject, resource, method, context, now)
+        left = subject.left.get(part)
+        env = self._environment(subject, part, context, now, ALL if left is None else left.bits)
         if isinstance(env, Decision):
             return env
-        if self._engine != "compiled":
+        if self._whole:
             return self._second(part, env, subject)
-        decision = self._evaluated(part, env, subject)
+        decision = self._anew(part, env, subject) if left is None else left.evaluate(env)
         if context.request_id.endswith(SAMPLED):
-            return self._verified(decision, part, env, subject)
+            return self._confirmed(decision, part, subject, context, now)
         return decision
 
     def explain(
@@ -139,7 +141,7 @@ class PolicySet:
         part = self._slice(subject.kind, resource, method)
         if part is None:
             return Explanation((), ())
-        env = self._environment(subject, resource, method, context, now)
+        env = self._environment(subject, part, context, now)
         if isinstance(env, Decision):
             return Explanation((), ("retry-later",))
         signed_in = self._slice("User", resource, method) if subject.kind == "Anonymous" else None
@@ -154,7 +156,7 @@ class PolicySet:
         if part is None:
             yield "compiled", DENIED
             return
-        env = self._environment(subject, resource, method, context, now)
+        env = self._environment(subject, part, context, now)
         if isinstance(env, Decision):
             yield "compiled", env
             return
@@ -164,18 +166,15 @@ class PolicySet:
 
     # ------------------------------------------------------------------ steps
 
-    def _evaluated(self, part: Slice, env: Env, subject: Subject) -> Decision:
-        """Evaluate what is left to ask of this caller; what that is is found out at their second request."""
-        left, number = subject.left, id(part)
-        remainder = left.get(number)
-        if remainder is not None and remainder.part is part:
-            return remainder.evaluate(env)
-        if number in left:
-            left[number] = self._folder.fold(part, env)
+    def _anew(self, part: Slice, env: Env, subject: Subject) -> Decision:
+        """Evaluate a slice for a caller. What is left to ask of them is found out at their second request."""
+        left = subject.left
+        if part in left:
+            left[part] = self._folder.fold(part, env)
         else:
             if len(left) >= SLICES:
                 left.clear()
-            left[number] = None
+            left[part] = None
         return evaluate(part, env)
 
     def _slice(self, kind: str, resource: Resource, method: str) -> Slice | None:
@@ -192,21 +191,23 @@ class PolicySet:
     def _environment(
         self,
         subject: Subject,
-        resource: Resource,
-        method: str,
+        part: Slice,
         context: Context,
         now: int,
+        reads: int = ALL,
     ) -> Env | Decision:
+        """Return what to evaluate in, with what is read of the circumstances, or why that is impossible."""
         if subject.fault:
             return Decision(False, "error", (), (subject.fault,))
+        action, age, sources = part.action, subject.feed_age, subject.sources
         try:
-            record = self._circumstances.record(context, method, now, subject.feed_age, subject.sources)
+            record = self._circumstances.record(context, action.id, now, age, sources, reads)
         except Exception as error:  # noqa: BLE001 - values no policy can be asked about deny
             return Decision(False, "error", (), (f"context: {reason(error)}",))
-        who, what = subject.entity, self._places[resource.id].entity
+        who, what = subject.entity, part.resource
         return (
             who.uid,
-            _ACTION_UIDS[method],
+            action,
             what.uid,
             record,
             self._store,
@@ -222,6 +223,13 @@ class PolicySet:
         if self._engine == "reference" and not subject.uncertain:
             return self._referred(part, env)
         return self._verified(evaluate(part, env), part, env, subject)
+
+    def _confirmed(
+        self, decision: Decision, part: Slice, subject: Subject, context: Context, now: int
+    ) -> Decision:
+        """Have a decision confirmed, by all the circumstances and not only those that were read for it."""
+        env = self._environment(subject, part, context, now)
+        return env if isinstance(env, Decision) else self._verified(decision, part, env, subject)
 
     def _verified(self, decision: Decision, part: Slice, env: Env, subject: Subject) -> Decision:
         """Have a decision confirmed. The reference engine knows no UNKNOWN, so of a caller with unknown
@@ -243,9 +251,6 @@ class PolicySet:
         key = (env[0].type, env[1].id, env[2].id) if ours or len(self.policies) > WHOLE else ()
         found = self._references.get(key)
         if found is None:
-            policies = [rule.policy for rules in part for rule in rules] if key else self.policies
+            policies = [rule.policy for rule in part.rules] if key else self.policies
             found = self._references[key] = Reference(policies, self._store, self._schema, whole=self._whole)
         return found
-
-
-_ACTION_UIDS: Final[Mapping[str, Uid]] = {method: action(method) for method in METHODS}

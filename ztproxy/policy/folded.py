@@ -4,13 +4,15 @@ Called by `engine.PolicySet.decide`. Caller, action and resource of a slice are 
 others; only `context` differs from request to request. A condition that does not speak of `context` is
 evaluated once for a caller and a slice. It is left out when it held; its rule goes when it did not hold and
 nothing before it is left. All else, errors above all, is asked each time and in its place, so a decision is
-the one that `program.evaluate` makes. Decisions are never kept.
+the one that `program.evaluate` makes. Decisions are never kept. What is left knows what of `context` it
+can read, and need not be told more.
 """
 
 from typing import Final, final
 
 from ztproxy.model.decision import Decision
-from ztproxy.policy.compile import Test
+from ztproxy.policy.compile import Part, Test
+from ztproxy.policy.needs import NOTHING, Reads, bits, together
 from ztproxy.policy.operations import Env
 from ztproxy.policy.program import Policy, Slice, concluded, reason
 
@@ -22,11 +24,12 @@ KEPT: Final = 10_000
 class Remainder:
     """The rules of a slice that can still apply to a caller, each with the conditions that are left."""
 
-    __slots__ = ("part", "rules")
+    __slots__ = ("bits", "reads", "rules")
 
-    def __init__(self, part: Slice, rules: list[tuple[Policy, tuple[Test, ...]]]) -> None:
-        self.part: Final = part
+    def __init__(self, rules: list[tuple[Policy, tuple[Test, ...]]], reads: Reads) -> None:
         self.rules: Final = rules
+        self.reads: Final = reads  # of `context`
+        self.bits: Final = bits(reads)
 
     def evaluate(self, env: Env) -> Decision:
         """Decide, as `program.evaluate` does."""
@@ -53,41 +56,43 @@ class Folder:
     __slots__ = ("_made",)
 
     def __init__(self) -> None:
-        self._made: dict[tuple[int, tuple[tuple[int, tuple[Test, ...]], ...]], Remainder] = {}
+        self._made: dict[tuple[Slice, tuple[tuple[int, tuple[Test, ...]], ...]], Remainder] = {}
 
     def fold(self, part: Slice, env: Env) -> Remainder:
         """Return what is left to ask of the caller of `env` about the slice."""
         rules: list[tuple[Policy, tuple[Test, ...]]] = []
-        for group in part:
-            for rule in group:
-                if rule.above is not None and rule.above not in env[6]:
-                    continue
-                if rule.same is not None and rule.same != env[0]:
-                    continue
-                left = _left(rule.parts or ((rule.holds, False),), env)
-                if left is not None:
-                    rules.append((rule.policy, left))
-        key = (id(part), tuple([(id(policy), tests) for policy, tests in rules]))
+        reads: list[Reads] = []
+        for rule in part.rules:
+            if rule.above is not None and rule.above not in env[6]:
+                continue
+            if rule.same is not None and rule.same != env[0]:
+                continue
+            left = _left(((rule.holds, None),) if rule.parts is None else rule.parts, env)
+            if left is not None:
+                rules.append((rule.policy, tuple([test for test, _ in left])))
+                reads += [read for _, read in left]
+        key = (part, tuple([(id(policy), tests) for policy, tests in rules]))
         made = self._made.get(key)
-        if made is None or made.part is not part:
+        if made is None:
             if len(self._made) >= KEPT:
                 self._made.clear()
-            made = self._made[key] = Remainder(part, rules)
+            made = self._made[key] = Remainder(rules, together(reads))
         return made
 
 
-def _left(parts: tuple[tuple[Test, bool], ...], env: Env) -> tuple[Test, ...] | None:
+def _left(parts: tuple[Part, ...], env: Env) -> list[Part] | None:
     """Return the conditions that are left; None when they can not hold, and none of them can be an error."""
-    left: list[Test] = []
-    for test, fixed in parts:
-        if fixed:
+    left: list[Part] = []
+    for part in parts:
+        test, reads = part
+        if reads == NOTHING:
             try:
                 if test(env):
                     continue
             except Exception:  # noqa: BLE001 - an error each time
-                left.append(test)
+                left.append(part)
                 continue
             if not left:
                 return None
-        left.append(test)
-    return tuple(left)
+        left.append(part)
+    return left

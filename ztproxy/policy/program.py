@@ -6,12 +6,12 @@ is deliberate: a policy that can not be evaluated is not skipped, it denies.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 from cedarpy import pst
 
 from ztproxy.model.decision import Decision
-from ztproxy.policy.compile import Test, conditions, parts_of, uid_of
+from ztproxy.policy.compile import Part, Test, conditions, parts_of, uid_of
 from ztproxy.policy.operations import Env
 from ztproxy.policy.sources import Statement
 from ztproxy.policy.values import Entity, EvalError, Record, Uid
@@ -41,7 +41,7 @@ class Policy:
     statement: Statement
     holds: Test
     obligations: tuple[tuple[str, str], ...] = ()
-    parts: tuple[tuple[Test, bool], ...] = ()  # `holds` in its parts, see compile.parts_of
+    parts: tuple[Part, ...] | None = None  # `holds` in its parts, see compile.parts_of; None: not known
     alone: Decision = field(init=False)  # the decision when this policy is the only one that determines it
 
     def __post_init__(self) -> None:
@@ -73,14 +73,23 @@ class Rule(NamedTuple):
     same: Uid | None  # `principal ==`
     holds: Test
     policy: Policy
-    parts: tuple[tuple[Test, bool], ...] = ()  # `holds` in its parts, see compile.parts_of
+    parts: tuple[Part, ...] | None = None  # `holds` in its parts, see compile.parts_of; None: not known
 
 
-class Slice(NamedTuple):
-    """The policies that can concern one (principal type, action, resource)."""
+@final
+class Slice:
+    """The policies that can concern one (principal type, action, resource). Equal to nothing but itself."""
 
-    forbids: tuple[Rule, ...]
-    permits: tuple[Rule, ...]
+    __slots__ = ("action", "forbids", "permits", "resource", "rules")
+
+    def __init__(
+        self, action: Entity, resource: Entity, forbids: tuple[Rule, ...], permits: tuple[Rule, ...]
+    ) -> None:
+        self.action: Final = action.uid
+        self.resource: Final = resource
+        self.forbids: Final = forbids
+        self.permits: Final = permits
+        self.rules: Final = (*forbids, *permits)
 
 
 def compiled(statement: Statement, name: str) -> Policy:
@@ -126,6 +135,8 @@ class Program:
         rules = [self._rule(self.policies[number], kind, action, resource) for number in sorted(numbers)]
         found = [rule for rule in rules if rule is not None]
         return Slice(
+            action,
+            resource,
             tuple(rule for rule in found if not rule.policy.permits),
             tuple(rule for rule in found if rule.policy.permits),
         )
@@ -198,20 +209,19 @@ def evaluate(part: Slice, env: Env) -> Decision:
     forbids = permits = ()  # type: tuple[Policy, ...]
     errors: tuple[str, ...] = ()
     principal, lineage = env[0], env[6]
-    for rules in part:
-        for above, same, holds, policy, _ in rules:
-            if above is not None and above not in lineage:
-                continue
-            if same is not None and same != principal:
-                continue
-            try:
-                if holds(env):
-                    if policy.permits:
-                        permits += (policy,)
-                    else:
-                        forbids += (policy,)
-            except Exception as error:  # noqa: BLE001 - whatever goes wrong here denies, and is named
-                errors += (f"{policy.id}: {reason(error)}",)
+    for above, same, holds, policy, _ in part.rules:
+        if above is not None and above not in lineage:
+            continue
+        if same is not None and same != principal:
+            continue
+        try:
+            if holds(env):
+                if policy.permits:
+                    permits += (policy,)
+                else:
+                    forbids += (policy,)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong here denies, and is named
+            errors += (f"{policy.id}: {reason(error)}",)
     return concluded(forbids, permits, errors)
 
 

@@ -2,7 +2,8 @@
 
 Called by `engine`, to check the compiled closures and for tests of policies. It is twenty times slower
 than the closures and knows no UNKNOWN: unknown facts are left out of its inputs, as is what its policies
-can not read (`needs`). It never sees anything that was compiled, folded or worked out for another request.
+can not read of caller and resource (`needs`). It never sees anything that was compiled, folded or worked out
+for another request.
 """
 
 import re
@@ -40,8 +41,9 @@ class Reference:
         *,
         whole: bool,
     ) -> None:
-        """`whole`: everything is told, so that the schema can find what is missing in it. Else only what the
-        policies can read, and `schema` must require no attribute."""
+        """`whole`: everything is told, so that the schema can find what is missing in it. Else of caller and
+        resource only what the policies can read, and `schema` must require no attribute. Circumstances are
+        told all the same: whether those that were read are enough is a thing to confirm."""
         self._policies = {f"policy{number}": policy for number, policy in enumerate(policies)}
         self._set = cedarpy.PolicySet.from_str("\n".join(policy.statement.text for policy in policies))
         self._schema = schema
@@ -67,7 +69,7 @@ class Reference:
             "principal": _named(env[0]),
             "action": _named(env[1]),
             "resource": _named(env[2]),
-            "context": _text(narrowed(env[3], self._needs.get("context", {}))),
+            "context": _text(record_to_json(env[3])),
         }
 
     def _entities(self, env: Env) -> cedarpy.Entities:

@@ -7,6 +7,7 @@ would take True for 1.
 from dataclasses import dataclass, field
 
 from ztproxy.policy.folded import Remainder
+from ztproxy.policy.program import Slice
 from ztproxy.policy.values import Entity, Record
 
 
@@ -21,7 +22,7 @@ class Subject:
     fault: str = ""  # why nothing can be decided about this caller
     kind: str = field(init=False)  # the entity type
     #: What is left to ask of this caller, by slice (`folded`); None after its first request.
-    left: dict[int, Remainder | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    left: dict[Slice, Remainder | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", self.entity.uid.type)
