@@ -270,3 +270,13 @@ async def test_a_value_too_long_for_any_upstream_is_a_refusal_on_record() -> Non
     refusal = await world.ask(SUPPORT.replaced(changes=groups))
     assert isinstance(refusal, Refusal) and refusal.code == "head-too-large"
     assert [(record.allow, record.code) for record in world.records] == [(False, "head-too-large")]
+
+
+async def test_what_records_say_of_a_resource_is_not_said_of_another_request(world: World) -> None:
+    asked = (await world.ask()).request
+    for _ in range(3):
+        for protocol, action in (("websocket", "GET"), ("http", "GET"), ("http", "POST")):
+            context = asked.context.replaced(protocol=protocol)
+            permit = world.access.authorize(asked.replaced(action=action, context=context))
+            assert isinstance(permit, Permit)
+            assert (world.records[-1].protocol, world.records[-1].action) == (protocol, action)

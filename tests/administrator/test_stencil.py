@@ -4,12 +4,14 @@ import itertools
 
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ztproxy.administrator import stencil
 from ztproxy.administrator.evidence import decision_record
 from ztproxy.model.decision import Decision
-from ztproxy.model.record import DecisionRecord
+from ztproxy.model.record import DecisionRecord, OutcomeRecord
 from ztproxy.model.request import AccessRequest, ClientCertificate, Context, Evidence, Resource
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Device, Facts, Posture, Principal, Session
 from ztproxy.trust.caller import Caller
@@ -87,3 +89,47 @@ def test_no_path_breaks_out_of_its_string() -> None:
     record = msgspec.json.decode(filled(asked, FACTS[1], DECISIONS[0]), type=DecisionRecord)
     assert record.allow
     assert record.path == asked.context.path
+
+
+def test_the_text_of_a_record_stays_as_it_is() -> None:
+    asked = request('/a/"b')
+    head = b'{"kind":"decision","id":"00000000000000000000000000000000","at":1800000000000,'
+    middle = b'"ip":"2001:db8::7","path":"/a/\\"b",'
+    who, permit = stencil.of_caller(FACTS[3]), stencil.of_permit(asked, DECISIONS[0], "digest")
+    ages = b'"device_proof_age":0,"posture_age":20,'
+    assert filled(asked, FACTS[3], DECISIONS[0]) == b"%b%b%b%b,%b}" % (head, ages, middle, who, permit)
+    shown = b'"certificate":"%b",' % CERTIFICATE.fingerprint.encode()
+    certified = filled(request('/a/"b', CERTIFICATE), FACTS[3], DECISIONS[0])
+    assert certified == b"%b%b%b%b%b,%b}" % (head, ages, middle, shown, who, permit)
+
+
+def test_times_and_paths_are_not_mixed_up() -> None:
+    caller, who = Caller(FACTS[3]), stencil.of_caller(FACTS[3])
+    asked = [request(f"/{number}") for number in range(5000)]  # more than are remembered
+    permit = stencil.of_permit(asked[0], DECISIONS[0], "digest")
+    for turn in range(2):
+        for number, one in enumerate(asked):
+            now = NOW + number // 3 + turn
+            record = msgspec.json.decode(stencil.filled(who, permit, one, caller, now), type=DecisionRecord)
+            assert (record.at, record.path, record.posture_age) == (now, f"/{number}", now - NOW + 20)
+
+
+NUMBERS = st.one_of(st.integers(-2, 700), st.integers(-(1 << 63), (1 << 63) - 1))
+NAMES = st.one_of(st.just("ses_abcdefghijklmnopqrstuvwxyz"), st.just(""), st.text(max_size=40))
+
+
+@given(NUMBERS, NAMES, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS)
+@example(NOW, "ses_1", 200, 0, 1024, 0, 0)
+@example(NOW, "ses_1", 599, 5, 0, 255, 255)
+@example(NOW, "", 600, 5, 0, 256, 256)
+@example(NOW, 'ses_"\\', 0, 0, 0, 0, -1)
+def test_a_complete_exchange_is_written_as_its_record_is(
+    now: int, session: str, status: int, received: int, sent: int, duration: int, first_byte: int
+) -> None:
+    said = (now, session, status, received, sent, duration, first_byte)
+    try:
+        written = stencil.completed("0f" * 16, *said)
+    except stencil.TooOdd:
+        assert "?" in session or not (session.isascii() and session.isprintable())
+        return
+    assert written == msgspec.json.encode(OutcomeRecord("0f" * 16, *said))

@@ -9,6 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ztproxy.gateway.connection import Connection
+import msgspec
+
+from ztproxy.crypto.ids import Entropy, RequestIds
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
@@ -19,6 +22,7 @@ from ztproxy.model.codes import CODES
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
 from ztproxy.model.request import NOWHERE, AccessRequest, ClientCertificate, Peer, Resource, TlsFacts
+from ztproxy.model.record import OutcomeRecord
 from ztproxy.model.resource import Upstream
 from ztproxy.model.route import Route
 from ztproxy.net.clock import FixedClock
@@ -147,7 +151,7 @@ class Ledger(ports.Ledger):
         raise AssertionError("the gateway decides nothing")
 
     def append(self, record: bytes) -> None:
-        raise AssertionError("the gateway decides nothing")
+        self.outcome(msgspec.json.decode(record, type=OutcomeRecord))
 
     def outcome(self, record: Any) -> None:
         if self.broken:

@@ -81,18 +81,6 @@ class _Known:
         self.record: Final = record  # of the stencil; None when the records of this caller need more care
 
 
-@final
-class _Written:
-    """What records say of a decision about a resource."""
-
-    __slots__ = ("decision", "policies", "record")
-
-    def __init__(self, decision: Decision, policies: PolicySet, record: bytes) -> None:
-        self.decision: Final = decision
-        self.policies: Final = policies
-        self.record: Final = record
-
-
 class Access(Door):
     """The door of one worker under one configuration; the next one has another, its successor.
 
@@ -125,7 +113,7 @@ class Access(Door):
         self.kept = 0  # times a live path went on by facts that are too old for a new request
         self._freshness = freshness
         self._callers: dict[str, _Known] = {}
-        self._permits: dict[tuple[str, str, str, str], _Written] = {}
+        self._permits: dict[str, dict[str, stencil.Written]] = {}  # by route and action
 
     # ------------------------------------------------------------------ the door
 
@@ -478,12 +466,13 @@ class Access(Door):
 
     def _written(self, request: AccessRequest, decision: Decision) -> bytes:
         """The part of a permit's record that says what was decided about what. Raises stencil.TooOdd."""
-        context = request.context
-        key = (request.resource.id, request.action, context.protocol, context.host)
-        written = self._permits.get(key)
-        if written is None or written.decision is not decision or written.policies is not self.policies:
+        actions = self._permits.get(request.resource.id)
+        if actions is None:
+            actions = self._permits[request.resource.id] = {}
+        written = actions.get(request.action)
+        if written is None or not written.says(request.context, decision, self.policies):
             text = stencil.of_permit(request, decision, self.policies.digest)
-            if len(self._permits) >= KEPT:
-                self._permits.clear()
-            written = self._permits[key] = _Written(decision, self.policies, text)
+            written = actions[request.action] = stencil.Written(
+                request.context, decision, self.policies, text
+            )
         return written.record

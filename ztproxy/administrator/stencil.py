@@ -1,29 +1,55 @@
-"""Records of permits at the speed of the warm path: what repeats is written once, and the rest filled in.
+"""Records of requests at the speed of the warm path: what repeats is written once, and the rest filled in.
 
-Called by `administrator.access` only. A filled stencil says what `evidence.decision_record` says of the same
-permit, in another order; whatever a stencil is not made for (`TooOdd`) is encoded the ordinary way. Pure.
+Called by `administrator.access` for permits: a filled stencil says what `evidence.decision_record` says of
+the same permit, in another order. Called by `gateway.account` when an exchange has ended well: it writes what
+`OutcomeRecord` would. Whatever a stencil is not made for (`TooOdd`) is encoded the ordinary way. Pure, but
+that it remembers texts: of paths, of sessions' names and of the last time.
 """
 
-from typing import Any, Final
+from typing import Any, Final, final
 
 import msgspec
 
 from ztproxy.administrator.audit import MAX_RECORD, MAX_TEXT
 from ztproxy.administrator.evidence import posture_of, sources_of, standing_of
 from ztproxy.model.decision import Decision
-from ztproxy.model.request import AccessRequest
+from ztproxy.model.request import AccessRequest, Context
 from ztproxy.model.subject import Device, Facts
+from ztproxy.policy.engine import PolicySet
 from ztproxy.trust.caller import Caller
 
 _encode: Final = msgspec.json.Encoder().encode
-#: What stands in a JSON string as it is, without the mark of a query, which is never written down.
-_PLAIN: Final = bytes(set(range(0x20, 0x7F)) - set(b'"\\?'))
 #: Room for what is filled in: a path, an address and numbers.
 _ROOM: Final = 6 * MAX_TEXT + 1024
+#: Paths, and names of sessions, of which the text is remembered; beyond it all are written anew.
+_TEXTS: Final = 2048
 
 
 class TooOdd(Exception):
     """These values need the care of `administrator.audit`: too long, or not text that JSON can carry."""
+
+
+@final
+class Written:
+    """What records say of a decision about an action on a resource."""
+
+    __slots__ = ("decision", "host", "policies", "protocol", "record")
+
+    def __init__(self, context: Context, decision: Decision, policies: PolicySet, record: bytes) -> None:
+        self.host: Final = context.host
+        self.protocol: Final = context.protocol
+        self.decision: Final = decision
+        self.policies: Final = policies
+        self.record: Final = record
+
+    def says(self, context: Context, decision: Decision, policies: PolicySet) -> bool:
+        """Tell whether it is about this request, too."""
+        return (
+            self.decision is decision
+            and self.policies is policies
+            and self.host == context.host
+            and self.protocol == context.protocol
+        )
 
 
 def of_caller(facts: Facts) -> bytes:
@@ -61,41 +87,112 @@ def of_permit(request: AccessRequest, decision: Decision, policy_set: str) -> by
 def filled(who: bytes, permit: bytes, request: AccessRequest, caller: Caller, now: int) -> bytes:
     """Return the record of one permit; `now` in ms since the epoch. Raises TooOdd."""
     context, certificate = request.context, request.subject.certificate
-    return b'{"kind":"decision","id":"%b","at":%d,%b"ip":"%b","path":"%b",%b%b,%b}' % (
-        context.request_id.encode("ascii"),
-        now,
-        _ages(caller, now),
-        context.ip.encode("ascii"),
-        _quoted(context.path),
-        b'"certificate":"%b",' % certificate.fingerprint.encode() if certificate is not None else b"",
-        who,
-        permit,
+    if certificate is not None or caller.proved_at < 0 or caller.reported_at < 0:
+        return b'{"kind":"decision","id":"%b","at":%b,%b"ip":"%b","path":%b,%b%b,%b}' % (
+            context.request_id.encode("ascii"),
+            _time(now),
+            _ages(caller, now),
+            context.ip.encode("ascii"),
+            _quoted(context.path),
+            b'"certificate":"%b",' % certificate.fingerprint.encode() if certificate is not None else b"",
+            who,
+            permit,
+        )
+    # The same of most callers of most days, in fewer parts: each costs.
+    return (
+        b'{"kind":"decision","id":"%b","at":%b,"device_proof_age":%d,"posture_age":%d,'
+        b'"ip":"%b","path":%b,%b,%b}'
+        % (
+            context.request_id.encode("ascii"),
+            _time(now),
+            now - caller.proved_at,
+            now - caller.reported_at,
+            context.ip.encode("ascii"),
+            _quoted(context.path),
+            who,
+            permit,
+        )
     )
+
+
+def completed(
+    request_id: str,
+    now: int,
+    session: str,
+    status: int,
+    received: int,
+    sent: int,
+    duration: int,
+    first_byte: int,
+) -> bytes:
+    """Return the record of an exchange that is complete, with nothing more to say of it: what `OutcomeRecord`
+    takes, `now` for `at`. Raises TooOdd."""
+    return b'{"kind":"outcome","id":"%b","at":%b%b%b%b%b%b%b%b%b}' % (
+        request_id.encode("ascii"),
+        _time(now),
+        b',"session":' if session else b"",
+        _quoted(session) if session else b"",
+        _STATUS[status] if 0 <= status < len(_STATUS) else b',"status":%d' % status,
+        b',"received":%d' % received if received else b"",
+        b',"sent":' if sent else b"",
+        b"%d" % sent if sent else b"",
+        _DURATION[duration] if 0 <= duration < len(_DURATION) else b',"duration":%d' % duration,
+        _FIRST_BYTE[first_byte] if 0 <= first_byte < len(_FIRST_BYTE) else _late(first_byte),
+    )
+
+
+def _late(first_byte: int) -> bytes:
+    return b',"first_byte":%d' % first_byte if first_byte != -1 else b""
+
+
+#: What most numbers come to: as many as there are statuses, and a quarter of a second in ms. What is as it is
+#: unless something else is said, is not said.
+_STATUS: Final = [b"", *(b',"status":%d' % status for status in range(1, 600))]
+_DURATION: Final = [b"", *(b',"duration":%d' % ms for ms in range(1, 256))]
+_FIRST_BYTE: Final = [b',"first_byte":%d' % ms for ms in range(256)]
 
 
 def _ages(caller: Caller, now: int) -> bytes:
     """Return how old the proof of the device and its report are, as far as there are any."""
-    if caller.proved_at >= 0 and caller.reported_at >= 0:
-        return b'"device_proof_age":%d,"posture_age":%d,' % (now - caller.proved_at, now - caller.reported_at)
-    if caller.proved_at >= 0:
-        return b'"device_proof_age":%d,' % (now - caller.proved_at)
-    return b'"posture_age":%d,' % (now - caller.reported_at) if caller.reported_at >= 0 else b""
+    proof = b'"device_proof_age":%d,' % (now - caller.proved_at) if caller.proved_at >= 0 else b""
+    return proof + b'"posture_age":%d,' % (now - caller.reported_at) if caller.reported_at >= 0 else proof
 
 
-def _quoted(path: str) -> bytes:
-    """Return a path as the inside of a JSON string. Raises TooOdd."""
-    try:
-        text = path.encode("ascii")
-    except UnicodeEncodeError:
-        raise TooOdd from None
-    if len(text) > MAX_TEXT:
-        raise TooOdd
-    if not text.translate(None, _PLAIN):
-        return text
-    if not path.isprintable() or "?" in path:
-        raise TooOdd
-    quoted = _encode(path)
-    return quoted[1:-1]
+@final
+class _Moment:
+    """A time (ms) as text."""
+
+    __slots__ = ("at", "text")
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.text = b"0"
+
+
+_moment: Final = _Moment()
+
+
+def _time(now: int) -> bytes:
+    """Return a time (ms) as text, made once for all records of a millisecond."""
+    if now != _moment.at:
+        _moment.at, _moment.text = now, b"%d" % now
+    return _moment.text
+
+
+_texts: Final[dict[str, bytes]] = {}
+
+
+def _quoted(text: str) -> bytes:
+    """Return a text as a JSON string, made once while it is remembered. Raises TooOdd."""
+    known = _texts.get(text)
+    if known is None:
+        if not text.isascii() or len(text) > MAX_TEXT or "?" in text or not text.isprintable():
+            raise TooOdd  # queries are never written down
+        known = _encode(text)
+        if len(_texts) >= _TEXTS:
+            _texts.clear()
+        _texts[text] = known
+    return known
 
 
 def _fields(**values: Any) -> bytes:
