@@ -6,6 +6,7 @@ import pytest
 
 from ztproxy.model.request import NOWHERE
 from ztproxy.model.route import Route
+from ztproxy.policy import routes as module
 from ztproxy.policy.routes import RouteTable
 
 
@@ -101,3 +102,25 @@ def test_places_that_can_not_be(the: ModuleType, portal: Route, places: list[tup
 def test_the_portal_may_be_among_the_routes(the: ModuleType, portal: Route) -> None:
     routes = RouteTable([the.route("a", host="a"), portal], portal)
     assert routes.match("a", "/").id == "a"
+
+
+def test_what_is_remembered_is_what_would_be_found(the: ModuleType, portal: Route) -> None:
+    routes = table(the, portal, ("a", "/"), ("a", "/x/"), ("b", "/x/"), ("c", "/"))
+    asked = [(host, f"/{part}/{number}") for number in range(1500) for part in "xy" for host in "abcd"]
+    assert len(asked) > 2 * module.REMEMBERED, "so it forgets in between"
+    for _ in range(2):
+        for host, path in asked:
+            name = {"a": "a/x/" if path[1] == "x" else "a/", "b": "b/x/" if path[1] == "x" else "", "c": "c/"}
+            assert routes.match(host, path).id == name.get(host, ""), (host, path)
+
+
+def test_hostile_paths_take_little_memory(the: ModuleType, portal: Route) -> None:
+    routes = table(the, portal, ("a", "/x/"))
+    for number in range(module.REMEMBERED + 10):
+        assert routes.match("a", f"/x/{number}").id == "a/x/"
+        assert routes.match("a", f"/{number}/{'y' * module.LONGEST}") is NOWHERE
+        assert routes.match(f"h{number}", "/x/") is NOWHERE
+    kept = routes._remembered
+    assert set(kept) == {"a", "portal.example"}, "never by hosts that callers think of"
+    assert sum(map(len, kept.values())) == 10
+    assert all(len(path) <= module.LONGEST for paths in kept.values() for path in paths)

@@ -5,17 +5,23 @@ It decides nothing: what leads nowhere and what is forbidden end in the same ref
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from ztproxy.model.endpoints import CARRY, OWN
 from ztproxy.model.ports import Router
 from ztproxy.model.request import NOWHERE, Resource
 from ztproxy.model.route import Route
 
+#: Paths of which it is remembered where they lead, all hosts together; beyond it all are looked up again.
+#: None that is longer than so many characters.
+REMEMBERED: Final = 4096
+LONGEST: Final = 512
+
 
 class RouteTable(Router):
-    """The routing table: frozen once made."""
+    """The routing table: once made it only remembers what was asked, because the same is asked again."""
 
-    __slots__ = ("_carries", "_deepest", "_hosts", "_portal", "_portal_host")
+    __slots__ = ("_carries", "_deepest", "_hosts", "_portal", "_portal_host", "_remembered", "_room")
 
     def __init__(self, routes: Iterable[Route], portal: Route | None = None) -> None:
         """Raises ValueError for two routes on one place, and for places that are ours."""
@@ -31,6 +37,8 @@ class RouteTable(Router):
         if shared := self._hosts.keys() & self._carries.keys():
             raise ValueError(f"{min(shared)} belongs to connectors")
         self._deepest = {host: max(map(_depth, found), default=0) for host, found in self._hosts.items()}
+        self._remembered: dict[str, dict[str, Resource]] = {host: {} for host in self._hosts}
+        self._room = REMEMBERED
 
     def _add(self, route: Route) -> None:
         place = f"{route.host}{route.prefix}"
@@ -46,6 +54,25 @@ class RouteTable(Router):
 
     def match(self, host: str, path: str) -> Resource:
         """Return what (lower-case host without port, path without query) leads to, NOWHERE if to nothing."""
+        remembered = self._remembered.get(host)
+        if remembered is None:
+            return self._find(host, path)
+        found = remembered.get(path)
+        if found is None:
+            found = self._find(host, path)
+            if len(path) <= LONGEST:
+                self._remember(remembered, path, found)
+        return found
+
+    def _remember(self, remembered: dict[str, Resource], path: str, found: Resource) -> None:
+        if not self._room:
+            for paths in self._remembered.values():
+                paths.clear()
+            self._room = REMEMBERED
+        remembered[path] = found
+        self._room -= 1
+
+    def _find(self, host: str, path: str) -> Resource:
         prefixes = self._hosts.get(host)
         if prefixes is None or path[:1] != "/":
             return self._carries.get(host, NOWHERE) if f"{path}/".startswith(f"{CARRY}/") else NOWHERE
