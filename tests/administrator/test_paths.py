@@ -220,6 +220,30 @@ def test_whoever_opens_and_closes_quickly_is_entered_nowhere() -> None:
     assert (len(stage.paths._concerned), len(stage.paths._deadlines), stage.asked) == (0, 0, [])
 
 
+def test_a_path_is_closed_once_whether_it_was_entered_or_not() -> None:
+    stage = Stage()
+    early, late = [stage.open(f"e{number}") for number in range(3)], []
+    stage.paths.pulse()
+    late = [stage.open(f"l{number}") for number in range(3)]
+    assert len(stage.paths) == 6
+    for number in (early[1], late[1]):
+        for _ in range(2):
+            stage.paths.close(number)
+    assert len(stage.paths) == 4
+    stage.paths.all_changed()
+    while stage.paths.step():
+        pass
+    assert sorted(stage.asked) == ["e0", "e2", "l0", "l2"]
+    for number in (early[0], early[1], late[0], late[1], late[1]):
+        stage.paths.close(number)
+    assert len(stage.paths) == 2
+    stage.open("m")
+    while stage.paths.cut_some("over"):
+        pass
+    assert sorted(stage.cuts) == [("e2", "over"), ("l2", "over"), ("m", "over")]
+    assert (len(stage.paths), len(stage.paths._concerned), len(stage.paths._deadlines)) == (0, 0, 0)
+
+
 # ---------------------------------------------------------------------- time
 
 

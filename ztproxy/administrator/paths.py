@@ -69,9 +69,11 @@ class Paths(ports.Paths):
         self._elapsed = elapsed
         self._wake = wake
         self._awake = False
-        self._live: dict[int, ports.Live] = {}
+        self._fresh: list[ports.Live | None] = []  # opened since the last pulse, None when it is over
+        self._ended = 0  # how many of these are
         self._last = 0
-        self._entered = 0  # the last number that is in the three below, if it is live
+        self._entered = 0  # the last number that is in those below, if it is live
+        self._live: dict[int, ports.Live] = {}
         self._concerned = Concerned()
         self._course: dict[int, float] = {}  # ms by which a path's own time is ahead of `elapsed`
         self._deadlines = Deadlines(elapsed())
@@ -80,7 +82,7 @@ class Paths(ports.Paths):
         self.cuts = 0
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._live) + len(self._fresh) - self._ended
 
     @property
     def waiting(self) -> int:
@@ -90,13 +92,19 @@ class Paths(ports.Paths):
     def open(self, live: ports.Live) -> int:
         """Register a path; return its number."""
         self._last = number = self._last + 1
-        self._live[number] = live
+        self._fresh.append(live)
         return number
 
     def close(self, number: int) -> None:
         """Forget a path that is over; a second call does nothing."""
+        if number > self._entered:
+            place = number - self._entered - 1
+            if self._fresh[place] is not None:
+                self._fresh[place] = None
+                self._ended += 1
+            return
         live = self._live.pop(number, None)
-        if live is not None and number <= self._entered:
+        if live is not None:
             self._concerned.leave(number, live.permit)
             self._deadlines.drop(number)
             del self._course[number]
@@ -148,6 +156,7 @@ class Paths(ports.Paths):
 
     def cut_some(self, reason: str) -> int:
         """Cut paths for a few milliseconds, as when the process ends; return how many, 0 when none is."""
+        self._enter()
         until, cut = self._elapsed() + STEP, 0
         for number in list(self._live):
             if number in self._live:  # one that ends may end others
@@ -167,14 +176,14 @@ class Paths(ports.Paths):
         if self._entered == self._last:
             return
         now, wall = self._elapsed(), self._now()
-        entered, self._entered = self._entered, self._last
-        for number in reversed(self._live):
-            if number <= entered:
-                break
-            permit = self._live[number].permit
-            self._concerned.enter(number, permit)
+        first = self._entered + 1
+        live = {number: one for number, one in enumerate(self._fresh, first) if one is not None}
+        self._entered, self._fresh, self._ended = self._last, [], 0
+        self._live.update(live)  # all of them, before one is armed: by how many there are
+        for number, one in live.items():
+            self._concerned.enter(number, one.permit)
             self._course[number] = wall - now * 1000
-            self._arm(number, permit, now)
+            self._arm(number, one.permit, now)
 
     def _arm(self, number: int, permit: Permit, now: float) -> None:
         """Have a path looked at when its time may be over, and in any case once per round.
