@@ -145,18 +145,30 @@ NUMBERS: Final[dict[str, Metric]] = {
 }
 
 
+class _Count:
+    """One number: a slot is added to in fewer steps than an item of a list."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
 class _Row:
     """What is counted for one route."""
 
     __slots__ = ("classes", "counts", "total")
 
     def __init__(self) -> None:
-        self.classes = [0] * len(CLASSES)
-        self.counts = [0] * (len(BUCKETS) + 1)
+        self.classes = [_Count() for _ in CLASSES]
+        self.counts = [_Count() for _ in (*BUCKETS, None)]
         self.total = 0.0
 
     def by_class(self) -> dict[str, int]:
-        return {name: count for name, count in zip(CLASSES, self.classes, strict=True) if count}
+        return {name: one.number for name, one in zip(CLASSES, self.classes, strict=True) if one.number}
+
+    def durations(self) -> Durations:
+        return Durations(tuple([one.number for one in self.counts]), self.total)
 
 
 class Counters(ports.Counters):
@@ -228,8 +240,8 @@ class Counters(ports.Counters):
         row = self._rows.get(route)
         if row is None:
             row = self._rows[route] = _Row()
-        row.classes[status // 100 if status < 600 else 0] += 1
-        row.counts[_bucket(seconds)] += 1
+        row.classes[status // 100 if status < 600 else 0].number += 1
+        row.counts[_bucket(seconds)].number += 1
         row.total += seconds
 
     def preflight(self) -> None:
@@ -283,7 +295,7 @@ class Counters(ports.Counters):
         return Snapshot(
             worker=self.worker,
             requests={route: row.by_class() for route, row in self._rows.items()},
-            durations={route: Durations(tuple(row.counts), row.total) for route, row in self._rows.items()},
+            durations={route: row.durations() for route, row in self._rows.items()},
             refusals=dict(self._refusals),
             handshakes=dict(self._handshakes),
             limited=dict(self._limited),
