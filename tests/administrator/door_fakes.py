@@ -137,7 +137,7 @@ class World:
             identities=Lines(self),
             sync=self.sync,
             touched=self.touched.append,
-            now=self.clock.now,
+            clock=self.clock,
         )
         self.put("session", "ses_1", SESSION)
         self.put("handle", DIGEST, Handle(session_id="ses_1", host="support.test", created_at=NOW))

@@ -43,7 +43,7 @@ def next_door(world: World, policies: str, *routes: Route) -> Access:
         identities=Lines(world),
         sync=world.sync,
         touched=world.touched.append,
-        now=world.clock.now,
+        clock=world.clock,
         routes=Places(*routes, PORTAL),
     )
 

@@ -45,7 +45,7 @@ class Carrying(World):
             identities=Lines(self),
             sync=self.sync,
             touched=self.touched.append,
-            now=self.clock.now,
+            clock=self.clock,
         )
         self.paths = Paths(self.access, self.clock.now, self.clock.monotonic, lambda: None)
         self.put("connector", SITE.key, SITE)

@@ -60,7 +60,7 @@ def world_with(duty='@recheck("10m keep 5m")', rule=Rule()):  # noqa: B008
         identities=Lines(world),
         sync=world.sync,
         touched=world.touched.append,
-        now=world.clock.now,
+        clock=world.clock,
         freshness=Freshness(world.rechecks, rule),
     )
     world.put("session", "ses_1", replace(SESSION, checked_at=NOW, expires_at=NOW + 10**9))

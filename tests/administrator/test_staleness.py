@@ -35,7 +35,7 @@ class Stage:
             identities=Lines(self.world),
             sync=self.world.sync,
             touched=self.world.touched.append,
-            now=self.world.clock.now,
+            clock=self.world.clock,
         )
 
     def heard(self, age: int = 0, state: Any = "ok") -> None:

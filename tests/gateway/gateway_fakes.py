@@ -5,13 +5,14 @@ the outcome's record before the last byte.
 """
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ztproxy.gateway.connection import Connection
 import msgspec
 
 from ztproxy.crypto.ids import Entropy, RequestIds
+from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
@@ -21,8 +22,8 @@ from ztproxy.model._seal import SEAL
 from ztproxy.model.codes import CODES
 from ztproxy.model.decision import Refusal
 from ztproxy.model.permit import Permit
-from ztproxy.model.request import NOWHERE, AccessRequest, ClientCertificate, Peer, Resource, TlsFacts
 from ztproxy.model.record import OutcomeRecord
+from ztproxy.model.request import NOWHERE, AccessRequest, ClientCertificate, Peer, Resource, TlsFacts
 from ztproxy.model.resource import Upstream
 from ztproxy.model.route import Route
 from ztproxy.net.clock import FixedClock
@@ -57,6 +58,12 @@ CERTIFICATE = ClientCertificate(
     serial="1f",
 )
 HANDLE = "h" * 43
+
+
+def numbers() -> Entropy:
+    """Return entropy by which request ids are 1, 2, 3 and so on."""
+    count = itertools.count(1)
+    return lambda size: b"".join(next(count).to_bytes(16) for _ in range(size // 16))
 
 
 def permit_of(request: AccessRequest, route: Route, **changes: Any) -> Permit:
@@ -310,7 +317,6 @@ class Stage:
         self.dialler = Dialler(self.events)
         self.carriers = Carriers()
         self.upstreams = Upstreams(self.dialler, wheel=self.wheel, outbox=self.outbox)  # type: ignore[arg-type]
-        self.ids = 0
         self.world = World(
             door=self.door,
             paths=self.paths,
@@ -325,7 +331,7 @@ class Stage:
             carriers=self.carriers,
             limits=Limits(),
             outbox=self.outbox,
-            new_request_id=self._id,
+            new_request_id=RequestIds(numbers()),
         )
         self.peer = Peer(ip="192.0.2.7", port=4711, tls=TlsFacts("TLSv1.3", sni, certificate))
         self.client, self.connection, self.arrival = self.connect()
@@ -337,10 +343,6 @@ class Stage:
         transport = Transport("client", self.events, connection)
         connection.connection_made(transport)
         return transport, connection, arrival
-
-    def _id(self) -> str:
-        self.ids += 1
-        return f"{self.ids:032x}"
 
     @property
     def upstream(self) -> Transport:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
-from gateway_fakes import Counters, Door, Ledger, Paths, Routes
+from gateway_fakes import Counters, Door, Ledger, Paths, Routes, numbers
 from gateway_pki import Authority
 
 from ztproxy.connector.allowed import Allowed
 from ztproxy.connector.links import Limits as LinkLimits
 from ztproxy.connector.links import Links, Proxy
+from ztproxy.crypto.ids import RequestIds
 from ztproxy.gateway.connection import Connection
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
@@ -79,7 +80,7 @@ class Gateway:
             crowd=Crowd(sources, self.wheel, Limits()),
             limits=Limits(),
             outbox=self.outbox,
-            new_request_id=iter(map("{:032x}".format, range(10**9))).__next__,
+            new_request_id=RequestIds(numbers()),
         )
         self.sock = socket.create_server(("127.0.0.1", 0))
         files = authority.server(HOST, DIAL_IN)

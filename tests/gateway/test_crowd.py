@@ -1,8 +1,9 @@
 """Slow senders, slow readers, old and idle connections: nobody holds more than their share for long."""
 
+from dataclasses import replace
+
 import pytest
 from gateway_fakes import Stage
-from msgspec.structs import replace
 
 from ztproxy.gateway.limits import Limits
 from ztproxy.net.sources import Bounds

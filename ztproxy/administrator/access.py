@@ -30,6 +30,7 @@ from ztproxy.model.request import AccessRequest, Peer
 from ztproxy.model.route import Route
 from ztproxy.model.standing import Lock
 from ztproxy.model.subject import Facts
+from ztproxy.net.clock import Clock
 from ztproxy.policy.engine import PolicySet, Subject
 from ztproxy.trust.caller import NOBODY, Caller, Locked
 from ztproxy.trust.gather import Cold, Gatherer
@@ -47,6 +48,8 @@ UNFORGIVEN: Final = (
 )
 #: Policy values kept for callers; beyond it all are made anew.
 KEPT: Final = 100_000
+#: Where compiled code finds it without looking up a name.
+_SEAL: Final = SEAL
 #: The "decision" of requests that never reach the policies.
 NOT_ASKED: Final = Decision(allow=False, kind="default-deny")
 #: That of requests that a lock refuses: policies are not asked.
@@ -96,7 +99,7 @@ class Access(Door):
         identities: Identities,
         sync: Callable[[], Awaitable[bool]],
         touched: Callable[[str], None],
-        now: Callable[[], int],
+        clock: Clock,
         routes: Router | None = None,
         freshness: Freshness = UNASKED,
     ) -> None:
@@ -109,9 +112,10 @@ class Access(Door):
         self._identities = identities
         self._sync = sync
         self._touched = touched
-        self._now = now
+        self._clock = clock
         self.kept = 0  # times a live path went on by facts that are too old for a new request
         self._freshness = freshness
+        self._always_fresh = freshness.always
         self._callers: dict[str, _Known] = {}
         self._permits: dict[str, dict[str, stencil.Written]] = {}  # by route and action
 
@@ -119,7 +123,7 @@ class Access(Door):
 
     def authorize(self, request: AccessRequest) -> Answer | Awaitable[Answer]:
         """Answer one request; an awaitable only when a fact is cold. Never raises."""
-        now = self._now()
+        now = self._clock.now()
         caller = self._gatherer.gather(request.subject, request.context.host, now)
         if isinstance(caller, Caller):
             return self._decide(request, caller, now)
@@ -136,7 +140,7 @@ class Access(Door):
         request = self._placed(permit.request)
         if not leads_on(permit.route, request.resource.route):
             return "access-denied"
-        now = self._now()
+        now = self._clock.now()
         if self._memory.locked and self._lock_on(request, now) is not None:
             return "locked"
         patience = patience_of(permit.obligations) if permit.obligations else 0
@@ -188,11 +192,11 @@ class Access(Door):
         """Record a refusal made before policy was asked (a bad head, a foreign origin).
 
         Raises AuditUnavailable."""
-        self._recorder.decision(refused_record(request, peer, refusal, self._now()))
+        self._recorder.decision(refused_record(request, peer, refusal, self._clock.now()))
 
     def preflight(self, request: AccessRequest, peer: Peer) -> None:
         """Record that the gateway answers a preflight by itself. Raises AuditUnavailable."""
-        self._recorder.decision(preflight_record(request, peer, self._now()))
+        self._recorder.decision(preflight_record(request, peer, self._clock.now()))
 
     def succeeded_by(self, door: "Access") -> None:
         """Another configuration is in force: what still waits here is decided there."""
@@ -219,7 +223,7 @@ class Access(Door):
         heard = await self._sync()
         if self._successor is not None:
             return await self._anew(request)
-        now = self._now()
+        now = self._clock.now()
         caller = self._gatherer.gather(request.subject, request.context.host, now)
         if isinstance(caller, Cold):
             return self._unidentified(request, unknown(request) if heard else "facts-unavailable", now)
@@ -277,7 +281,7 @@ class Access(Door):
             return self._refused(request, caller, decision, now, simple("access-denied", request))
         if route.portal:
             return self._permit(request, caller, known, decision, route, b"", now)
-        if decision.obligations or caller.recheck_after or self._freshness.always:
+        if decision.obligations or caller.recheck_after or self._always_fresh:
             verdict = self._freshness.of_request(caller, decision, now)
             if verdict == ASK:
                 return self._rechecked(request, caller)
@@ -305,7 +309,7 @@ class Access(Door):
         await self._freshness.ask(caller)
         if self._successor is not None:
             return await self._anew(request)
-        now = self._now()
+        now = self._clock.now()
         found = self._newest(request, now)
         if not isinstance(found, tuple):
             return found
@@ -330,10 +334,10 @@ class Access(Door):
 
         While it was signed the session may have been cut, and no path was open yet that could have been.
         """
-        lines = await self._identities.fetch(caller, route, self._now())
+        lines = await self._identities.fetch(caller, route, self._clock.now())
         if self._successor is not None:
             return await self._anew(request)
-        now = self._now()
+        now = self._clock.now()
         if lines is None:
             return self._refused(request, caller, decision, now, simple("facts-unavailable", request))
         found = self._newest(request, now)
@@ -384,7 +388,7 @@ class Access(Door):
             earlier(ends, obligations, now) if obligations else ends,
             identity,
             obligations,
-            SEAL,
+            _SEAL,
         )
 
     # ------------------------------------------------------------------ explaining and recording

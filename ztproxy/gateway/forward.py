@@ -29,10 +29,9 @@ def request_bytes(head: RequestHead, permit: Permit, peer: Peer, lines: bytes, u
     protocol to ask for, or b""."""
     route = permit.route
     authority = head.authority.encode("ascii")
-    host = route.upstream.host_header
     return b"%bHost: %b\r\n%b%b%b%b%bX-Forwarded-Host: %b\r\nZt-Request-Id: %b\r\n%b\r\n" % (
         head.line,
-        authority if host is None else host.encode("ascii"),
+        authority if route.host_header is None else route.host_header,
         head.fields,
         _cookies(head) if route.portal else head.other_cookies,
         head.framing,

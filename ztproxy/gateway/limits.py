@@ -1,9 +1,10 @@
 """The bounds of the data plane, as one frozen value. Made by `service` from settings."""
 
-from msgspec import Struct
+from dataclasses import dataclass
 
 
-class Limits(Struct, frozen=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
     """Sizes in bytes, times in seconds."""
 
     head: int = 32 << 10

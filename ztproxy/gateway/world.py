@@ -3,9 +3,9 @@
 Made by `service.assemble`; connections read the reference in `InForce` anew for each request.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from ztproxy.crypto.ids import RequestIds
 from ztproxy.gateway.crowd import Crowd
 from ztproxy.gateway.limits import Limits
 from ztproxy.gateway.quotas import Quotas
@@ -34,7 +34,7 @@ class World:
     carriers: Carriers
     limits: Limits
     outbox: Outbox
-    new_request_id: Callable[[], str]  # 32 hex digits
+    new_request_id: RequestIds
 
 
 class InForce:

@@ -8,6 +8,9 @@ from ztproxy.model.native import mypyc_attr
 from ztproxy.model.request import AccessRequest
 from ztproxy.model.route import Route
 
+#: Where compiled code finds it without looking up a name.
+_SEAL: Final = SEAL
+
 
 @final
 @mypyc_attr(acyclic=True)
@@ -43,7 +46,7 @@ class Permit(Frozen):
         obligations: tuple[tuple[str, str], ...],
         seal: Seal,
     ) -> None:
-        if seal is not SEAL:
+        if seal is not _SEAL:
             raise TypeError("a Permit is minted by administrator.access only")
         self.decision_id: Final = decision_id
         self.request: Final = request  # what was asked, so that a live path can be decided again

@@ -20,7 +20,7 @@ class Route(Frozen):
 
     __slots__ = (
         "app", "carries", "changes", "client_certificate", "connect_timeout", "description", "host",
-        "idle_timeout", "labels", "max_body", "name", "origins", "portal", "prefix", "quotas",
+        "host_header", "idle_timeout", "labels", "max_body", "name", "origins", "portal", "prefix", "quotas",
         "response_timeout", "retries", "targets", "title", "upgrades", "upstream",
     )  # fmt: skip
 
@@ -59,6 +59,9 @@ class Route(Frozen):
         self.host: Final = host  # lower-case host this route answers on, without port
         self.prefix: Final = prefix  # path prefix, "/" or "/x/" (matches whole segments)
         self.upstream: Final = upstream  # the only one, or the first of `targets`
+        self.host_header: Final = (
+            None if upstream.host_header is None else upstream.host_header.encode("ascii")
+        )
         self.title: Final = title  # shown to people
         self.description: Final = description
         self.labels: Final = labels

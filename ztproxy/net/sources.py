@@ -7,9 +7,8 @@ nobody is, the kernel's backlog lets them wait. O(1) for each call; never more s
 """
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
-
-from msgspec import Struct
 
 from ztproxy.model.quota import Rate
 from ztproxy.net.rate import Bucket, source_of
@@ -19,7 +18,8 @@ PATIENCE: Final = 2.0  # seconds that a source may have to wait for a handshake
 CROWDED: Final = 0.05  # seconds until somebody's handshake may be over
 
 
-class Bounds(Struct, frozen=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
     """Of one worker. None: no bound."""
 
     connections: int = 10_000

@@ -191,7 +191,7 @@ def _door(
         identities=identities,
         sync=link.sync,
         touched=link.touched,
-        now=lasting.clock.now,
+        clock=lasting.clock,
         routes=routes,
         freshness=Freshness(
             LinkedRechecks(link, lasting.clock.now),
