@@ -24,12 +24,13 @@ KEPT: Final = 10_000
 class Remainder:
     """The rules of a slice that can still apply to a caller, each with the conditions that are left."""
 
-    __slots__ = ("bits", "reads", "rules")
+    __slots__ = ("bits", "confirmed", "reads", "rules")
 
     def __init__(self, rules: list[tuple[Policy, tuple[Test, ...]]], reads: Reads) -> None:
         self.rules: Final = rules
         self.reads: Final = reads  # of `context`
         self.bits: Final = bits(reads)
+        self.confirmed = False  # whether a second opinion has agreed with what it decided
 
     def evaluate(self, env: Env) -> Decision:
         """Decide, as `program.evaluate` does."""

@@ -80,7 +80,7 @@ class Rule(NamedTuple):
 class Slice:
     """The policies that can concern one (principal type, action, resource). Equal to nothing but itself."""
 
-    __slots__ = ("action", "forbids", "permits", "resource", "rules")
+    __slots__ = ("action", "confirmed", "forbids", "permits", "resource", "rules")
 
     def __init__(
         self, action: Entity, resource: Entity, forbids: tuple[Rule, ...], permits: tuple[Rule, ...]
@@ -90,6 +90,7 @@ class Slice:
         self.forbids: Final = forbids
         self.permits: Final = permits
         self.rules: Final = (*forbids, *permits)
+        self.confirmed = False  # whether a second opinion has agreed with what it decided
 
 
 def compiled(statement: Statement, name: str) -> Policy:
