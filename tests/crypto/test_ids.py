@@ -59,7 +59,7 @@ def test_request_ids_are_all_different_and_use_all_entropy_once() -> None:
         return drawn[-1]
 
     ids = RequestIds(entropy)
-    made = [ids() for _ in range(600)]
+    made = [ids.new() for _ in range(600)]
     assert len(set(made)) == 600
     assert all(re.fullmatch("[0-9a-f]{32}", one) for one in made)
     assert "".join(made).startswith(drawn[0].hex() + drawn[1].hex())

@@ -331,7 +331,7 @@ class Stage:
             carriers=self.carriers,
             limits=Limits(),
             outbox=self.outbox,
-            new_request_id=RequestIds(numbers()),
+            ids=RequestIds(numbers()),
         )
         self.peer = Peer(ip="192.0.2.7", port=4711, tls=TlsFacts("TLSv1.3", sni, certificate))
         self.client, self.connection, self.arrival = self.connect()

@@ -80,7 +80,7 @@ class Gateway:
             crowd=Crowd(sources, self.wheel, Limits()),
             limits=Limits(),
             outbox=self.outbox,
-            new_request_id=RequestIds(numbers()),
+            ids=RequestIds(numbers()),
         )
         self.sock = socket.create_server(("127.0.0.1", 0))
         files = authority.server(HOST, DIAL_IN)

@@ -57,7 +57,7 @@ class RequestIds:
         self._block = ""
         self._next = 0
 
-    def __call__(self) -> str:
+    def new(self) -> str:
         """Return a new id."""
         start = self._next
         if start >= len(self._block):

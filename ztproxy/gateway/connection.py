@@ -364,7 +364,7 @@ class Connection(asyncio.Protocol, Client):
         )
         self.world.counters.refused(refusal.code)
         date = dates.date(self.world.clock.now())
-        self._send(refused_bytes(refusal, head, keep, date, self._cors_lines(head)))
+        self._send(refused_bytes(refusal, head, keep, date, cors.refusal_lines(head, self.world.routes)))
         if refusal.code == "head-too-large":
             self._drain(keep=False)
         else:
@@ -419,11 +419,6 @@ class Connection(asyncio.Protocol, Client):
         self._arrival.gone()
         self._goes_to = _NOWHERE
 
-    def _cors_lines(self, head: RequestHead | None) -> str:
-        if head is None or head.problem or fields.ORIGIN not in head.notes:
-            return ""
-        return cors.refusal_lines(head, self.world.routes.match(head.host, head.path).route)
-
     async def _decided(self, head: RequestHead, waiting: Awaitable[Answer]) -> None:
         try:
             answer = await waiting
@@ -439,7 +434,7 @@ class Connection(asyncio.Protocol, Client):
         """The door did not answer."""
         self._deciding = None
         self._go_on_reading(_HELD)
-        refusal = refusal_of(code, self.world.new_request_id())
+        refusal = refusal_of(code, self.world.ids.new())
         self.refuse(http.recorded(self, None, refusal))
 
     def _next(self) -> None:

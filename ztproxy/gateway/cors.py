@@ -8,6 +8,7 @@ nothing: it only tells browsers which pages may read what policy permits.
 from typing import Final
 
 from ztproxy.model.changes import Cors
+from ztproxy.model.ports import Router
 from ztproxy.model.route import Route
 from ztproxy.wire import fields
 from ztproxy.wire.http1 import RequestHead, ResponseHead
@@ -36,9 +37,12 @@ def lines(rules: Cors, head: RequestHead) -> bytes:
     return _named(head) + rules.actual + _VARY if may_read(rules, head) else _VARY
 
 
-def refusal_lines(head: RequestHead | None, route: Route | None) -> str:
+def refusal_lines(head: RequestHead | None, routes: Router) -> str:
     """Return the same for a refusal: a page that may read answers may read why there is none."""
-    if head is None or route is None or route.changes is None or route.changes.cors is None:
+    if head is None or head.problem or fields.ORIGIN not in head.notes:
+        return ""
+    route = routes.match(head.host, head.path).route
+    if route is None or route.changes is None or route.changes.cors is None:
         return ""
     return lines(route.changes.cors, head).decode("latin-1")
 

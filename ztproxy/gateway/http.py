@@ -27,7 +27,7 @@ def serve(client: Client, head: RequestHead) -> None:
     """Serve one request: find what it is for, ask the door, relay or refuse."""
     world = client.world
     resource = NOWHERE if head.problem else world.routes.match(head.host, head.path)
-    request = facts.of_http(head, resource, client.peer, world.new_request_id())
+    request = facts.of_http(head, resource, client.peer, world.ids.new())
     bucket = client.source.requests
     if bucket is not None and (wait := bucket.take(world.wheel.now)):
         slow_down(client, request, wait)
@@ -138,7 +138,7 @@ def preflight(client: Client, head: RequestHead, request: AccessRequest, rules: 
 
 def reject(client: Client, bad: BadHead) -> None:
     """Refuse what is no request."""
-    refusal = refusal_of(bad.flaw, client.world.new_request_id(), close=True)
+    refusal = refusal_of(bad.flaw, client.world.ids.new(), close=True)
     client.refuse(recorded(client, None, refusal))
 
 

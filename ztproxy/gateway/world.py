@@ -34,7 +34,7 @@ class World:
     carriers: Carriers
     limits: Limits
     outbox: Outbox
-    new_request_id: RequestIds
+    ids: RequestIds
 
 
 class InForce:

@@ -152,7 +152,7 @@ def assemble(
         crowd=lasting.crowd,
         carriers=lasting.carriers,
         limits=_limits(settings),
-        new_request_id=RequestIds(entropy),
+        ids=RequestIds(entropy),
     )
     return Assembly(
         settings=settings,

@@ -94,7 +94,7 @@ class Control:
         self._next: Office | None = None
         self._since = self._clock.now()
         self._last: Event | None = None
-        self._new_id = RequestIds(entropy)
+        self._ids = RequestIds(entropy)
         self._wishes: dict[int, asyncio.Future[Told]] = {}
 
     async def run(self) -> None:
@@ -208,7 +208,7 @@ class Control:
         now = self._clock.now()
         self._audit.configuration(
             ConfigurationRecord(
-                id=self._new_id(),
+                id=self._ids.new(),
                 at=now,
                 event=note.event,
                 outcome=note.outcome,
