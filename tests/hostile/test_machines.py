@@ -161,7 +161,7 @@ class Conversation(RuleBasedStateMachine):
             await self.stage.turn()
             self.stage.client, self.stage.connection, _ = self.stage.connect()
             self.unsaid = b""
-            self.clients.append((self.stage.ids, b""))
+            self.clients.append((int(self.stage.world.ids.new(), 16), b""))  # ids are numbers here
             await self.deliver([data])
 
         self.runner.run(go())
