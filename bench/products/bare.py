@@ -132,7 +132,7 @@ def _lasting(settings: Settings) -> Lasting:
     )
 
 
-class _Nowhere:
+class _Nowhere(ports.Journal):
     """The journal of a ledger that is not in use."""
 
     def append(self, payload: bytes) -> None:

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ztproxy.administrator.audit import MAX_TEXT, Audit, AuditUnavailable
+from ztproxy.model.ports import Journal
 from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
 from ztproxy.recording.journal import JournalFull, JournalWriter, read
 from ztproxy.recording.line import parse_record
 from ztproxy.recording.position import Position
 
 
-class Kept:
+class Kept(Journal):
     """A journal in a list."""
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ def test_a_huge_record_is_cut_not_refused() -> None:
     assert len(kept["groups"]) == 65 and kept["groups"][-1] == "…"
 
 
-class Broken:
+class Broken(Journal):
     def __init__(self, error: Exception) -> None:
         self.error = error
 

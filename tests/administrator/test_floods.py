@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ztproxy.administrator.audit import Audit, AuditUnavailable
 from ztproxy.administrator.floods import Floods
+from ztproxy.model.ports import Journal
 from ztproxy.model.record import DecisionRecord, FloodRecord
 from ztproxy.recording.journal import JournalFull
 from ztproxy.recording.line import parse_record
@@ -16,7 +17,7 @@ from ztproxy.recording.line import parse_record
 NOBODY = "Anonymous::anonymous"
 
 
-class Kept:
+class Kept(Journal):
     """A journal in a list, which can be full."""
 
     def __init__(self) -> None:

@@ -5,13 +5,12 @@ process, on that process's journal. Whoever gets AuditUnavailable refuses the re
 service. Never writes a query, a control character or a value without bound.
 """
 
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
 from ztproxy.administrator.floods import Floods
-from ztproxy.model.ports import Ledger
+from ztproxy.model.ports import Journal, Ledger
 from ztproxy.model.record import (
     ConfigurationRecord,
     DecisionRecord,
@@ -33,13 +32,6 @@ _NOBODY: Final = f"{ANONYMOUS.kind}::{ANONYMOUS.id}"
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Journal(Protocol):
-    """Where records go: `recording.journal.JournalWriter`, or a fake."""
-
-    def append(self, payload: bytes) -> None:
-        """Keep the payload or raise JournalFull."""
-
-
 class AuditUnavailable(Exception):
     """The record can not be kept. The request must not be served (code "audit-unavailable")."""
 
@@ -47,10 +39,10 @@ class AuditUnavailable(Exception):
 class Audit(Ledger):
     """Encodes records and appends them to a journal."""
 
-    __slots__ = ("_append", "_floods")
+    __slots__ = ("_floods", "_journal")
 
     def __init__(self, journal: Journal, floods: Floods | None = None) -> None:
-        self._append: Callable[[bytes], None] = journal.append
+        self._journal: Final = journal
         self._floods = floods or Floods()
 
     @property
@@ -89,7 +81,7 @@ class Audit(Ledger):
     def append(self, record: bytes) -> None:
         """Write down a record that is encoded already, and bounded. Raises AuditUnavailable."""
         try:
-            self._append(record)
+            self._journal.append(record)
         except (JournalFull, OSError, ValueError) as error:
             raise AuditUnavailable("the journal takes no more records") from error
 

@@ -1,8 +1,8 @@
 """What rooms need of each other, and nothing more: who implements a port inherits from it.
 
 The gateway asks the door, the paths, the ledger, the router and the counters; administrator, policy and
-telemetry are these. Classes to inherit from instead of `Protocol`s, so that compiled code calls them
-directly (`model.native`).
+telemetry are these; the ledger's journal is recording's. Classes to inherit from instead of `Protocol`s, so
+that compiled code calls them directly (`model.native`).
 """
 
 from abc import abstractmethod
@@ -86,6 +86,17 @@ class Ledger:
     @abstractmethod
     def outcome(self, record: OutcomeRecord) -> None:
         """Write down how an exchange ended."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Journal:
+    """Where records are kept until they are sealed (recording.journal)."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def append(self, payload: bytes) -> None:
+        """Keep one record. Raises JournalFull (recording.journal), OSError, ValueError."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
+from ztproxy.model.ports import Journal
 from ztproxy.recording.position import HEADER, Batch, Position
 
 SEGMENT_SIZE: Final = 8 << 20
@@ -36,7 +37,7 @@ class JournalFull(Exception):
     """The record can not be kept: too much is waiting to be sealed, or the disk is full."""
 
 
-class JournalWriter:
+class JournalWriter(Journal):
     """One process's journal. Used from one thread. `name` is unique per start of the process."""
 
     __slots__ = (
