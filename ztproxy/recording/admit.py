@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ztproxy.recording.glimpse import DECISION, OUTCOME, Glimpse, decided, finished, glimpse
+from ztproxy.recording.glimpse import Glimpse, look
 from ztproxy.recording.line import Malformed
 
 
@@ -18,19 +18,10 @@ def admit(records: Sequence[bytes]) -> list[Glimpse]:
     together = b"".join(records)
     if b"\n" in together or b"\r" in together:
         raise Malformed("more than one line")
-    seen: list[Glimpse] = []
-    look_at_decision, look_at_outcome = decided, finished
-    decision, outcome = len(DECISION), len(OUTCOME)
+    decode = look
     try:
         if not together.isascii():  # records begin and end in ASCII: together valid is each valid
             together.decode()
-        for record in records:
-            if record[:decision] == DECISION:
-                seen.append(look_at_decision(record))
-            elif record[:outcome] == OUTCOME:
-                seen.append(look_at_outcome(record))
-            else:
-                seen.append(glimpse(record))
+        return [decode(record) for record in records]
     except (msgspec.MsgspecError, UnicodeError):
         raise Malformed("not a record") from None
-    return seen

@@ -54,18 +54,14 @@ Glimpse = (
     | GapRecord
 )
 
-_decode: Final = msgspec.json.Decoder(Glimpse).decode
-#: For what nearly all records are: to know which kind to expect saves a third. They refuse any other kind.
-DECISION: Final = b'{"kind":"decision",'
-OUTCOME: Final = b'{"kind":"outcome",'
-decided: Final = msgspec.json.Decoder(Decided).decode
-finished: Final = msgspec.json.Decoder(Finished).decode
+#: The same as `glimpse`, but raises what msgspec and codecs raise.
+look: Final = msgspec.json.Decoder(Glimpse).decode
 
 
 def glimpse(record: bytes | msgspec.Raw) -> Glimpse:
     """Look at a record of the log. Raises Malformed."""
     try:
-        seen: Glimpse = _decode(record)
+        seen: Glimpse = look(record)
     except (msgspec.MsgspecError, UnicodeError):
         raise Malformed("not a record") from None
     return seen

@@ -138,7 +138,8 @@ class Log:
         source = f'","src":"{journal}:'
         for record in records:
             n += 1
-            line = f'{{"n":{n},"prev":"{previous}{source}{entry}","record":'.encode("ascii") + record + b"}"
+            head = f'{{"n":{n},"prev":"{previous}{source}{entry}","record":'
+            line = b"%b%b}" % (head.encode("ascii"), record)
             previous = hashed(line).hexdigest()
             lines.append(line)
             length = len(line)
