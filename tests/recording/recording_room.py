@@ -1,6 +1,9 @@
 """A recording room for tests: directories, a clock, who is alive, and records to write."""
 
 import json
+import struct
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,33 @@ from ztproxy.recording.journal import JournalWriter
 from ztproxy.recording.sealer import Sealer
 
 START = 1_800_000_000_000
+
+
+class OldWriter:
+    """Writes journals as they were before XXH3: length u32, crc32 u32, payload, aligned to four bytes."""
+
+    def __init__(self, directory: Path, name: str, *, segment_size: int = 1 << 16, **_: Any) -> None:
+        self._directory, self._name, self._size = directory, name, segment_size
+        self._segment, self._next = 0, 1
+        self._roll()
+
+    def append(self, payload: bytes) -> None:
+        if self._end + 8 + len(payload) > self._size:
+            self._roll()
+        entry = len(payload).to_bytes(4, sys.byteorder) + zlib.crc32(payload).to_bytes(4, sys.byteorder)
+        with self._path.open("r+b") as file:
+            file.seek(self._end)
+            file.write(entry + payload)
+        self._end += (8 + len(payload) + 3) // 4 * 4
+        self._next += 1
+
+    def _roll(self) -> None:
+        self._segment += 1
+        self._path = self._directory / f"{self._name}.{self._segment:06}.journal"
+        head = b"ZTJRNL1\n" + struct.pack("=QI", self._next, 0x01020304)
+        head += zlib.crc32(head).to_bytes(4, sys.byteorder)
+        self._path.write_bytes(head.ljust(self._size, b"\0"))
+        self._end = len(head)
 
 
 class Room:
@@ -37,6 +67,10 @@ class Room:
     def writer(self, name: str = "w0-1-1", **options: Any) -> JournalWriter:
         self.alive.add(name)
         return JournalWriter(self.journals, name, **{"segment_size": 1 << 16, **options})
+
+    def old_writer(self, name: str = "w0-1-1", **options: Any) -> OldWriter:
+        self.alive.add(name)
+        return OldWriter(self.journals, name, **options)
 
     def audit(self, name: str = "w0-1-1", **options: Any) -> Audit:
         return Audit(self.writer(name, **options))

@@ -6,18 +6,26 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from recording_room import OldWriter
 
 from ztproxy.recording import journal
 from ztproxy.recording.journal import JournalFull, JournalWriter, locate, names, read
 from ztproxy.recording.position import Position
+from ztproxy.recording.segment import BEFORE, CURRENT, Format
 
 NAME = "w0-123-1800000000000"
+both = pytest.mark.parametrize("form", [CURRENT, BEFORE], ids=["xxh3", "crc32"])
+
+
+def writing(form: Format, directory: Path, **options: Any) -> JournalWriter | OldWriter:
+    return (JournalWriter if form is CURRENT else OldWriter)(directory, NAME, **options)
 
 
 def everything(directory: Path, name: str = NAME) -> list[bytes]:
@@ -26,21 +34,35 @@ def everything(directory: Path, name: str = NAME) -> list[bytes]:
     return batch.entries
 
 
-def test_what_is_appended_is_read_at_once(tmp_path: Path) -> None:
-    writer = JournalWriter(tmp_path, NAME, segment_size=4096)
+@both
+def test_what_is_appended_is_read_at_once(tmp_path: Path, form: Format) -> None:
+    writer = writing(form, tmp_path, segment_size=4096)
     assert everything(tmp_path) == []
     for payload in (b"a", b"bc", b"\x00" * 7, b"d" * 1000):
         writer.append(payload)
     assert everything(tmp_path) == [b"a", b"bc", b"\x00" * 7, b"d" * 1000]
 
 
+def test_an_entry_is_to_the_byte_what_is_said(tmp_path: Path) -> None:
+    """Journals outlive versions of the program: whoever changes this changes the format's name."""
+    JournalWriter(tmp_path, NAME, segment_size=512).append(b"evidence")
+    data = (tmp_path / f"{NAME}.000001.journal2").read_bytes()
+    head = b"ZTJRNL2\n" + (1).to_bytes(8, sys.byteorder) + 0x01020304.to_bytes(4, sys.byteorder)
+    xxh3 = 0x1437DBED7876D608
+    assert data[:24] == head + zlib.crc32(head).to_bytes(4, sys.byteorder)
+    assert data[24:32] == bytes(8)  # nothing of it is sealed
+    assert data[32:44] == xxh3.to_bytes(8, sys.byteorder) + (8).to_bytes(4, sys.byteorder)
+    assert data[44:52] == b"evidence" and not any(data[52:])
+
+
+@both
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payloads=st.lists(st.binary(min_size=1, max_size=400), max_size=60), limit=st.integers(1, 9))
 def test_any_row_of_payloads_is_read_in_any_bites(
-    tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes], limit: int
+    tmp_path_factory: pytest.TempPathFactory, form: Format, payloads: list[bytes], limit: int
 ) -> None:
     directory = tmp_path_factory.mktemp("journal")
-    writer = JournalWriter(directory, NAME, segment_size=512, max_segments=1000)
+    writer = writing(form, directory, segment_size=512, max_segments=1000)
     position, found = Position(), []
     for payload in payloads:
         writer.append(payload)
@@ -94,7 +116,7 @@ def test_a_full_disk_refuses_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         while True:
             writer.append(b"x" * 1000)
             kept += 1
-    assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.000001.journal"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.000001.journal2"]
     with pytest.raises(JournalFull, match="No space left"):
         JournalWriter(tmp_path, "w1-1-1")
     monkeypatch.setattr(os, "posix_fallocate", real)
@@ -125,7 +147,7 @@ def test_payloads_have_a_size(tmp_path: Path) -> None:
     for payload in (b"", b"x" * 4096):
         with pytest.raises(ValueError):
             writer.append(payload)
-    writer.append(b"x" * (4096 - 24 - 8))
+    writer.append(b"x" * (4096 - CURRENT.start - CURRENT.head))
     assert len(everything(tmp_path)) == 1
 
 
@@ -140,47 +162,55 @@ def test_after_close_it_refuses(tmp_path: Path) -> None:
         writer.append(b"b")
 
 
-@pytest.mark.parametrize("where", [24, 28, 32, 40])
-def test_a_damaged_entry_is_torn_and_never_read(tmp_path: Path, where: int) -> None:
-    writer = JournalWriter(tmp_path, NAME, segment_size=4096)
+@both
+@pytest.mark.parametrize("where", [*range(13), 20, 47])
+def test_a_damaged_entry_is_torn_and_never_read(tmp_path: Path, form: Format, where: int) -> None:
+    writer = writing(form, tmp_path, segment_size=4096)
     writer.append(b"a" * 40)
     writer.append(b"b" * 40)
-    path = journal.segment_path(tmp_path, NAME, 1)
+    path = journal.segment_path(tmp_path, NAME, 1, form)
     data = bytearray(path.read_bytes())
-    data[where] ^= 0x10
+    data[form.start + where] ^= 0x10
     path.write_bytes(data)
     batch = read(tmp_path, NAME, Position())
     assert batch.torn and batch.entries == [] and batch.position == Position()
 
 
-def test_a_length_beyond_the_segment_is_torn(tmp_path: Path) -> None:
-    writer = JournalWriter(tmp_path, NAME, segment_size=4096)
+@both
+def test_a_length_beyond_the_segment_is_torn(tmp_path: Path, form: Format) -> None:
+    writer = writing(form, tmp_path, segment_size=4096)
     writer.append(b"a" * 40)
-    path = journal.segment_path(tmp_path, NAME, 1)
+    path = journal.segment_path(tmp_path, NAME, 1, form)
     data = bytearray(path.read_bytes())
-    data[24:28] = b"\xff\xff\xff\xff"
+    where = form.start + (8 if form is CURRENT else 0)
+    data[where : where + 4] = b"\xff\xff\xff\xff"
     path.write_bytes(data)
     assert read(tmp_path, NAME, Position()).torn
 
 
-def test_an_entry_without_its_length_is_not_there_yet(tmp_path: Path) -> None:
-    JournalWriter(tmp_path, NAME, segment_size=4096)
-    path = journal.segment_path(tmp_path, NAME, 1)
+@both
+def test_an_entry_without_its_length_is_not_there_yet(tmp_path: Path, form: Format) -> None:
+    writing(form, tmp_path, segment_size=4096)
+    path = journal.segment_path(tmp_path, NAME, 1, form)
     data = bytearray(path.read_bytes())
-    data[32:40] = b"halfdone"
+    if form is CURRENT:
+        data[form.start : form.start + 8] = b"\xffthe sum"[:8]  # it is stored before the length
+    data[form.start + form.head : form.start + form.head + 8] = b"halfdone"
     path.write_bytes(data)
     batch = read(tmp_path, NAME, Position())
     assert (batch.entries, batch.torn) == ([], False)
     assert journal.leftover(tmp_path, NAME, batch.position)
 
 
-def test_a_damaged_header_is_torn(tmp_path: Path) -> None:
-    writer = JournalWriter(tmp_path, NAME, segment_size=512)
+@both
+@pytest.mark.parametrize("where", [0, 8, 16, 20])
+def test_a_damaged_header_is_torn(tmp_path: Path, form: Format, where: int) -> None:
+    writer = writing(form, tmp_path, segment_size=512)
     for _ in range(10):
         writer.append(b"x" * 100)
-    path = journal.segment_path(tmp_path, NAME, 2)
+    path = journal.segment_path(tmp_path, NAME, 2, form)
     data = bytearray(path.read_bytes())
-    data[8] ^= 1
+    data[where] ^= 1
     path.write_bytes(data)
     batch = read(tmp_path, NAME, Position())
     assert batch.torn and len(batch.entries) == 4

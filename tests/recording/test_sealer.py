@@ -20,7 +20,10 @@ from ztproxy.recording.catalog import Catalog
 from ztproxy.recording.line import digest
 from ztproxy.recording.log import LogDamaged, LogUnavailable
 from ztproxy.recording.sealer import Sealer
+from ztproxy.recording.segment import CURRENT
 from ztproxy.recording.verify import verify
+
+FIRST = CURRENT.start + CURRENT.head  # where the first payload of a segment is
 
 
 def sound(room: Room) -> None:
@@ -105,7 +108,7 @@ def test_journals_of_the_dead_are_removed_when_sealed(room: Room) -> None:
     room.alive.discard("w1-2-2")
     sealer.step()
     assert set(journal.names(room.journals)) == {"w0-1-1"}
-    assert [path.name for path in room.journals.iterdir()] == ["w0-1-1.000001.journal"]
+    assert [path.name for path in room.journals.iterdir()] == ["w0-1-1.000001.journal2"]
     assert sorted(room.ids()) == sorted(f"{n:032x}" for n in (*range(30), *range(100, 130)))
     one.decision(decision(31))
     sealer.step()
@@ -152,7 +155,7 @@ def test_an_entry_cut_short_by_death_is_said(room: Room) -> None:
     sealer = room.sealer()
     sealer.step()
     end = sealer._positions["w0-1-1"].offset
-    damage(room, 1, end + 8, b"half an entry")
+    damage(room, 1, end + CURRENT.head, b"half an entry")
     assert sealer.step() == 0  # it lives: the rest may come
     room.alive.clear()
     assert sealer.step() == 1
@@ -168,7 +171,7 @@ def test_a_damaged_entry_costs_the_rest_of_its_segment_and_no_more(room: Room) -
         audit.decision(decision(number))
     later = journal.first_entry(room.journals, "w0-1-1", 2)
     assert later is not None
-    damage(room, 1, 24 + 20, b"\xee")
+    damage(room, 1, FIRST + 20, b"\xee")
     room.alive.clear()
     room.sealer().step()
     assert gaps(room) == [(1, later - 1)]
@@ -180,7 +183,7 @@ def test_a_damaged_entry_of_the_living_waits_then_counts_as_lost(room: Room) -> 
     audit = room.audit()
     audit.decision(decision(1))
     audit.decision(decision(2))
-    damage(room, 1, 24 + 20, b"\xee")
+    damage(room, 1, FIRST + 20, b"\xee")
     sealer = room.sealer()
     assert sum(sealer.step() for _ in range(40)) == 0
     assert sum(sealer.step() for _ in range(100)) == 1
@@ -195,11 +198,11 @@ def test_what_the_living_wrote_is_sealed_when_all_of_it_can_be_seen(room: Room) 
     audit = room.audit()
     audit.decision(decision(1))
     path = journal.segment_path(room.journals, "w0-1-1", 1)
-    whole = path.read_bytes()[24 + 8 + 64 : 24 + 8 + 128]
-    damage(room, 1, 24 + 8 + 64, bytes(64))
+    whole = path.read_bytes()[FIRST + 64 : FIRST + 128]
+    damage(room, 1, FIRST + 64, bytes(64))
     sealer = room.sealer()
     assert (sealer.step(), sealer.step()) == (0, 0)
-    damage(room, 1, 24 + 8 + 64, whole)
+    damage(room, 1, FIRST + 64, whole)
     audit.outcome(outcome(1))
     assert sealer.step() == 2
     assert (gaps(room), room.ids()) == ([], [f"{1:032x}"] * 2)

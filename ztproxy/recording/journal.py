@@ -4,33 +4,34 @@ Each process appends to a journal of its own (`JournalWriter`, called by `admini
 path); the sealer reads them (`read`) and removes what it has sealed. A journal is a row of preallocated
 files mapped into memory: an append is a copy into the kernel's page cache, without a system call, and so
 survives the process being killed. Never grows without bound: a full journal refuses, it does not drop.
-
-A segment is a header followed by entries, each aligned to four bytes:
-
-    length u32 | crc32 u32 | payload        length is stored last and 0 means "not there yet"
+How a segment looks says `recording.segment`.
 """
 
 import mmap
 import os
 import re
-import struct
-from collections.abc import Callable
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from zlib import crc32
 
+from xxhash import xxh3_64_intdigest
+
 from ztproxy.model.ports import Journal
-from ztproxy.recording.position import HEADER, Batch, Position
+from ztproxy.recording.position import Batch, Position
+from ztproxy.recording.segment import CURRENT, FORMATS, HEAD, HEADER, SEALED, Format
 
 SEGMENT_SIZE: Final = 8 << 20
 MAX_SEGMENTS: Final = 16
 
-_head_of: Final[Callable[[bytes, int], tuple[int, int]]] = struct.Struct("=II").unpack_from  # length, crc32
-_MAGIC: Final = b"ZTJRNL1\n"
+_HEAD: Final = HEAD.size
+_store_head: Final = HEAD.pack_into
 _ORDER: Final = 0x01020304  # journals are read on the machine that wrote them
 _CHUNK: Final = 1 << 17
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_SEGMENT: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,63})\.(\d{6,10})\.journal")
+_SEGMENT: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,63})\.(\d{6,10})\.(journal\d*)")
+_SUFFIXES: Final = frozenset(form.suffix for form in FORMATS)
 
 
 class JournalFull(Exception):
@@ -42,7 +43,6 @@ class JournalWriter(Journal):
 
     __slots__ = (
         "_directory", "_end", "_map", "_max_segments", "_name", "_next", "_segment", "_size", "_unsealed",
-        "_words",
     )  # fmt: skip
 
     def __init__(
@@ -56,7 +56,7 @@ class JournalWriter(Journal):
         """Raise FileExistsError when the name was used before, JournalFull when there is no room."""
         if not _NAME.fullmatch(name):
             raise ValueError("a journal's name is made of lower-case letters, digits and hyphens")
-        if segment_size % 4 or not HEADER.size + 64 <= segment_size <= 1 << 30:
+        if segment_size % 4 or not CURRENT.start + 64 <= segment_size <= 1 << 30:
             raise ValueError("the segment size is a multiple of 4 up to 1 GiB")
         if names(directory).get(name):
             raise FileExistsError(f"journal {name} exists")
@@ -65,7 +65,6 @@ class JournalWriter(Journal):
         self._size = segment_size
         self._max_segments = max_segments
         self._map: mmap.mmap
-        self._words: memoryview[int]  # the same, as numbers of four bytes
         self._unsealed: list[Path] = []
         self._segment = 0
         self._next = 1
@@ -81,15 +80,13 @@ class JournalWriter(Journal):
         """Keep one record. When this returns, it outlives the process. Raises JournalFull."""
         start = self._end
         size = len(payload)
-        end = start + 8 + size
+        end = start + _HEAD + size
         if end > self._size or not size:
             self._roll(size)
             start = self._end
-            end = start + 8 + size
-        words, at = self._words, start >> 2
-        words[at + 1] = crc32(payload)
-        self._map[start + 8 : end] = payload
-        words[at] = size  # last: from here on the entry exists
+            end = start + _HEAD + size
+        self._map[start + _HEAD : end] = payload
+        _store_head(self._map, start, xxh3_64_intdigest(payload), size)  # now the entry exists
         self._end = (end + 3) & ~3
         self._next += 1
 
@@ -97,11 +94,10 @@ class JournalWriter(Journal):
         """Let go of the files; the sealer removes them when everything in them is sealed."""
         self._end = self._size  # an append after this finds no room …
         self._max_segments = 0  # … and gets none
-        self._words.release()
         self._map.close()
 
     def _roll(self, size: int) -> None:
-        if not 0 < size <= self._size - HEADER.size - 8:
+        if not 0 < size <= self._size - CURRENT.start - _HEAD:
             raise ValueError("a record is neither empty nor larger than a segment")
         while self._unsealed and not self._unsealed[0].exists():
             del self._unsealed[0]  # the sealer removes segments in order
@@ -116,36 +112,40 @@ class JournalWriter(Journal):
         except OSError as error:
             raise JournalFull(f"journal {self._name}: {error.strerror}") from error
         if self._segment:
-            self._words.release()
             self._map.close()
         self._segment += 1
         self._unsealed.append(path)
         self._map = mapped
-        self._words = memoryview(mapped).cast("I")
-        self._end = HEADER.size
+        self._end = CURRENT.start
 
 
-def segment_path(directory: Path, name: str, segment: int) -> Path:
-    """Return where a segment lies."""
-    return directory / f"{name}.{segment:06}.journal"
+def segment_path(directory: Path, name: str, segment: int, form: Format = CURRENT) -> Path:
+    """Return where a segment of this format lies."""
+    return directory / f"{name}.{segment:06}.{form.suffix}"
 
 
 def names(directory: Path) -> dict[str, list[int]]:
-    """Return the journals in a directory, each with the numbers of its segments in order."""
+    """Return the journals in a directory that can be read, each with the numbers of its segments in order."""
     found: dict[str, list[int]] = {}
     for path in directory.iterdir():
-        if match := _SEGMENT.fullmatch(path.name):
+        if (match := _SEGMENT.fullmatch(path.name)) and match[3] in _SUFFIXES:
             found.setdefault(match[1], []).append(int(match[2]))
     for segments in found.values():
         segments.sort()
     return found
 
 
+def later(directory: Path) -> set[str]:
+    """Return the journals in a directory that only a later version of the program can read."""
+    matches = (_SEGMENT.fullmatch(path.name) for path in directory.iterdir())
+    return {match[1] for match in matches if match and match[3] not in _SUFFIXES}
+
+
 def read(directory: Path, name: str, position: Position, *, limit: int = 4096) -> Batch:
     """Return up to `limit` entries from `position` on. Raises OSError (also when a segment is gone)."""
     entries: list[bytes] = []
     while True:
-        following = segment_path(directory, name, position.segment + 1).exists()  # asked first: after
+        following = _exists(directory, name, position.segment + 1)  # asked first: after
         try:  # a roll everything is there
             position, torn = _read_segment(directory, name, position, limit, entries)
             if following and not torn and len(entries) < limit:
@@ -159,7 +159,7 @@ def read(directory: Path, name: str, position: Position, *, limit: int = 4096) -
             return Batch(entries, position, more=not torn, torn=torn)
         if not following:
             return Batch(entries, position)
-        position = Position(position.segment + 1, HEADER.size, position.entry)
+        position = Position(position.segment + 1, entry=position.entry)
 
 
 def locate(directory: Path, name: str, entry: int) -> Position:
@@ -167,7 +167,7 @@ def locate(directory: Path, name: str, entry: int) -> Position:
     for segment in reversed(names(directory).get(name, [])):
         first = first_entry(directory, name, segment)
         if first is not None and first <= entry:
-            position = Position(segment, HEADER.size, first)
+            position = Position(segment, entry=first)
             while position.entry < entry:
                 batch = read(directory, name, position, limit=min(4096, entry - position.entry))
                 if not batch.entries:
@@ -178,77 +178,121 @@ def locate(directory: Path, name: str, entry: int) -> Position:
 
 
 def first_entry(directory: Path, name: str, segment: int) -> int | None:
-    """Return the number of a segment's first entry, None when its header is not readable."""
-    head = _pread(segment_path(directory, name, segment), 0, HEADER.size)
+    """Return the number of a segment's first entry, None when its header is not readable. Raises OSError."""
+    descriptor, form = _open(directory, name, segment)
+    try:
+        head = os.pread(descriptor, HEADER.size, 0)
+    finally:
+        os.close(descriptor)
     if len(head) < HEADER.size:
         return None
     magic, first, order, check = HEADER.unpack(head)
-    if (magic, order) != (_MAGIC, _ORDER) or check != crc32(head[:-4]):
+    if (magic, order) != (form.magic, _ORDER) or check != crc32(head[:-4]):
         return None
     return int(first)
 
 
 def leftover(directory: Path, name: str, position: Position) -> bool:
     """Say whether anything but zeros follows `position` in its segment: the trace of an entry cut short."""
-    path = segment_path(directory, name, position.segment)
-    offset = position.offset
-    while chunk := _pread(path, offset, _CHUNK):
-        if any(chunk):
-            return True
-        offset += len(chunk)
+    descriptor, form = _open(directory, name, position.segment)
+    offset = position.offset or form.start
+    try:
+        while chunk := os.pread(descriptor, _CHUNK, offset):
+            if any(chunk):
+                return True
+            offset += len(chunk)
+    finally:
+        os.close(descriptor)
     return False
+
+
+def remove(directory: Path, name: str, segment: int) -> None:
+    """Remove a segment, if it is there."""
+    for form in FORMATS:
+        segment_path(directory, name, segment, form).unlink(missing_ok=True)
+
+
+def mark(directory: Path, name: str, position: Position) -> None:
+    """Write into a segment that everything before `position` is sealed. Raises OSError.
+
+    For a sealer after an older version, which knows nothing of these journals and forgets their names.
+    """
+    descriptor, form = _open(directory, name, position.segment, os.O_WRONLY | os.O_NOFOLLOW)
+    try:
+        if form is CURRENT:
+            os.pwrite(descriptor, SEALED.pack(position.entry - 1), HEADER.size)
+    finally:
+        os.close(descriptor)
+
+
+def marked(directory: Path, name: str, segment: int) -> int:
+    """Return the last entry that is marked as sealed, 0 if none is. Raises OSError."""
+    descriptor, form = _open(directory, name, segment)
+    try:
+        found = os.pread(descriptor, SEALED.size, HEADER.size) if form is CURRENT else b""
+    finally:
+        os.close(descriptor)
+    return int(SEALED.unpack(found)[0]) if len(found) == SEALED.size else 0
+
+
+def _open(directory: Path, name: str, segment: int, access: int = os.O_RDONLY) -> tuple[int, Format]:
+    """Open a segment, whatever its format. Raises OSError."""
+    for form in FORMATS[:-1]:
+        with suppress(FileNotFoundError):
+            return os.open(segment_path(directory, name, segment, form), access | os.O_CLOEXEC), form
+    form = FORMATS[-1]
+    return os.open(segment_path(directory, name, segment, form), access | os.O_CLOEXEC), form
+
+
+def _exists(directory: Path, name: str, segment: int) -> bool:
+    return any(segment_path(directory, name, segment, form).exists() for form in FORMATS)
 
 
 def _read_segment(
     directory: Path, name: str, position: Position, limit: int, entries: list[bytes]
 ) -> tuple[Position, bool]:
     """Add the entries of one segment; return where reading stopped and whether an entry was unreadable."""
-    offset, wanted, known = position.offset, _CHUNK, len(entries)
+    descriptor, form = _open(directory, name, position.segment)
+    head, wanted, known = form.head, _CHUNK, len(entries)
+    offset = position.offset or form.start
     torn = False
-    descriptor = os.open(segment_path(directory, name, position.segment), os.O_RDONLY | os.O_CLOEXEC)
     try:
         end = os.fstat(descriptor).st_size
-        while len(entries) < limit and offset + 8 <= end:
-            taken, needed = _take(os.pread(descriptor, wanted, offset), limit, entries)
+        while len(entries) < limit and offset + head <= end:
+            taken, needed = _take(os.pread(descriptor, wanted, offset), form, limit, entries)
             offset += taken
             if not needed:
                 break
-            torn = needed < 0 or (needed > 8 and offset + needed > end) or not (taken or needed > wanted)
+            torn = needed < 0 or (needed > head and offset + needed > end) or not (taken or needed > wanted)
             if torn:
                 break
             wanted = max(_CHUNK, needed)
     finally:
         os.close(descriptor)
+    if len(entries) == known:
+        return position, torn
     return Position(position.segment, offset, position.entry + len(entries) - known), torn
 
 
-def _take(chunk: bytes, limit: int, entries: list[bytes]) -> tuple[int, int]:
+def _take(chunk: bytes, form: Format, limit: int, entries: list[bytes]) -> tuple[int, int]:
     """Add the entries that lie whole in a chunk; return their bytes, and what it takes to go on.
 
     That is 0 when nothing follows, -1 when what follows is damaged, else the bytes of what begins there.
     """
-    start, end, head_of, checked = 0, len(chunk), _head_of, crc32
-    while start + 8 <= end:
-        size, check = head_of(chunk, start)
+    start, end, head, head_at, sum_of = 0, len(chunk), form.head, form.head_at, form.sum_of
+    while start + head <= end:
+        check, size = head_at(chunk, start)
         if not size or len(entries) >= limit:
             return start, 0
-        stop = start + 8 + size
+        stop = start + head + size
         if stop > end:
-            return start, 8 + size
-        payload = chunk[start + 8 : stop]
-        if checked(payload) != check:
+            return start, head + size
+        payload = chunk[start + head : stop]
+        if sum_of(payload) != check:
             return start, -1
         entries.append(payload)
         start = (stop + 3) & ~3
-    return start, 8
-
-
-def _pread(path: Path, offset: int, size: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.pread(descriptor, size, offset)
-    finally:
-        os.close(descriptor)
+    return start, head
 
 
 def _allocate(path: Path, size: int, first: int) -> mmap.mmap:
@@ -257,8 +301,8 @@ def _allocate(path: Path, size: int, first: int) -> mmap.mmap:
     descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, size)
-        head = HEADER.pack(_MAGIC, first, _ORDER, 0)[:-4]
-        os.pwrite(descriptor, head + struct.pack("=I", crc32(head)), 0)
+        head = HEADER.pack(CURRENT.magic, first, _ORDER, 0)[:-4]
+        os.pwrite(descriptor, head + crc32(head).to_bytes(4, sys.byteorder), 0)
         mapped = mmap.mmap(descriptor, size, mmap.MAP_SHARED)
         unfinished.rename(path)
     except OSError:

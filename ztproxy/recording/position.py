@@ -1,19 +1,13 @@
 """Places in journals, and what lies there: the values of `recording.journal`."""
 
-import struct
-from typing import Final
-
 from msgspec import Struct
-
-#: Head of a segment: magic, number of the first entry, byte order, crc32 of these.
-HEADER: Final = struct.Struct("=8sQII")
 
 
 class Position(Struct, frozen=True):
     """The next place to read: a segment, a byte offset in it, and the number of the entry there."""
 
     segment: int = 1
-    offset: int = HEADER.size
+    offset: int = 0  # 0: at its first entry
     entry: int = 1
 
 

@@ -3,11 +3,12 @@
 Run by `service` in a thread of the control process, every tenth of a second or so. Order of a step:
 read journals, write lines, sign the checkpoint (which also says how far each journal is sealed), only
 then remove what is sealed. So a stop at any point repeats nothing and loses nothing. Never drops an
-unreadable entry silently: a gap record takes its place.
+unreadable entry silently: a gap record takes its place. What only a later version of the program can read
+is left to it.
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,8 @@ class Sealer:
         self._positions: dict[str, Position] = {}
         self._unreadable: dict[str, int] = {}  # steps in a row
         self._given_up: set[str] = set()  # living, but unreadable for good
+        self._marks: dict[str, int] = {}  # as written into the journals
+        self._later_known: frozenset[str] = frozenset()  # journals of a later version that were told of
         self._listed = True  # the catalogue could be written the last time
 
     @property
@@ -94,6 +97,7 @@ class Sealer:
         self._positions.clear()
         self._unreadable.clear()
         self._given_up.clear()
+        self._marks.clear()
         return self._open_log()
 
     def _abandon(self) -> None:
@@ -106,13 +110,15 @@ class Sealer:
         before = log.count
         self._catch_up(log)
         found = journals.names(self._journals)
+        later = self._later()
         alive = frozenset(self._alive())
         finished = [name for name in sorted(found) if self._drain(log, name, found[name], alive)]
-        self._miss(log, found, alive)
+        self._miss(log, {*found, *later}, alive)
         if log.count > before:
             log.flush()
+            self._mark(found)
         self._keep_up()
-        self._clean(log, found, finished, alive)
+        self._clean(log, found, finished, alive | later)
         return log.count - before
 
     # reading journals
@@ -132,11 +138,24 @@ class Sealer:
                 break
         return position is None and name not in alive
 
+    def _later(self) -> frozenset[str]:
+        """Return the journals that this version can not read; say so when there are others than before."""
+        later = frozenset(journals.later(self._journals))
+        if later - self._later_known:
+            messages.error(
+                "journals of a later version of the program wait for it", extra={"journals": sorted(later)}
+            )
+        self._later_known = later
+        return later
+
     def _position(self, log: Log, name: str, segments: list[int]) -> Position | None:
         """Return where to go on; None when the journal ends before that (all of it is sealed)."""
         if name in self._positions:
             return self._positions[name]
-        entry = log.journals.get(name, 0) + 1
+        sealed = log.journals.get(name)
+        if sealed is None:
+            sealed = self._marked(name, segments)
+        entry = sealed + 1
         try:
             position: Position | None = journals.locate(self._journals, name, entry)
         except LookupError:
@@ -198,6 +217,15 @@ class Sealer:
             if first is not None and first >= position.entry:
                 return Position(segment, entry=first)
         return None
+
+    def _marked(self, name: str, segments: list[int]) -> int:
+        """Return how far a journal says that it is sealed, 0 when there is nothing so far."""
+        try:
+            sealed = max(journals.marked(self._journals, name, segment) for segment in segments)
+            journals.locate(self._journals, name, sealed + 1)
+        except (FileNotFoundError, LookupError):
+            return 0
+        return sealed
 
     def _first(self, name: str, segment: int) -> int | None:
         try:
@@ -263,6 +291,15 @@ class Sealer:
         except Exception as failed:  # noqa: BLE001
             self._not_listed(failed)
 
+    def _mark(self, names: Iterable[str]) -> None:
+        """Write into journals how far they are sealed, if that changed. What counts is the checkpoint."""
+        for name in names:
+            position = self._positions.get(name)
+            if position is not None and position.entry - 1 != self._marks.get(name):
+                with suppress(OSError):
+                    journals.mark(self._journals, name, position)
+                    self._marks[name] = position.entry - 1
+
     def _keep_up(self) -> None:
         """Write what is due of the catalogue."""
         if self._catalog is None:
@@ -287,20 +324,21 @@ class Sealer:
                 catalog.close()
 
     def _clean(
-        self, log: Log, found: dict[str, list[int]], finished: list[str], alive: frozenset[str]
+        self, log: Log, found: dict[str, list[int]], finished: list[str], kept: frozenset[str]
     ) -> None:
-        """Remove what is sealed. A journal is forgotten only when its files are gone for good."""
+        """Remove what is sealed. A journal is forgotten only when its files are gone for good.
+
+        `kept` are journals that may grow, or that a later version has to read.
+        """
         for name, segments in found.items():
             position = self._positions.get(name)
             for segment in segments:
                 if name in finished or (position is not None and segment < position.segment):
-                    journals.segment_path(self._journals, name, segment).unlink(missing_ok=True)
+                    journals.remove(self._journals, name, segment)
         for unfinished in self._journals.glob("*.new") if finished else ():
-            if unfinished.name.partition(".")[0] not in alive:
+            if unfinished.name.partition(".")[0] not in kept:
                 unfinished.unlink(missing_ok=True)
-        gone = [
-            name for name in log.journals if name not in alive and (name in finished or name not in found)
-        ]
+        gone = [name for name in log.journals if name not in kept and (name in finished or name not in found)]
         if gone:
             sync_directory(self._journals)
             for name in gone:
@@ -311,3 +349,4 @@ class Sealer:
         self._positions.pop(name, None)
         self._unreadable.pop(name, None)
         self._given_up.discard(name)
+        self._marks.pop(name, None)
