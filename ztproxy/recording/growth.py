@@ -113,12 +113,13 @@ class Growth:
     def note(self, run: Run, seen: Iterable[Glimpse]) -> None:
         """Take in the records of a run. Of an iterator only these are taken."""
         file, offset = run.file, run.offset
+        decided, finished, values = Decided, Finished, _values  # names of a module are searched each time
         for length, glimpse in zip(run.lengths, seen, strict=False):
             kind = type(glimpse)
-            if kind is Decided:
-                tally = self._decided(_values(glimpse))
-            elif kind is Finished:
-                tally = self._finished(_values(glimpse))
+            if kind is decided:
+                tally = self._decided(values(glimpse))
+            elif kind is finished:
+                tally = self._finished(values(glimpse))
             else:
                 tally = self._happened(glimpse)
             if tally.file != file:
