@@ -40,7 +40,7 @@ HOT = (
     *("policy/folded.py", "policy/opinions.py", "policy/subject.py", "service/identities.py"),
     *("policy/operators.py", "policy/program.py", "policy/routes.py", "policy/values.py"),
     *("trust/caller.py", "trust/gather.py", "trust/memory.py"),
-    *("model/frozen.py", "model/permit.py", "model/ports.py", "model/request.py"),
+    *("model/decided.py", "model/frozen.py", "model/permit.py", "model/ports.py", "model/request.py"),
     "model/route.py",
     *("recording/admit.py", "recording/catalog.py", "recording/growth.py", "recording/journal.py"),
     *("recording/log.py", "recording/sealer.py"),

@@ -2,8 +2,10 @@
 
 # ruff: noqa: E501 - policies and tables are read by line
 
+from ipaddress import IPv4Address
 from itertools import pairwise
 from types import ModuleType
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec.structs import replace
@@ -11,10 +13,12 @@ from msgspec.structs import replace
 from ztproxy.model.decision import Decision
 from ztproxy.model.request import NOWHERE, Resource
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Check, Facts, Principal
+from ztproxy.policy.circumstances import KEPT, Circumstances
 from ztproxy.policy.engine import WHOLE, PolicySet
 from ztproxy.policy.program import Rule, Slice
 from ztproxy.policy.reference import disagreement
 from ztproxy.policy.schema import ACTIONS, METHODS
+from ztproxy.policy.values import EvalError, Ip
 
 PERMIT = '@id("all") permit (principal, action, resource);'
 SUPPORT = """
@@ -81,7 +85,7 @@ def test_names_from_the_wire_make_no_slices(the: ModuleType) -> None:
             policies.decide(subject, the.to("support"), f"M{n}", the.context(), the.NOW).kind
             == "default-deny"
         )
-    assert sum(len(place.slices) for place in policies._places.values()) <= 1
+    assert sum(len(parts) for place in policies._places.values() for parts in place.slices.values()) <= 1
 
 
 def test_missing_stale_unknown_and_failing_are_different(the: ModuleType) -> None:
@@ -150,10 +154,10 @@ def test_policies_that_name_the_portal_concern_it(the: ModuleType, scope: str) -
 def broken(policies: PolicySet, the: ModuleType) -> PolicySet:
     """Break the compiled engine: whatever the permits of Carol's GET on support say, they hold."""
     policies.decide(policies.subject(the.facts()), the.to("support"), "GET", the.context(), the.NOW)
-    slices = policies._places["support"].slices
-    part = slices["User", "GET"]
+    slices = policies._places["support"].slices["User"]
+    part = slices["GET"]
     permits = tuple(Rule(None, None, lambda e: True, rule.policy) for rule in part.permits)
-    slices["User", "GET"] = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
+    slices["GET"] = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
     return policies
 
 
@@ -405,3 +409,13 @@ def test_a_reference_engine_that_breaks_denies(
     decision = decide(the, policies, the.facts())
     assert not decision.allow
     assert decision.kind == "error"
+
+
+def test_addresses_are_kept_within_bounds(the: ModuleType) -> None:
+    around = Circumstances(ZoneInfo("UTC"))
+    for number in range(KEPT + 3):
+        record = around.record(the.context(ip=str(IPv4Address(number))), "GET", the.NOW, 0, {})
+        assert record["ip"] == Ip(4, number, 32)
+    assert len(around._addresses) == 3
+    with pytest.raises(EvalError):
+        around.record(the.context(ip="10.0.0.256"), "GET", the.NOW, 0, {}, 0)

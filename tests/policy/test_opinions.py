@@ -77,10 +77,10 @@ def test_many_that_are_new_wait_for_their_turn(the: ModuleType, asked: list[str]
 def broken(the: ModuleType, policies: PolicySet) -> Slice:
     """Have the permits of Carol's GET on support hold, whatever they say."""
     decide(the, policies, policies.subject(the.facts()))
-    slices = policies._places["support"].slices
-    part = slices["User", "GET"]
+    slices = policies._places["support"].slices["User"]
+    part = slices["GET"]
     permits = tuple(Rule(None, None, lambda e: True, rule.policy) for rule in part.permits)
-    slices["User", "GET"] = broken = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
+    slices["GET"] = broken = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
     return broken
 
 

@@ -1,10 +1,10 @@
 """What the policy engine answered, and what a refused caller is told."""
 
-from typing import Literal
-
 from msgspec import Struct
 
-DecisionKind = Literal["permit", "forbid", "default-deny", "error"]
+from ztproxy.model.decided import Decision, DecisionKind
+
+__all__ = ["Decision", "DecisionKind", "Explanation", "NearMiss", "Refusal"]
 
 
 class NearMiss(Struct, frozen=True):
@@ -14,18 +14,6 @@ class NearMiss(Struct, frozen=True):
     failed: tuple[str, ...]  # conditions as Cedar text, with the values they read
     remedy: tuple[str, ...] = ()
     reason: str = ""
-
-
-class Decision(Struct, frozen=True):
-    """One answer of the policy engine."""
-
-    allow: bool
-    kind: DecisionKind
-    policies: tuple[str, ...] = ()  # @id of the determining policies
-    errors: tuple[str, ...] = ()  # "policy-id: what went wrong"
-    obligations: tuple[
-        tuple[str, str], ...
-    ] = ()  # annotations of the determining permits: (("record", "full"),)
 
 
 class Explanation(Struct, frozen=True):

@@ -13,21 +13,24 @@ from ztproxy.model.request import Context
 from ztproxy.policy.entities import MAX_TEXT, instant, text
 from ztproxy.policy.literals import ip
 from ztproxy.policy.needs import ALL, FEED_AGE, HOST, IP, LOCAL, METHOD, NOW, PATH, PROTOCOL, SOURCES
-from ztproxy.policy.values import LONG_MAX, Datetime, Record, Value, fail
+from ztproxy.policy.values import LONG_MAX, Datetime, Ip, Record, Value, fail
 
 _MINUTE: Final = 60_000
 _NOTHING: Final[Record] = {}
+#: Addresses that are kept as Cedar's; beyond it all are read anew.
+KEPT: Final = 16_384
 
 
 class Circumstances:
     """Makes `context` records; keeps the local time of the running minute."""
 
-    __slots__ = ("_begins", "_ends", "_instant", "_local", "_now", "_zone")
+    __slots__ = ("_addresses", "_begins", "_ends", "_instant", "_local", "_now", "_zone")
 
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
         self._begins = self._ends = 0  # the minute whose local time is known (ms); none yet
         self._local: Record = {}
+        self._addresses: dict[str, Ip] = {}
         self._now = 0
         self._instant = Datetime(0)
 
@@ -48,7 +51,9 @@ class Circumstances:
             text(host), text(path)
         if feed_age and not 0 <= feed_age <= LONG_MAX:
             fail("not an age")
-        address = ip(context.ip)
+        address = self._addresses.get(context.ip)
+        if address is None:
+            address = self._read(context.ip)
         if not reads:
             return _NOTHING
         record: dict[str, Value] = {}
@@ -73,6 +78,14 @@ class Circumstances:
         if reads & SOURCES:
             record["sources"] = sources
         return record
+
+    def _read(self, text: str) -> Ip:
+        """Read an address, and keep it: the same callers come again and again. Raises EvalError."""
+        address = ip(text)
+        if len(self._addresses) >= KEPT:
+            self._addresses.clear()
+        self._addresses[text] = address
+        return address
 
     def _turn(self, now: int) -> None:
         """Work out the local time of a minute (offsets from UTC are whole minutes). Raises EvalError."""

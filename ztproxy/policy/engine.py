@@ -55,7 +55,7 @@ class Place:
 
     entity: Entity
     ours: bool = False  # only policies that name it concern it
-    slices: dict[tuple[str, str], Slice] = field(default_factory=dict)
+    slices: dict[str, dict[str, Slice]] = field(default_factory=dict)  # by kind of caller, then by method
 
 
 class PolicySet:
@@ -195,11 +195,13 @@ class PolicySet:
         place = self._places.get(resource.id)
         if place is None or resource.type != "Route":
             return None
-        part = place.slices.get((kind, method))
+        slices = place.slices.get(kind)
+        if slices is None:
+            slices = place.slices[kind] = {}
+        part = slices.get(method)
         if part is None and method in METHODS:
             act = ACTIONS[action(method)]
-            part = self._program.slice(kind, act, place.entity, named_only=place.ours)
-            place.slices[kind, method] = part
+            part = slices[method] = self._program.slice(kind, act, place.entity, named_only=place.ours)
         return part
 
     def _environment(
