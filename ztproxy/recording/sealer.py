@@ -28,6 +28,7 @@ messages = logging.getLogger("ztproxy.recording")
 
 BATCH: Final = 256  # entries read and written at once: so many fit where the processor has them at hand
 STEP: Final = 16_384  # entries of one journal sealed in one step
+RESTS: Final = 32  # in one step; a step that seals more than belongs to so many is followed by one without
 PATIENCE: Final = 50  # steps a living process may show an unreadable entry before it counts as lost
 
 
@@ -43,17 +44,22 @@ class Sealer:
         origin: str,
         now: Callable[[], int],
         alive: Callable[[], Collection[str]],
+        rest: Callable[[], object] = bool,
         file_size: int = FILE_SIZE,
     ) -> None:
         """Open or found the log in `directory` (see `Log.open`).
 
         `alive` tells the names of journals whose processes still run. A process must be known to it
-        before it makes its journal. Raises LogDamaged, LogUnavailable.
+        before it makes its journal. `rest` is called between batches, while there is no backlog, and may
+        take a few milliseconds: others have the core then. Raises LogDamaged, LogUnavailable.
         """
         self._directory = directory
         self._journals = journal_directory
         self._alive = alive
         self._now = now
+        self._rest = rest
+        self._rests = RESTS  # left in this step
+        self._rested_at = 0  # records at the last rest, or when the step began
         self._open_log = partial(Log.open, directory, key_file, origin=origin, now=now, file_size=file_size)
         self._log: Log | None = self._open_log()
         self._catalog: Catalog | None = None
@@ -107,7 +113,7 @@ class Sealer:
         self._unlist()  # it may know of records that never came to the log
 
     def _step(self, log: Log) -> int:
-        before = log.count
+        before = self._rested_at = log.count
         self._catch_up(log)
         found = journals.names(self._journals)
         later = self._later()
@@ -119,6 +125,7 @@ class Sealer:
             self._mark(found)
         self._keep_up()
         self._clean(log, found, finished, alive | later)
+        self._rests = RESTS if log.count - before < RESTS * BATCH else 0
         return log.count - before
 
     # reading journals
@@ -134,6 +141,7 @@ class Sealer:
             position, more = self._read(log, name, position, segments, name in alive)
             if position is not None:
                 self._positions[name] = position
+            self._let_others(log)
             if not more:
                 break
         return position is None and name not in alive
@@ -147,6 +155,12 @@ class Sealer:
             )
         self._later_known = later
         return later
+
+    def _let_others(self, log: Log) -> None:
+        """Rest when a batch was sealed since the last time: all in one go would hold up requests."""
+        if self._rests and log.count >= self._rested_at + BATCH:
+            self._rests, self._rested_at = self._rests - 1, log.count
+            self._rest()
 
     def _position(self, log: Log, name: str, segments: list[int]) -> Position | None:
         """Return where to go on; None when the journal ends before that (all of it is sealed)."""

@@ -8,9 +8,11 @@ import asyncio
 import fcntl
 import os
 import sys
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
 from socket import socket
 from typing import Any, Final, NamedTuple
 
@@ -44,6 +46,7 @@ from ztproxy.telemetry.metrics import Counters, unpack
 from ztproxy.telemetry.snapshot import ConnectorState, Snapshot
 
 SEAL_EVERY: Final = 0.1  # seconds
+SEAL_REST: Final = 0.002  # between batches: requests wait for one of them, not for all that came meanwhile
 EXPIRE_EVERY: Final = 15.0
 USES_EVERY: Final = 1.0
 LOCK_PATIENCE: Final = 10.0  # seconds for the one before to be gone
@@ -102,7 +105,8 @@ class Tenure:
 
         whereabouts = Whereabouts(store, clock.now, address)
         self.hub = self._hub(store, rates, whereabouts, uses)
-        sealer = await asyncio.to_thread(self._sealer, settings)
+        leaving = threading.Event()
+        sealer = await asyncio.to_thread(self._sealer, settings, partial(leaving.wait, SEAL_REST))
         stack.callback(sealer.close)
 
         thread = ThreadPoolExecutor(1, "ztproxy-seal", initializer=give_way)
@@ -114,6 +118,7 @@ class Tenure:
 
         sealing = stack.enter_context(Repeat(SEAL_EVERY, seal))
         stack.push_async_callback(sealing.finish)
+        stack.callback(leaving.set)  # from here on without rests
 
         self.ground = Ground(
             state=state,
@@ -197,7 +202,7 @@ class Tenure:
         missing = self._workers - linked
         return f"{missing} of {self._workers} are not linked" if missing > 0 else ""
 
-    def _sealer(self, settings: Settings) -> Sealer:
+    def _sealer(self, settings: Settings, rest: Callable[[], object]) -> Sealer:
         def alive() -> Collection[str]:
             """Journals of living processes: those that lie there, and those that should."""
             named = {*journals.names(self._state.journals), *list(self.hub.journals.values())}
@@ -210,6 +215,7 @@ class Tenure:
             origin=f"{settings.portal.host}/log",
             now=self._clock.now,
             alive=alive,
+            rest=rest,
         )
 
     async def _serve_telemetry(self) -> None:
