@@ -223,6 +223,15 @@ def _later(world: World, *, ms: int = 0, seconds: float = 0.0) -> None:
 
 
 OTHER_DEVICE = replace(DEVICE, id="dev_2")
+
+
+def _without_posture(world: World) -> Memory:
+    fresh = world.memory.another()
+    fresh.sessions, fresh.handles = dict(world.memory.sessions), dict(world.memory.handles)
+    fresh.devices = dict(world.memory.devices)
+    return fresh
+
+
 HAPPENS = {
     "the session ends": lambda world: world.put("session", "ses_1", None),
     "the session is another": lambda world: world.put("session", "ses_1", replace(SESSION, acr="high")),
@@ -246,6 +255,7 @@ HAPPENS = {
     "all sessions before now end": lambda world: world.put(
         "standing", "user:t:carol", Standing("user", "t:carol", ended_before=NOW + 1)
     ),
+    "it is in no snapshot any more": lambda world: world.memory.become(_without_posture(world)),
     "the feed is quiet": lambda world: _later(world, seconds=2.6),
     "the feed is silent": lambda world: _later(world, seconds=10.1),
 }
@@ -270,6 +280,19 @@ def test_who_was_gathered_before_is_gathered_as_if_for_the_first_time(
         assert (warm.facts, warm.session_id) == (first.facts, first.session_id)
     elif isinstance(first, str):
         assert warm == first
+
+
+def test_who_is_known_is_looked_at_once_more_after_any_change_and_no_more_often(world: World) -> None:
+    caller = world.gather()
+    assert isinstance(caller, Caller)
+    assert world.gather() is caller
+    assert caller.looked == world.memory.changed
+    world.put("session", "ses_2", replace(SESSION, id="ses_2"))
+    assert caller.looked != world.memory.changed
+    assert world.gather() is caller
+    assert caller.looked == world.memory.changed
+    world.memory.become(_without_posture(world))
+    assert caller.looked != world.memory.changed
 
 
 def test_a_feed_limit_shorter_than_its_beats_holds_for_who_is_known_too(world: World) -> None:

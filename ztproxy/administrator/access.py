@@ -452,9 +452,10 @@ class Access(Door):
 
     def _known(self, caller: Caller) -> _Known:
         """What follows from these very facts: worked out once, used until they or the policies are others."""
+        made = caller.made
+        if isinstance(made, _Known) and made.policies is self.policies:
+            return made
         known = self._callers.get(caller.key)
-        if known is not None and known.facts is caller.facts and known.policies is self.policies:
-            return known
         if known is not None and known.facts == caller.facts and known.policies is self.policies:
             known = _Known(caller.facts, self.policies, known.subject, known.record)
         else:
@@ -465,7 +466,7 @@ class Access(Door):
             known = _Known(caller.facts, self.policies, self.policies.subject(caller.facts), record)
         if len(self._callers) >= KEPT:
             self._callers.clear()
-        self._callers[caller.key] = known
+        self._callers[caller.key] = caller.made = known
         return known
 
     def _written(self, request: AccessRequest, decision: Decision) -> bytes:

@@ -12,12 +12,14 @@ class Caller:
     fingerprint; "" without one. `spoken` is `trust.memory.Memory.spoken` when no lock was on them.
 
     What each of their requests asks of the facts stands here once more, where it costs nothing to read.
+    What is not final is others' to note: `looked` is `Memory.changed` when `gather` saw that all of this is
+    still so, and `made` what the door made of it.
     """
 
     __slots__ = (
         "bound_id", "device", "device_id", "expires_at", "facts", "handle", "host", "idle_limit", "issuer",
-        "key", "posture", "principal", "principal_id", "proved_at", "recheck_after", "reported_at", "seen_at",
-        "session", "session_id", "sources", "spoken", "ticket",
+        "key", "looked", "made", "posture", "principal", "principal_id", "proved_at", "recheck_after",
+        "reported_at", "seen_at", "session", "session_id", "sources", "spoken", "ticket",
     )  # fmt: skip
 
     def __init__(
@@ -30,6 +32,8 @@ class Caller:
         ticket: Handle | None = None,
     ) -> None:
         session, device, posture = facts.session, facts.device, facts.posture
+        self.looked = -1
+        self.made: object = None
         self.facts: Final = facts
         self.handle: Final = handle
         self.key: Final = key

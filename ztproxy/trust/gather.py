@@ -115,12 +115,12 @@ class Gatherer:
         self, digest: str, certificate: ClientCertificate | None, host: str, now: int, patience: int
     ) -> Caller | Locked | str | Cold:
         memory = self.memory
+        known = self._known.get(digest)
+        if known is not None and certificate is None and self._holds(known, digest, now):
+            return known if known.host == host else "session-ended"
         handle = memory.handles.get(digest)
         if handle is None:
             return COLD
-        known = self._known.get(digest)
-        if known is not None and certificate is None and known.ticket is handle and self._holds(known, now):
-            return known if known.host == host else "session-ended"
         session = memory.sessions.get(handle.session_id)
         if session is None:  # the feed brings a session before its handles: it was here and is over
             return "session-ended"
@@ -134,7 +134,7 @@ class Gatherer:
         ticket = handle if certificate is None else None
         return self._facts_of(session, digest, certificate, now, 0 if age < QUIET else age, ticket)
 
-    def _holds(self, known: Caller, now: int) -> bool:
+    def _holds(self, known: Caller, digest: str, now: int) -> bool:
         """Tell whether all that a caller with a cookie alone was gathered from is the very same, and in time.
 
         Whenever it is not, what is asked below says what that comes to.
@@ -142,16 +142,31 @@ class Gatherer:
         memory = self.memory
         age = memory.feed_age()
         return (
-            memory.sessions.get(known.session_id) is known.session
-            and memory.devices.get(known.bound_id) is known.device
-            and memory.postures.get(known.device_id) is known.posture
-            and known.spoken == memory.spoken
+            (known.looked == memory.changed or self._same(known, digest))
             and self._sources(now) is known.sources
             and age < QUIET
             and age <= self.feed_limit
             and now < known.expires_at
             and (not known.idle_limit or self._in_use(known, now))
         )
+
+    def _same(self, known: Caller, digest: str) -> bool:
+        """Look whether it is the very same; while nothing at all changes, that need not be done again.
+
+        With many sessions each look-up here reads what no cache of the processor has any more.
+        """
+        memory = self.memory
+        same = (
+            known.ticket is not None
+            and memory.handles.get(digest) is known.ticket
+            and memory.sessions.get(known.session_id) is known.session
+            and memory.devices.get(known.bound_id) is known.device
+            and memory.postures.get(known.device_id) is known.posture
+            and known.spoken == memory.spoken
+        )
+        if same:
+            known.looked = memory.changed
+        return same
 
     def _in_use(self, known: Caller, now: int) -> bool:
         if now - known.seen_at < known.idle_limit:

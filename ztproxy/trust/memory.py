@@ -46,8 +46,8 @@ class Memory:
 
     `monotonic` gives seconds; `feed_age` is what policies see of the control process being silent. `locked`
     holds the locks by what they are on. `spoken` counts the changes of locks and standings: whoever keeps
-    what follows from them asks anew when it is another. `unread` are locks nobody here understands: as long
-    as there is one, nothing counts as known.
+    what follows from them asks anew when it is another. `changed` counts changes of anything.
+    `unread` are locks nobody here understands: as long as there is one, nothing counts as known.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -65,6 +65,7 @@ class Memory:
         self.sources: dict[str, Source] = {}
         self.unread: set[str] = set()
         self.spoken = 0
+        self.changed = 0
         self.touched: dict[str, int] = {}  # session id -> ms of its last use here
         self.version = 0
         self._heard_at = -1e9  # never: so long ago that every limit is over
@@ -102,11 +103,13 @@ class Memory:
         self._tables = self._all()
         self.touched = {key: at for key, at in self.touched.items() if key in self.sessions}
         self.spoken += 1
+        self.changed += 1
         self.version = other.version
 
     def apply(self, change: Changed) -> tuple[Concern, ...]:
         """Take one change; return whom it concerns. Kinds that workers do not hold are passed over."""
         self.version = max(self.version, change.version)
+        self.changed += 1
         table = self._tables.get(change.kind)
         if table is None:
             return ()
