@@ -6,6 +6,7 @@ of the principal, a comparison with a constant) get closures of their own: the p
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from cedarpy import pst
@@ -43,6 +44,8 @@ class Code(NamedTuple):
 
 #: Where the variables of a policy stand in the environment, and where their attributes do.
 _PLACES: Final = {"principal": 0, "action": 1, "resource": 2, "context": 3}
+#: Different conditions that policies share.
+SHARED: Final = 4_096
 #: Ages up to this many ms need no second thought; what Cedar can hold is four times as much.
 _SPAN: Final = 1 << 61
 _ATTRIBUTES: Final = {"principal": 5, "resource": 7, "context": 3}
@@ -58,8 +61,13 @@ def compiled(node: pst.Expr) -> Code:
     return _COMPILERS[type(node)](node)
 
 
+@lru_cache(SHARED)
 def test(node: pst.Expr) -> Test:
-    """Compile an expression that has to be a bool; the closure raises EvalError if it is not."""
+    """Compile an expression that has to be a bool; the closure raises EvalError if it is not.
+
+    Policies that say the same share it: of many routes with rules alike, each request would else read another
+    copy, which no cache of the processor has any more.
+    """
     code = compiled(node)
     run, boolean = code.run, ops.boolean
     return run if code.boolean else lambda e: boolean(run(e))
