@@ -94,3 +94,19 @@ def test_an_age_that_does_not_fit_is_an_error() -> None:
         (LONG_MAX, LONG_MAX - 5, "allow"),
     ):
         assert ours(condition, {"now": Datetime(now)}, {"a": {"b": Datetime(then)}}) == expected
+
+
+def test_conditions_alike_are_compiled_once_and_others_apart() -> None:
+    conditions = [
+        "context.a == 1",
+        "context.a == true",
+        'context.a == "1"',
+        "context.b == 1",
+        "!(context.a == 1)",
+    ]
+    texts = [f"permit(principal, action, resource) when {{ {one} }};" for one in [*conditions, *conditions]]
+    statements, problems = parse([("x", "\n".join(texts))])
+    assert not problems
+    tests = [policy.parts[0][0] for policy in Program(statements).policies if policy.parts]
+    assert tests[: len(conditions)] == tests[len(conditions) :]
+    assert len(set(tests)) == len(conditions)
