@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import astuple
+
 from ztproxy.administrator.audit import Audit
 from ztproxy.model.record import DecisionRecord, OutcomeRecord
 from ztproxy.recording.journal import JournalWriter
@@ -79,7 +81,7 @@ def hot_path(root: Path, count: int) -> None:
 
     def outcome(round_: int) -> Callable[[], object]:
         audit = Audit(writer(f"outcome-{round_}"))
-        return lambda: audit.outcome(OUTCOME)
+        return lambda: audit.outcome(*astuple(OUTCOME))
 
     def append(round_: int) -> Callable[[], object]:
         journal = writer(f"append-{round_}")
@@ -102,7 +104,7 @@ def cold_path(root: Path, count: int) -> None:
     while sealed < count:
         for _ in range(1000):
             audit.decision(DECISION)
-            audit.outcome(OUTCOME)
+            audit.outcome(*astuple(OUTCOME))
         start = time.perf_counter()
         sealed += sealer.step()
         spent += time.perf_counter() - start

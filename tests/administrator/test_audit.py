@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
-from ztproxy.administrator.audit import MAX_TEXT, Audit, AuditUnavailable
+from ztproxy.administrator.audit import Audit, AuditUnavailable
 from ztproxy.model.ports import Journal
-from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
+from ztproxy.model.record import MAX_TEXT, DecisionRecord, OutcomeRecord, SessionRecord
 from ztproxy.recording.journal import JournalFull, JournalWriter, read
 from ztproxy.recording.line import parse_record
 from ztproxy.recording.position import Position
@@ -48,7 +49,7 @@ def test_all_three_kinds_are_kept_as_they_are() -> None:
         SessionRecord("ses_1", 7, "started"),
     )
     audit.decision(records[0])
-    audit.outcome(records[1])
+    audit.outcome(*astuple(records[1]))
     audit.session(records[2])
     assert tuple(map(parse_record, journal.payloads)) == records
 
@@ -101,7 +102,7 @@ def test_what_can_not_be_kept_is_said(error: Exception) -> None:
     audit = Audit(Broken(error))
     for write in (
         lambda: audit.decision(decision()),
-        lambda: audit.outcome(OutcomeRecord("1", 6)),
+        lambda: audit.outcome(*astuple(OutcomeRecord("1", 6))),
         lambda: audit.session(SessionRecord("ses_1", 7, "started")),
     ):
         with pytest.raises(AuditUnavailable):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import get_args
 
+from msgspec.structs import astuple
 from recording_room import Room, decision, outcome
 
 from ztproxy.recording.catalog import SLICE, Catalog
@@ -34,7 +35,7 @@ def test_it_is_written_in_slices_while_records_go_on(room: Room) -> None:
             number += 1
             audit.decision(decision(number, session=f"ses_{number % 3 * number}"))
             if number > 99:  # ends of requests that began before, some of them before it was written
-                audit.outcome(outcome(number - 99, session=""))
+                audit.outcome(*astuple(outcome(number - 99, session="")))
         sealer.step()
         if step % 10 == 0:
             same_as_the_log(room).close()
@@ -58,7 +59,7 @@ def test_a_kill_while_it_is_written_costs_nothing(room: Room) -> None:
     kept.close()  # what a kill leaves: nothing of an unfinished transaction
     sealer._catalog = None
     for number in range(SLICE * 2):
-        audit.outcome(outcome(number, session=f"ses_{number}"))
+        audit.outcome(*astuple(outcome(number, session=f"ses_{number}")))
     sealer.step()
     sealer.close()
     summaries = same_as_the_log(room).sessions()
@@ -70,7 +71,7 @@ def test_a_request_ends_once(room: Room) -> None:
     audit.decision(decision(1))
     sealer.step()
     for _ in range(3):  # a captured worker may say so as often as it likes
-        audit.outcome(outcome(1))
+        audit.outcome(*astuple(outcome(1)))
         sealer.step()
     sealer.close()
     [carol] = same_as_the_log(room).sessions()

@@ -4,6 +4,7 @@ import json
 from contextlib import closing
 
 import pytest
+from msgspec.structs import astuple
 from recording_room import Room, decision, outcome, started
 
 from ztproxy.recording import journal
@@ -96,7 +97,7 @@ def test_lines_of_many_are_the_lines_of_one(room: Room) -> None:
     audit, sealer = room.audit(), room.sealer()
     for number in range(30):
         audit.decision(decision(number, name="Zoë"))
-        audit.outcome(outcome(number))
+        audit.outcome(*astuple(outcome(number)))
     sealer.step()
     lines = room.lines()
     for raw in lines:

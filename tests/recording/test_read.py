@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import astuple
 from recording_room import START, Room, decision, outcome, started
 
 from ztproxy.model.record import SessionRecord
@@ -22,8 +23,8 @@ def fill(room: Room) -> None:
     audit.decision(decision(1))
     audit.decision(decision(2, allow=False, decided="forbid", code="access-denied"))
     audit.decision(decision(3, session="", principal=DEPLOYER, name="deployer", device=""))
-    audit.outcome(outcome(1))
-    audit.outcome(outcome(3, session="", sent=7))
+    audit.outcome(*astuple(outcome(1)))
+    audit.outcome(*astuple(outcome(3, session="", sent=7)))
     audit.decision(decision(4))
     audit.session(started(event="ended", at=START + 100, detail="sign-out"))
     audit.decision(decision(5, session="ses_dave", principal="User::demo:dave", name="Dave"))
@@ -84,7 +85,7 @@ def test_an_outcome_finds_its_decision_after_a_restart(room: Room) -> None:
     sealer = room.sealer()
     sealer.step()
     sealer.close()
-    audit.outcome(outcome(1, session=""))
+    audit.outcome(*astuple(outcome(1, session="")))
     room.sealer().step()
     for directory in (room.directory, Path(shutil.copytree(room.directory, room.journals / "copy"))):
         (directory / "index.db").unlink(missing_ok=directory != room.directory)
@@ -155,13 +156,13 @@ def test_following_yields_what_comes_to_its_end(filled: Room) -> None:
         seen.append(event)
     assert len(seen) == 4  # started, one answered, one refused, ended; one is under way
     audit = filled.audit("w1-1-1")
-    audit.outcome(outcome(4))
+    audit.outcome(*astuple(outcome(4)))
     audit.decision(decision(6))
     sealer = filled.sealer()
     sealer.step()
     assert next(followed) == Exchange((7, 10), decision(4), outcome(4))
     assert next(followed) is None
-    audit.outcome(outcome(6))
+    audit.outcome(*astuple(outcome(6)))
     sealer.step()
     assert next(followed) == Exchange((11, 12), decision(6), outcome(6))
     assert next(followed) is None
@@ -172,7 +173,7 @@ def test_a_very_long_session_shows_its_end(room: Room) -> None:
     audit = room.audit(segment_size=1 << 20)
     for number in range(200):
         audit.decision(decision(number))
-        audit.outcome(outcome(number))
+        audit.outcome(*astuple(outcome(number)))
     room.sealer().step()
     reader = Reader(room.directory)
     events = reader.events("ses_carol", limit=11)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import astuple
 from recording_room import Room, decision, outcome, started
 from typer.testing import CliRunner, Result
 
@@ -17,7 +18,7 @@ def log(room: Room) -> Path:
     audit = room.audit()
     audit.session(started())
     audit.decision(decision(1, posture="healthy", posture_age=1200))
-    audit.outcome(outcome(1, sent=4096))
+    audit.outcome(*astuple(outcome(1, sent=4096)))
     refused = {"allow": False, "decided": "default-deny", "policies": (), "path": "/tickets/2\\u001b[2J"}
     audit.decision(decision(2, code="device-posture-unhealthy", remedies=("recheck-device",), **refused))
     audit.decision(decision(3, action="POST"))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import astuple
 from recording_room import Room, decision, outcome, started
 
 from ztproxy.recording import journal, note
@@ -38,7 +39,7 @@ def test_records_become_chained_lines(room: Room) -> None:
     audit.session(started())
     audit.decision(decision(1))
     assert sealer.step() == 2
-    audit.outcome(outcome(1))
+    audit.outcome(*astuple(outcome(1)))
     assert (sealer.step(), sealer.step(), sealer.count) == (1, 0, 3)
     lines = [json.loads(line) for line in room.lines()]
     assert [line["n"] for line in lines] == [1, 2, 3]
@@ -203,7 +204,7 @@ def test_what_the_living_wrote_is_sealed_when_all_of_it_can_be_seen(room: Room) 
     sealer = room.sealer()
     assert (sealer.step(), sealer.step()) == (0, 0)
     damage(room, 1, FIRST + 64, whole)
-    audit.outcome(outcome(1))
+    audit.outcome(*astuple(outcome(1)))
     assert sealer.step() == 2
     assert (gaps(room), room.ids()) == ([], [f"{1:032x}"] * 2)
     sound(room)
@@ -418,7 +419,7 @@ def scenario(room: Room) -> Iterator[int]:
         one.decision(decision(number))
     yield 4
     for number in range(4, 12):
-        one.outcome(outcome(number))
+        one.outcome(*astuple(outcome(number)))
         two.decision(decision(number))
     room.alive.discard("w1-1-1")
     yield 20

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 from recording_room import Room, decision, outcome, started
 
 from ztproxy.recording import note
@@ -28,7 +29,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     for number in range(1, 4):
         audit.decision(decision(number))
         sealer.step()
-        audit.outcome(outcome(number, session="ses_other" if number == 2 else "ses_carol"))
+        audit.outcome(*astuple(outcome(number, session="ses_other" if number == 2 else "ses_carol")))
         sealer.step()
     yield room
     room.close()

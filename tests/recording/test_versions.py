@@ -5,6 +5,7 @@ import logging
 
 import msgspec
 import pytest
+from msgspec.structs import astuple
 from recording_room import Room, decision, outcome
 
 from ztproxy.recording import journal
@@ -94,7 +95,7 @@ def test_a_journal_of_a_later_version_is_said_kept_and_not_forgotten(
     assert unknown.read_bytes() == before
     assert b"journal w0-1-1 1\n" in (room.directory / "checkpoint").read_bytes()
     unknown.rename(path)  # the later version is back
-    audit.outcome(outcome(1))
+    audit.outcome(*astuple(outcome(1)))
     assert sealer.step() == 1
     assert room.sources() == ["w0-1-1:1", "w1-2-2:1", "w0-1-1:2"]
     assert verify(room.directory).ok

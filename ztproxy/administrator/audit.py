@@ -9,9 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
+from ztproxy.administrator import stencil
 from ztproxy.administrator.floods import Floods
 from ztproxy.model.ports import Journal, Ledger
 from ztproxy.model.record import (
+    MAX_ITEMS,
+    MAX_RECORD,
+    MAX_TEXT,
     ConfigurationRecord,
     DecisionRecord,
     OutcomeRecord,
@@ -22,10 +26,6 @@ from ztproxy.model.record import (
 )
 from ztproxy.model.subject import ANONYMOUS
 from ztproxy.recording.journal import JournalFull
-
-MAX_TEXT: Final = 2048  # characters of one text
-MAX_ITEMS: Final = 64  # texts of one list
-MAX_RECORD: Final = 1 << 16  # bytes of a record that nobody cut
 
 _NOBODY: Final = f"{ANONYMOUS.kind}::{ANONYMOUS.id}"
 
@@ -85,9 +85,46 @@ class Audit(Ledger):
         except (JournalFull, OSError, ValueError) as error:
             raise AuditUnavailable("the journal takes no more records") from error
 
-    def outcome(self, record: OutcomeRecord) -> None:
-        """Write down how an exchange ended. Raises AuditUnavailable."""
-        self._write(record)
+    def outcome(
+        self,
+        decision_id: str,
+        at: int,
+        session: str,
+        status: int,
+        received: int,
+        sent: int,
+        duration: int,
+        first_byte: int,
+        end: str,
+        detail: str,
+        target: str,
+    ) -> None:
+        """Write down how an exchange ended: the fields of `OutcomeRecord`. Raises AuditUnavailable."""
+        if end == "complete" and not (detail or target):
+            try:
+                record = stencil.completed(
+                    decision_id, at, session, status, received, sent, duration, first_byte
+                )
+            except stencil.TooOdd:
+                pass
+            else:
+                self.append(record)
+                return
+        self._write(
+            OutcomeRecord(
+                decision_id,
+                at,
+                session,
+                status,
+                received,
+                sent,
+                duration,
+                first_byte,
+                end,
+                detail,
+                target,
+            )
+        )
 
     def session(self, record: SessionRecord) -> None:
         """Write down what happened to a session. Raises AuditUnavailable."""

@@ -1,18 +1,18 @@
 """Records of requests at the speed of the warm path: what repeats is written once, and the rest filled in.
 
 Called by `administrator.access` for permits: a filled stencil says what `evidence.decision_record` says of
-the same permit, in another order. Called by `gateway.account` when an exchange has ended well: it writes what
-`OutcomeRecord` would. Whatever a stencil is not made for (`TooOdd`) is encoded the ordinary way. Pure, but
-that it remembers texts: of paths, of sessions' names and of the last time.
+the same permit, in another order. Called by `administrator.audit` when an exchange has ended well: it writes
+what `OutcomeRecord` would. Whatever a stencil is not made for (`TooOdd`) is encoded the ordinary way. Pure,
+but that it remembers texts: of paths, of sessions' names and of the last time.
 """
 
 from typing import Any, Final, final
 
 import msgspec
 
-from ztproxy.administrator.audit import MAX_RECORD, MAX_TEXT
 from ztproxy.administrator.evidence import posture_of, sources_of, standing_of
 from ztproxy.model.decision import Decision
+from ztproxy.model.record import MAX_RECORD, MAX_TEXT
 from ztproxy.model.request import AccessRequest, Context
 from ztproxy.model.subject import Device, Facts
 from ztproxy.policy.engine import PolicySet

@@ -4,13 +4,11 @@
 that a response is about to end settles before handing the last byte to the client.
 """
 
-from ztproxy.administrator.stencil import TooOdd, completed
 from ztproxy.gateway.client import Running
 from ztproxy.gateway.quotas import Claim, Excess
 from ztproxy.gateway.world import World
 from ztproxy.model.permit import Permit
 from ztproxy.model.ports import Live
-from ztproxy.model.record import OutcomeRecord
 from ztproxy.upstream.exchange import Exchange
 
 
@@ -73,50 +71,22 @@ class Account(Live):
         seconds = world.clock.monotonic() - self._began
         world.counters.request(self.permit.route.name, self.status, seconds)
         try:
-            self._note(end, received, sent, detail, int(seconds * 1000), exchange)
-        except Exception:  # noqa: BLE001  whatever went wrong, there is no evidence
-            return False
-        return True
-
-    def _note(
-        self, end: str, received: int, sent: int, detail: str, duration: int, exchange: Exchange | None
-    ) -> None:
-        """Write down the end of an exchange. Raises when that is impossible."""
-        permit, world = self.permit, self._world
-        now = world.clock.now()
-        target = exchange.target if exchange is not None else ""
-        if end == "complete" and not (detail or target):
-            try:
-                record = completed(
-                    permit.decision_id,
-                    now,
-                    permit.session_id,
-                    self.status,
-                    received,
-                    sent,
-                    duration,
-                    self.first_byte,
-                )
-            except TooOdd:
-                pass
-            else:
-                world.ledger.append(record)
-                return
-        world.ledger.outcome(
-            OutcomeRecord(  # by position, as in administrator.evidence
-                permit.decision_id,
-                now,
-                permit.session_id,
+            world.ledger.outcome(  # by position, as in administrator.evidence
+                self.permit.decision_id,
+                world.clock.now(),
+                self.permit.session_id,
                 self.status,
                 received,
                 sent,
-                duration,
+                int(seconds * 1000),
                 self.first_byte,
                 end,
                 detail,
-                target,
+                exchange.target if exchange is not None else "",
             )
-        )
+        except Exception:  # noqa: BLE001  whatever went wrong, there is no evidence
+            return False
+        return True
 
     def cut(self, reason: str) -> None:
         """The door has changed its mind."""

@@ -12,7 +12,7 @@ from typing import Final
 from ztproxy.model.decision import Refusal
 from ztproxy.model.native import mypyc_attr
 from ztproxy.model.permit import Permit
-from ztproxy.model.record import DecisionRecord, OutcomeRecord
+from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer, Resource
 
 Answer = Permit | Refusal
@@ -84,8 +84,21 @@ class Ledger:
         """Write down a record that is encoded already."""
 
     @abstractmethod
-    def outcome(self, record: OutcomeRecord) -> None:
-        """Write down how an exchange ended."""
+    def outcome(
+        self,
+        decision_id: str,
+        at: int,
+        session: str,
+        status: int,
+        received: int,
+        sent: int,
+        duration: int,
+        first_byte: int,
+        end: str,
+        detail: str,
+        target: str,
+    ) -> None:
+        """Write down how an exchange ended: the fields of `model.record.OutcomeRecord`."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -10,6 +10,10 @@ from msgspec import Struct
 #: `decided` and `code` of preflights, which the gateway answers by itself: no access was asked for.
 PREFLIGHT: Final = "preflight"
 
+MAX_TEXT: Final = 2048  # characters of one text
+MAX_ITEMS: Final = 64  # texts of one list
+MAX_RECORD: Final = 1 << 16  # bytes of a record that nobody cut
+
 
 class DecisionRecord(Struct, frozen=True, tag="decision", tag_field="kind", omit_defaults=True, gc=False):
     """Written before the first byte goes anywhere. Times in ms since the epoch, ages in ms."""
