@@ -6,6 +6,7 @@ from threading import Event, Timer
 from time import monotonic
 
 import pytest
+from msgspec.structs import astuple
 from recording_room import Room, outcome
 
 from ztproxy.administrator.audit import Audit
@@ -47,7 +48,7 @@ def spacious(room: Room, name: str = "w0-1-1") -> Audit:
 
 def fill(audit: Audit, count: int, first: int = 0) -> None:
     for number in range(first, first + count):
-        audit.outcome(outcome(number))
+        audit.outcome(*astuple(outcome(number)))
 
 
 def test_others_have_the_core_between_batches(room: Room) -> None:
