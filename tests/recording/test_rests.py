@@ -11,7 +11,7 @@ from recording_room import Room, outcome
 
 from ztproxy.administrator.audit import Audit
 from ztproxy.recording.log import LogUnavailable
-from ztproxy.recording.sealer import BATCH, RESTS, Sealer
+from ztproxy.recording.sealer import EACH, RESTS, Sealer
 from ztproxy.recording.verify import verify
 
 
@@ -52,66 +52,66 @@ def fill(audit: Audit, count: int, first: int = 0) -> None:
 
 
 def test_others_have_the_core_between_batches(room: Room) -> None:
-    fill(spacious(room), 3 * BATCH + 10)
+    fill(spacious(room), 3 * EACH + 10)
     rested = resting(room)
     assert rested.of_step() == 3
-    assert rested.sealed == [BATCH, 2 * BATCH, 3 * BATCH]
-    assert room.ids() == [f"{number:032x}" for number in range(3 * BATCH + 10)]
+    assert rested.sealed == [EACH, 2 * EACH, 3 * EACH]
+    assert room.ids() == [f"{number:032x}" for number in range(3 * EACH + 10)]
 
 
 def test_few_records_need_no_rest(room: Room) -> None:
-    fill(spacious(room), BATCH - 1)
+    fill(spacious(room), EACH - 1)
     assert resting(room).of_step() == 0
 
 
 def test_small_journals_count_together(room: Room) -> None:
     for number in range(4):
-        fill(spacious(room, f"w{number}-1-1"), BATCH // 2)
+        fill(spacious(room, f"w{number}-1-1"), EACH // 2)
     assert resting(room).of_step() == 2
 
 
 def test_a_backlog_is_not_put_off(room: Room) -> None:
     audit = spacious(room)
     rested = resting(room)
-    backlog = (RESTS + 8) * BATCH
+    backlog = RESTS * EACH
     fill(audit, backlog)
     assert rested.of_step() == RESTS  # so long at most, and all of it is sealed
     assert rested.sealer is not None and rested.sealer.count == backlog
     fill(audit, backlog)
     assert rested.of_step() == 0
-    fill(audit, 2 * BATCH)
+    fill(audit, 2 * EACH)
     assert rested.of_step() == 0  # still after a large step
-    fill(audit, 2 * BATCH)
+    fill(audit, 2 * EACH)
     assert rested.of_step() == 2
 
 
 def test_what_comes_during_rests_is_sealed_once_and_in_order(room: Room) -> None:
     audit = spacious(room)
-    written = 2 * BATCH
+    written = 2 * EACH
 
     def go_on() -> None:
         nonlocal written
-        if written < 4 * BATCH:
-            fill(audit, BATCH // 2, written)
-            written += BATCH // 2
+        if written < 4 * EACH:
+            fill(audit, EACH // 2, written)
+            written += EACH // 2
 
     rested = resting(room, go_on)
     fill(audit, written)
     rested.of_step()
     rested.of_step()
     assert room.ids() == [f"{number:032x}" for number in range(written)]
-    assert written > 2 * BATCH
+    assert written > 2 * EACH
     assert verify(room.directory).ok
 
 
 def test_a_stop_ends_rests(room: Room) -> None:
     leaving = Event()
     sealer = room.sealer(rest=partial(leaving.wait, 60))
-    fill(spacious(room), 5 * BATCH)
+    fill(spacious(room), 5 * EACH)
     stop = Timer(0.05, leaving.set)
     began = monotonic()
     stop.start()
-    assert sealer.step() == 5 * BATCH
+    assert sealer.step() == 5 * EACH
     stop.join()
     assert monotonic() - began < 30
 
@@ -124,10 +124,10 @@ def test_a_rest_that_fails_loses_nothing(room: Room) -> None:
             raise OSError("no clock")
 
     sealer = room.sealer(rest=fail)
-    fill(spacious(room), 2 * BATCH)
+    fill(spacious(room), 2 * EACH)
     with pytest.raises(LogUnavailable):
         sealer.step()
     failing = False
     sealer.step()
-    assert room.ids() == [f"{number:032x}" for number in range(2 * BATCH)]
+    assert room.ids() == [f"{number:032x}" for number in range(2 * EACH)]
     assert verify(room.directory).ok

@@ -28,6 +28,7 @@ messages = logging.getLogger("ztproxy.recording")
 
 BATCH: Final = 256  # entries read and written at once: so many fit where the processor has them at hand
 STEP: Final = 16_384  # entries of one journal sealed in one step
+EACH: Final = 2 * BATCH  # records between rests: a millisecond or so
 RESTS: Final = 32  # in one step; a step that seals more than belongs to so many is followed by one without
 PATIENCE: Final = 50  # steps a living process may show an unreadable entry before it counts as lost
 
@@ -125,7 +126,7 @@ class Sealer:
             self._mark(found)
         self._keep_up()
         self._clean(log, found, finished, alive | later)
-        self._rests = RESTS if log.count - before < RESTS * BATCH else 0
+        self._rests = RESTS if log.count - before < RESTS * EACH else 0
         return log.count - before
 
     # reading journals
@@ -157,8 +158,8 @@ class Sealer:
         return later
 
     def _let_others(self, log: Log) -> None:
-        """Rest when a batch was sealed since the last time: all in one go would hold up requests."""
-        if self._rests and log.count >= self._rested_at + BATCH:
+        """Rest when enough was sealed since the last time: all in one go would hold up requests."""
+        if self._rests and log.count >= self._rested_at + EACH:
             self._rests, self._rested_at = self._rests - 1, log.count
             self._rest()
 
