@@ -46,7 +46,7 @@ from ztproxy.telemetry.metrics import Counters, unpack
 from ztproxy.telemetry.snapshot import ConnectorState, Snapshot
 
 SEAL_EVERY: Final = 0.1  # seconds
-SEAL_REST: Final = 0.002  # between batches: requests wait for one of them, not for all that came meanwhile
+SEAL_REST: Final = 0.001  # between batches: requests wait for one of them, not for all that came meanwhile
 EXPIRE_EVERY: Final = 15.0
 USES_EVERY: Final = 1.0
 LOCK_PATIENCE: Final = 10.0  # seconds for the one before to be gone
