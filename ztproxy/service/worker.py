@@ -40,6 +40,7 @@ from ztproxy.service.link import Link
 from ztproxy.service.neighbours import listen, neighbourhood
 from ztproxy.service.orders import Commit, Done, Drain, Forget, Orders, Prepare, Ready, ToChild, of_child
 from ztproxy.service.pacing import Pacing
+from ztproxy.service.preparing import apart
 from ztproxy.service.process import die_with_parent, journal_name, node_name, stop_event
 from ztproxy.service.serving import connections, first
 from ztproxy.service.state import StateDirectory
@@ -297,7 +298,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.umask(0o077)
     die_with_parent(arguments.parent)
-    settings, policies = unseal(arguments.configuration, arguments.config)
+    settings, policies = apart(lambda: unseal(arguments.configuration, arguments.config))
     os.close(arguments.configuration)
     configure(settings.log.level, settings.log.format)
     listening = socket.socket(fileno=arguments.listen)
