@@ -116,7 +116,8 @@ def recorded(demo) -> set[str]:
     """Paths of the requests whose decision and outcome are both in the sealed log."""
     decided, over = {}, set()
     for file in sorted((demo.root / "state" / "recordings").glob("*.jsonl")):
-        for line in file.read_bytes().splitlines():
+        whole, _, _ = file.read_bytes().rpartition(b"\n")  # behind it a line may be half written
+        for line in whole.splitlines():
             record = json.loads(line).get("record", {})
             if record.get("kind") == "decision":
                 decided[record["id"]] = record.get("path", "")
