@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,37 @@ def test_a_deadline_may_move_both_ways() -> None:
     item.deadline = clock.monotonic()
     turn(wheel)
     assert item.fired
+
+
+@pytest.mark.parametrize("taken_off", [False, True])
+def test_what_one_item_did_to_another_counts_within_the_same_look(taken_off: bool) -> None:
+    clock = FixedClock()
+    wheel = Wheel(clock)
+
+    class Twin(Item):
+        other: "Twin"
+
+        def timed_out(self) -> None:
+            super().timed_out()
+            if taken_off:
+                wheel.discard(self.other)
+            else:
+                self.other.deadline = NEVER
+
+    items = [Twin(clock.monotonic() + 1, wheel) for _ in range(10 * SPOKES)]
+    for item in items:
+        wheel.add(item)
+    by_spoke: dict[int, Twin] = {}
+    for item in items:  # two of the same spoke
+        item.other = by_spoke.setdefault(id(item) >> 6 & SPOKES - 1, item)
+    one = next(item for item in items if item.other is not item)
+    one.other.other = one
+    for item in items:
+        if item not in (one, one.other):
+            wheel.discard(item)
+    clock.advance(2)
+    turn(wheel)
+    assert one.fired + one.other.fired == 1
 
 
 def test_discarding_twice_does_nothing() -> None:

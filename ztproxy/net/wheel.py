@@ -67,8 +67,10 @@ class Wheel:
     def look(self) -> None:
         """Look at the next spoke now."""
         now = self.now = self._clock.monotonic()
-        for item in [item for item in next(self._next) if item.deadline <= now]:
-            item.timed_out()
+        spoke = next(self._next)
+        for item in [item for item in spoke if item.deadline <= now]:
+            if item.deadline <= now and item in spoke:  # one before it may have seen to that
+                item.timed_out()
 
     def _turn(self) -> None:
         self.start()  # first, so that an item that raises does not stop the wheel
