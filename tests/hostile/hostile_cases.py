@@ -214,21 +214,29 @@ def in_origin_form(target: bytes) -> bytes:
     return path if path.startswith((b"/", b"*")) or path == target else b"/" + path
 
 
+#: What h11 says of framing fields that it can not take. Among trailers, too, where we pass them over: they
+#: have no say there (RFC 9110 section 6.5.1).
+_OF_FRAMING = ("bad Content-Length", "conflicting Content-Length", "multiple Transfer", "Only Transfer")
+
+
 def requests_by_h11(data: bytes) -> list[Request]:
     """Return the complete requests that h11 finds before it objects or needs more."""
     reader = h11.Connection(h11.SERVER, max_incomplete_event_size=LIMIT)
     reader.receive_data(data)
     found: list[Request] = []
     method = target = body = b""
+    within = False  # a request, behind its head
     try:
         while True:
             event = reader.next_event()
             if isinstance(event, h11.Request):
                 method, target, body = event.method, in_origin_form(event.target), b""
+                within = True
             elif isinstance(event, h11.Data):
                 body += bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
                 found.append((method, target, body))
+                within = False
                 reader.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
                 reader.send(h11.EndOfMessage())
                 if reader.our_state is not h11.DONE or reader.their_state is not h11.DONE:
@@ -236,5 +244,7 @@ def requests_by_h11(data: bytes) -> list[Request]:
                 reader.start_next_cycle()
             else:
                 return found
-    except h11.ProtocolError:
+    except h11.ProtocolError as objection:
+        if within and str(objection).startswith(_OF_FRAMING):
+            return [*found, (method, target, body), *requests_by_h11(reader.trailing_data[0])]
         return found
