@@ -689,6 +689,27 @@ async def test_raw_streams_pass_through_an_upgrade(site: Site) -> None:
     writer.transport.abort()
 
 
+async def test_what_a_connector_passes_on_in_one_turn_goes_together(site: Site) -> None:
+    """Whoever waits for it is woken once."""
+    port = await site.listen(hello)
+    gateway = site.gateway(through(port))
+    connecting = await site.connector(gateway, allow=[f"http://127.0.0.1:{port}"])
+    asking = [await gateway.connect() for _ in range(3)]
+    for _, writer in asking:
+        writer.write(b"GET /hold HTTP/1.1\r\nHost: app.example\r\n\r\n")
+    await until(lambda: len(connecting.links.carrying) == 3)
+    await stands_still(lambda: connecting.links.outbox.turn)  # all have passed
+    turn = connecting.links.outbox.turn
+    for half in connecting.links.carrying:
+        assert half.other is not None
+        half.other.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+    assert connecting.links.outbox.turn == turn
+    for reader, writer in asking:
+        assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+        writer.transport.abort()
+    assert connecting.links.outbox.turn == turn + 1
+
+
 async def test_events_arrive_one_by_one(site: Site) -> None:
     turn = asyncio.Event()
 

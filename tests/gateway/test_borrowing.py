@@ -185,6 +185,19 @@ async def test_what_is_borrowed_carries_everything(nodes: Nodes, way: Way) -> No
 
 
 @WAYS
+async def test_what_is_lent_is_written_together_with_the_rest(nodes: Nodes, way: Way) -> None:
+    """By the same outbox as everything else of the worker that lends."""
+    await way(nodes)
+    await nodes.connect()
+    assert (await nodes.get())[0] == 200
+    turn = nodes.near.world.outbox.turn
+    for _ in range(20):
+        assert (await nodes.get())[0] == 200
+    assert nodes.near.world.outbox.turn >= turn + 40  # questions and answers
+    assert sum(nodes.near.carriers.lent.values()) == 1
+
+
+@WAYS
 async def test_a_connectors_own_list_holds_for_who_borrows(nodes: Nodes, way: Way) -> None:
     await way(nodes)
     await nodes.connect(["http://127.0.0.1:1"])

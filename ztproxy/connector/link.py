@@ -32,7 +32,7 @@ from ztproxy.wire.carrying import (
 from ztproxy.wire.http1 import BadHead, ResponseReader
 
 if TYPE_CHECKING:
-    from ztproxy.connector.links import Keeper
+    from ztproxy.connector.links import Keeper, Links
 
 log = logging.getLogger("ztproxy.connector")
 
@@ -171,7 +171,7 @@ class Link(asyncio.Protocol):
 
     async def _dial(self, frame: Open) -> None:
         def ours() -> Application:
-            return Application(self, frame, self._keeper.home.over)
+            return Application(self, frame, self._keeper.home)
 
         loop = asyncio.get_running_loop()
         if frame.scheme == "unix":
@@ -200,7 +200,7 @@ class Link(asyncio.Protocol):
             return
         self._say(Opened())
         self.carries = True
-        link = Half(self._keeper.home.over)
+        link = Half(self._keeper.home.over, self._keeper.home.outbox)
         link.join(self.transport, application)
         self.transport.set_protocol(link)
         self._keeper.carries(self, link, asked)
@@ -215,8 +215,8 @@ class Link(asyncio.Protocol):
 class Application(Half):
     """The application's half, which begins in the moment it stands."""
 
-    def __init__(self, link: Link, asked: Open, gone: "Keeper.Gone") -> None:
-        super().__init__(gone)
+    def __init__(self, link: Link, asked: Open, home: "Links") -> None:
+        super().__init__(home.over, home.outbox)
         self._link: Link | None = link
         self._asked = asked
 

@@ -20,6 +20,7 @@ from ztproxy.connector.allowed import Allowed
 from ztproxy.connector.link import Link
 from ztproxy.model.quota import Rate
 from ztproxy.net.clock import entropy
+from ztproxy.net.outbox import Outbox
 from ztproxy.net.rate import Bucket
 from ztproxy.net.splice import LINGER, Half
 from ztproxy.wire.carrying import Open, Wanted
@@ -88,6 +89,7 @@ class Links:
         self.version = version
         self.refused = refused
         self.draining = False
+        self.outbox = Outbox()  # of all that is carried
         self.carrying: dict[Half, Carried] = {}  # the proxies' halves
         self._drained = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None  # while it runs
@@ -210,8 +212,6 @@ class Place:
 
 class Keeper:
     """The connections to one proxy."""
-
-    Gone = Callable[[Half], None]
 
     def __init__(self, home: Links, proxy: Proxy) -> None:
         self.home = home

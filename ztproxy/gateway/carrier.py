@@ -208,9 +208,9 @@ class Carrier(asyncio.Protocol, Runnable):
         `early` came from there already; `gone` is called when that end is lost.
         """
         self._world.wheel.discard(self)
-        theirs = Half(gone)
+        theirs = Half(gone, self._world.outbox)
         theirs.connection_made(transport)
-        ours = self._carried = Half(self._returned)
+        ours = self._carried = Half(self._returned, self._world.outbox)
         self._world.carriers.given(self.instance.name)
         ours.join(self._transport, theirs)
         transport.set_protocol(theirs)

@@ -103,7 +103,7 @@ class Loan(Runnable):
 
     def _lend(self, carrier: Carrier) -> None:
         self._account.answered(101)
-        half = Half(self._gone)
+        half = Half(self._gone, self._client.world.outbox)
         transport, early = self._client.hand_over(half, PROTOCOL.encode("ascii"))
         self._transport = transport
         keep_alive(transport)

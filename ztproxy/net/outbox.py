@@ -1,10 +1,11 @@
 """What is to be sent in this turn of the loop, held back until everything that had arrived is looked at.
 
-One per worker, used by the connections of `gateway` and `upstream`. Where peers live on the same machine, a
-write to one that sleeps wakes it, and that costs more than the write: an interrupt of the other processor, an
-eighth of a busy worker's time. It has answered and sleeps again before the next write comes, some twenty
-microseconds later. Written one right after the other, the first wakes it for all. Nothing waits longer for
-that than for the other bytes that had arrived with its own.
+One per worker, used by the connections of `gateway` and `upstream`, and one per connector; in both by what is
+passed on unseen (`net.splice`), too. Where peers live on the same machine, a write to one that sleeps wakes
+it, and that costs more than the write: an interrupt of the other processor, an eighth of a busy worker's
+time. It has answered and sleeps again before the next write comes, some twenty microseconds later. Written
+one right after the other, the first wakes it for all. Nothing waits longer for that than for the other bytes
+that had arrived with its own.
 """
 
 import asyncio

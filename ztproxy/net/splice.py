@@ -3,12 +3,15 @@
 Made by `connector.link` once a proxy's question has been allowed and the application answers, and by
 `gateway.carrier` for who borrows a connection. It never looks into what passes. An end that was said in good
 order is passed on after the last byte; one that was not said is passed on at once, so that what is cut off
-looks cut off on the other side, too.
+looks cut off on the other side, too. What comes in one turn of the loop is passed on at its end, together
+with what came by other connections (`net.outbox`).
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Final, cast
+
+from ztproxy.net.outbox import Outbox
 
 #: Seconds for the last bytes to be taken, once one side is gone.
 LINGER: Final = 600.0
@@ -17,13 +20,14 @@ LINGER: Final = 600.0
 class Half(asyncio.Protocol):
     """One of the two: takes bytes from its own connection and gives them to the other."""
 
-    __slots__ = ("_ended", "_gone", "_timer", "_write", "other", "transport")
+    __slots__ = ("_ended", "_gone", "_outbox", "_sink", "_timer", "other", "transport")
 
-    def __init__(self, gone: Callable[["Half"], None]) -> None:
+    def __init__(self, gone: Callable[["Half"], None], outbox: Outbox) -> None:
         self._gone = gone
+        self._outbox = outbox
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
-        self._write: Callable[[bytes], None]
+        self._sink: asyncio.Transport  # the other's
         self.transport: asyncio.Transport
         self.other: Half | None = None
 
@@ -32,8 +36,8 @@ class Half(asyncio.Protocol):
         self.transport = transport
         self.other = other
         other.other = self
-        other._write = transport.write
-        self._write = other.transport.write
+        other._sink = transport
+        self._sink = other.transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -41,7 +45,7 @@ class Half(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on."""
-        self._write(data)
+        self._outbox.put(self._sink, data)
 
     def pause_writing(self) -> None:
         """Our side takes no more: the other is not read."""
@@ -56,6 +60,7 @@ class Half(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Our side has ended in good order: so does the other, when it has everything."""
         self._ended = True
+        self._outbox.flush()  # what came before, either way: we are closed, too
         if self.other is not None:
             self.other.finish()
         return False
@@ -75,5 +80,6 @@ class Half(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         elif not self._ended and self.other is not None:
+            self._outbox.flush()  # what came before is passed on all the same
             self.other.transport.abort()
         self._gone(self)
