@@ -114,6 +114,15 @@ def test_times_and_paths_are_not_mixed_up() -> None:
             assert (record.at, record.path, record.posture_age) == (now, f"/{number}", now - NOW + 20)
 
 
+def test_texts_are_written_once_unless_they_are_long() -> None:
+    stencil._texts.clear()
+    many = [f"/app{number // 20}/pages/{number % 20}" for number in range(2560)]
+    first = [stencil._quoted(text) for text in many]
+    assert all(stencil._quoted(text) is one for text, one in zip(many, first, strict=True))
+    long = "/" + "x" * 2000
+    assert stencil._quoted(long) == stencil._quoted(long) is not stencil._quoted(long)
+
+
 NUMBERS = st.one_of(st.integers(-2, 700), st.integers(-(1 << 63), (1 << 63) - 1))
 NAMES = st.one_of(st.just("ses_abcdefghijklmnopqrstuvwxyz"), st.just(""), st.text(max_size=40))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ztproxy.wire import fields
+from ztproxy.wire import fields, http1
 from ztproxy.wire.flaws import FLAWS
 from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, RequestReader
 
@@ -185,6 +185,27 @@ def test_an_idle_connection_holds_no_long_head() -> None:
         assert tracemalloc.get_traced_memory()[0] < 10 * 8_000
     finally:
         tracemalloc.stop()
+
+
+def test_first_lines_that_many_connections_ask_for_in_turn_are_read_once() -> None:
+    """64 people with twenty pages each, twice over: else each would be read anew, every time."""
+    http1._lines.clear()
+    reader = RequestReader(LIMIT)
+    asked = [head(first=b"GET /app%d/pages/%d HTTP/1.1" % divmod(number, 20)) for number in range(2560)]
+    turns = []
+    for _ in range(2):
+        turns.append([found[0].path for data in asked if (found := reader.feed(data)) is not None])
+    assert turns[0] == [f"/app{number // 20}/pages/{number % 20}" for number in range(2560)]
+    # the very first head of a connection is read by itself
+    assert all(one is other for one, other in zip(turns[0][1:], turns[1][1:], strict=True))
+
+
+def test_more_first_lines_than_are_remembered_are_read_all_the_same() -> None:
+    reader = RequestReader(LIMIT)
+    for _ in range(2):
+        for number in range(5000):
+            found = reader.feed(head(first=b"GET /%d HTTP/1.1" % number))
+            assert found is not None and found[0].path == f"/{number}"
 
 
 def test_a_slow_head_costs_no_more_than_its_length() -> None:

@@ -21,8 +21,10 @@ from ztproxy.trust.caller import Caller
 _encode: Final = msgspec.json.Encoder().encode
 #: Room for what is filled in: a path, an address and numbers.
 _ROOM: Final = 6 * MAX_TEXT + 1024
-#: Paths, and names of sessions, of which the text is remembered; beyond it all are written anew.
-_TEXTS: Final = 2048
+#: Paths, and names of sessions, of which the text is remembered; beyond it all are written anew. None that is
+#: longer than so many characters.
+_TEXTS: Final = 4096
+_LONGEST: Final = 512
 
 
 class TooOdd(Exception):
@@ -189,9 +191,10 @@ def _quoted(text: str) -> bytes:
         if not text.isascii() or len(text) > MAX_TEXT or "?" in text or not text.isprintable():
             raise TooOdd  # queries are never written down
         known = _encode(text)
-        if len(_texts) >= _TEXTS:
-            _texts.clear()
-        _texts[text] = known
+        if len(text) <= _LONGEST:
+            if len(_texts) >= _TEXTS:
+                _texts.clear()
+            _texts[text] = known
     return known
 
 

@@ -28,9 +28,10 @@ UNTIL_CLOSE: Final = -2  # a body's length when closing ends it
 #: connection holds them about three times over: longer ones would let a few senders fill the memory.
 REMEMBERED: Final = 6 << 10
 
-#: First lines up to this many bytes are remembered for all connections, and so many of them.
+#: First lines up to this many bytes are remembered for all connections, and so many of them: some 5 MB at the
+#: most. What all connections together ask for again and again has to fit, else each line is read anew.
 _SHORT: Final = 256
-_LINES: Final = 1024
+_LINES: Final = 4096
 
 _REQUEST_LINE: Final = rb"([A-Z-]{1,32}) ([!-~]+) HTTP/1\.([01])\r\n"
 _STATUS_LINE: Final = rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + TEXT + rb"))?\r\n"
