@@ -2,6 +2,7 @@
 
 import errno
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -352,6 +353,65 @@ def test_what_was_written_but_not_signed_is_taken_over(room: Room) -> None:
     assert (again.count, again.step()) == (3, 0)
     assert room.sources() == ["w0-1-1:1", "w0-1-1:2", "w0-1-1:3"]
     assert verify(room.directory).sealed == 3
+    sound(room)
+
+
+def test_pages_of_what_is_on_disk_are_given_back(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole ones, each once, and never one that is still written to."""
+    given: list[tuple[int, int]] = []
+    synced = [0]
+    sync, page = os.fdatasync, mmap.PAGESIZE
+
+    def fdatasync(descriptor: int) -> None:
+        sync(descriptor)
+        synced[0] = os.fstat(descriptor).st_size
+
+    def advise(descriptor: int, offset: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        assert length > 0  # none would mean all to the end
+        assert offset + length <= synced[0] == os.fstat(descriptor).st_size
+        given.append((offset, offset + length))
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    audit = room.audit()
+    sealer = room.sealer(file_size=40_000)
+    for number in range(200):
+        audit.decision(decision(number))
+        if number % 3 == 0:
+            sealer.step()
+    sealer.step()
+    sound(room)
+    files: list[list[tuple[int, int]]] = []
+    for start, end in given:
+        assert start % page == end % page == 0
+        if not start:
+            files.append([])
+        assert start == (files[-1][-1][1] if files[-1] else 0)  # goes on where it stopped
+        files[-1].append((start, end))
+    sizes = [path.stat().st_size for path in sorted(room.directory.glob("log-*.jsonl"))]
+    assert len(sizes) > 1
+    assert [file[-1][1] for file in files] == [size // page * page for size in sizes if size >= page]
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ESPIPE, errno.ENOSYS])
+def test_a_file_system_that_keeps_its_pages_seals_as_well(
+    room: Room, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    asked = [0]
+
+    def advise(*_: int) -> None:
+        asked[0] += 1
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    audit, sealer = room.audit(), room.sealer()
+    for number in range(40):
+        audit.decision(decision(number))
+    assert sealer.step() == 40
+    audit.decision(decision(40))
+    assert sealer.step() == 1
+    assert asked[0]
     sound(room)
 
 

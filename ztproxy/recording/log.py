@@ -6,8 +6,10 @@ the chain and cuts what does not. Never changes a byte that a checkpoint covers.
 """
 
 import fcntl
+import mmap
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -49,7 +51,7 @@ class Log:
 
     __slots__ = (
         "_directory", "_file", "_file_size", "_head", "_key", "_length", "_lines", "_lock", "_now", "_origin",
-        "_stream", "_unsynced", "count", "journals",
+        "_released", "_stream", "_unsynced", "count", "journals",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +73,7 @@ class Log:
         self._lines: list[bytes] = []  # not yet written
         self._stream = -1
         self._unsynced = False  # written, but not yet on disk
+        self._released = 0  # bytes of the file whose pages were given back
         self._file = file_number(sealed.file)
         self._length = sealed.length  # of the file, with what is not yet written
         self._head = sealed.head
@@ -195,6 +198,7 @@ class Log:
         if self._unsynced:
             os.fdatasync(self._stream)
             self._unsynced = False
+            self._released = release(self._stream, self._released, self._length)
 
     def _begin_file(self) -> None:
         self._sync()
@@ -203,7 +207,7 @@ class Log:
         self._stream = os.open(self._directory / file_name(self._file + 1), flags, 0o600)
         sync_directory(self._directory)
         self._file += 1
-        self._length = 0
+        self._length = self._released = 0
 
     def _close_stream(self) -> None:
         if self._stream >= 0:
@@ -217,6 +221,18 @@ def write_all(descriptor: int, data: bytes) -> None:
     while view:
         taken = os.write(descriptor, view)  # not within the brackets: mypyc would do it twice
         view = view[taken:]
+
+
+def release(descriptor: int, start: int, end: int) -> int:
+    """Give back the pages of what is on disk, so that the next batch finds them at the processor's hand.
+
+    Returns where to go on: a page that is not full will be written to again. Readers find the rest on disk.
+    """
+    whole = end // mmap.PAGESIZE * mmap.PAGESIZE
+    if whole > start:  # no bytes would mean all to the end
+        with suppress(OSError):  # a file system may not know how, and loses nothing by it
+            os.posix_fadvise(descriptor, start, whole - start, os.POSIX_FADV_DONTNEED)
+    return whole
 
 
 def sync_directory(directory: Path) -> None:
