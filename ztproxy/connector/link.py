@@ -153,7 +153,7 @@ class Link(asyncio.Protocol):
     async def _open(self, frame: Open) -> None:
         """Dial the application; the rest happens in the moment in which that stands."""
         loop = asyncio.get_running_loop()
-        sign = loop.call_later(PATIENCE, self.say_status)
+        sign = loop.call_later(PATIENCE, self._say_at_work)
         try:
             async with asyncio.timeout(self._keeper.home.limits.dial):
                 await self._dial(frame)
@@ -204,6 +204,11 @@ class Link(asyncio.Protocol):
         link.join(self.transport, application)
         self.transport.set_protocol(link)
         self._keeper.carries(self, link, asked)
+
+    def _say_at_work(self) -> None:
+        """Nothing, if it stands meanwhile and we have only not been told: the bytes are the application's."""
+        if not self.carries:
+            self.say_status()
 
     def _refuse(self, reason: Reason) -> None:
         self._say(Refused(reason))
