@@ -6,6 +6,7 @@ That callers see no difference between an application that is carried to and one
 
 import asyncio
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from gateway_live import DIAL_IN, Connecting, Gateway, instance
 from gateway_pki import Authority
 
 from ztproxy.connector.allowed import Allowed
+from ztproxy.connector.link import PATIENCE, Application
 from ztproxy.connector.links import Limits, Proxy
 from ztproxy.model.resource import Upstream
 from ztproxy.wire.carrying import OF_CONNECTOR, FrameReader, Open, Opened, Refused, Status, Wanted, written
@@ -541,6 +543,43 @@ async def test_who_works_on_it_is_waited_for(site: Site) -> None:
         await impostor.reader.readuntil(b"\r\n\r\n")
         impostor.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
         assert await asking == (200, "hello")
+    impostor.writer.transport.abort()
+
+
+async def test_a_connector_that_is_held_up_says_nothing_in_front_of_the_application(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sign of life is due in the same turn of the loop in which the application's connection stands."""
+    made = Application.__init__
+
+    def held_up(*arguments: Any) -> None:
+        made(*arguments)
+        time.sleep(PATIENCE + 0.1)
+
+    monkeypatch.setattr(Application, "__init__", held_up)
+    port = await site.listen(hello)
+    gateway = site.gateway(through(port), connect_timeout=20.0, retries=0)
+    await site.connector(gateway, allow=[f"http://127.0.0.1:{port}"])
+    async with gateway.session() as session:
+        assert await get(gateway, session) == (200, "hello")
+
+
+async def test_a_gateway_that_is_held_up_itself_blames_nobody_for_it(site: Site) -> None:
+    """As on a machine with too much to do: a second is over, and nobody has been listened to meanwhile."""
+    gateway = site.gateway(through(9), connect_timeout=20.0, retries=0)
+    impostor = await Impostor.dial(site, gateway)
+    impostor.say(Status("1"))
+    async with gateway.session() as session:
+        asking = asyncio.create_task(get(gateway, session))
+        while not isinstance(await impostor.hears(), Open):
+            pass
+        time.sleep(1.3)  # holds up the loop, which is the gateway's, too
+        await asyncio.sleep(0.3)
+        impostor.say(Opened())
+        await impostor.reader.readuntil(b"\r\n\r\n")
+        impostor.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        assert await asking == (200, "hello")
+    assert not gateway.carriers.refused
     impostor.writer.transport.abort()
 
 

@@ -18,6 +18,7 @@ from gateway_fakes import ROUTE
 from gateway_live import DIAL_IN, DOMAIN, Connecting, Gateway, bundle, instance
 from gateway_pki import Authority
 
+from ztproxy.connector.link import Link
 from ztproxy.gateway.borrowing import Door, Neighbourhood
 from ztproxy.gateway.lending import Worker
 from ztproxy.model.node import Node
@@ -195,6 +196,23 @@ async def test_what_is_lent_is_written_together_with_the_rest(nodes: Nodes, way:
         assert (await nodes.get())[0] == 200
     assert nodes.near.world.outbox.turn >= turn + 40  # questions and answers
     assert sum(nodes.near.carriers.lent.values()) == 1
+
+
+@WAYS
+async def test_who_borrows_waits_for_a_connector_that_is_at_work(
+    nodes: Nodes, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dial = Link._dial
+
+    async def slow(link: Link, asked: Any) -> None:
+        await asyncio.sleep(1.5)  # longer than a silent one gets
+        await dial(link, asked)
+
+    monkeypatch.setattr(Link, "_dial", slow)
+    await way(nodes)
+    await nodes.connect()
+    assert await nodes.get() == (200, "/x")
+    assert nodes.far.carriers.refused == {}
 
 
 @WAYS

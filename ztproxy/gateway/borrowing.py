@@ -221,8 +221,8 @@ class Borrowed(Carrier):
     def _heard(self, frame: Status) -> None:
         if frame.draining and self._answer is None:
             self._end("complete", "draining")
-        elif self._patience is not None and not self._patience.expired():
-            self._patience.reschedule(self._until)  # it is at work
+        elif self._answer is not None:
+            self._wait(self._until)  # it is at work
 
 
 async def _shown(door: Door) -> Context | None:

@@ -53,6 +53,8 @@ SILENCE: Final = 30.0
 #: Seconds for a sign of life after it was asked to carry; then it has as long as the route waits for
 #: upstreams.
 ANSWER: Final = 1.0
+#: Seconds that we are late ourselves, above which nobody else's silence is judged.
+HELD_UP: Final = 0.1
 #: How often a connector may say how it is: a beat, and signs of life while it is at work. Answers are as many
 #: as questions.
 WORDS: Final = Rate(1.0, 20)
@@ -91,7 +93,7 @@ class Carrier(asyncio.Protocol, Runnable):
         self._words = Bucket(WORDS, client.world.wheel.now)
         self._ready = False  # it has said how it is
         self._answer: asyncio.Future[None] | None = None  # to what it was asked
-        self._patience: asyncio.Timeout | None = None
+        self._patience: asyncio.TimerHandle | None = None  # with whoever was asked
         self._carried: Dialled | Half | None = None
         self._until = 0.0  # when whoever asked waits no longer
         self._rest = b""  # came behind the answer
@@ -239,14 +241,35 @@ class Carrier(asyncio.Protocol, Runnable):
         self._until = until
         self.deadline = NEVER
         self._transport.write(written(Open(upstream.scheme, upstream.host, upstream.port)))
+        self._wait(min(loop.time() + ANSWER, until))
         try:
-            async with asyncio.timeout_at(min(loop.time() + ANSWER, until)) as self._patience:
-                await self._answer
+            await self._answer
         except TimeoutError:
             self._world.carriers.silent(self.instance)
             raise NotCarried("silent") from None
         finally:
-            self._answer = self._patience = None
+            self._wait_no_more()
+            self._answer = None
+
+    def _wait(self, until: float) -> None:
+        """Wait for an answer until then, by the time of the loop."""
+        self._wait_no_more()
+        self._patience = asyncio.get_running_loop().call_at(until, self._waited, until)
+
+    def _wait_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _waited(self, until: float) -> None:
+        """Nothing is heard. If this comes late, we were held up, and what was said may not have been read."""
+        if self._answer is None or self._answer.done():
+            return
+        now = asyncio.get_running_loop().time()
+        if now - until > HELD_UP and now < self._until:
+            self._wait(min(now + ANSWER, self._until))
+        else:
+            self._answer.set_exception(TimeoutError())
 
     async def _begin(
         self, upstream: Upstream, factory: Callable[[], _P], context: Context | None, until: float
@@ -295,8 +318,7 @@ class Carrier(asyncio.Protocol, Runnable):
         carriers = self._world.carriers
         carriers.heard(self.instance, frame.version, draining=frame.draining)
         if self._answer is not None:
-            if self._patience is not None and not self._patience.expired():
-                self._patience.reschedule(self._until)  # it is at work
+            self._wait(self._until)  # it is at work
         elif not self._ready:
             self._ready = True
             self._keep()
