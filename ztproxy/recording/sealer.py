@@ -174,11 +174,8 @@ class Sealer:
         try:
             position: Position | None = journals.locate(self._journals, name, entry)
         except LookupError:
-            position = self._resume(name, Position(0, 0, entry), segments)
-            if position is None:
-                self._given_up.add(name)
-            else:
-                self._gap(log, name, entry, position.entry - 1, "a journal segment was removed")
+            reason = "a journal segment was removed or is damaged"
+            position = self._skip(log, name, Position(0, 0, entry), segments, reason)
         if position is not None:
             self._positions[name] = position
         return position
