@@ -10,6 +10,9 @@ The length is stored last, and 0 means "not there yet". The sum is over the payl
 altered shows, too, because then it is over something else. It has 64 bits because XXH3, unlike crc32, does
 not promise to find a few altered bits: of any damage, one in 2**64 passes.
 
+A segment is never written twice: what a loss of power leaves of one is then empty, not an entry of before,
+whose sum would be right.
+
 Each format has a suffix of its own. A version of the program that does not know a format leaves it alone; it
 could not tell it from damage, and would remove it.
 """
