@@ -25,6 +25,7 @@ PLACE: Final = struct.Struct("<QI")  # offset, length
 _Decided = tuple[str, int, bool, str, str, str, str, str, str]  # a `Decided` as values, and so on
 _Finished = tuple[str, int, str, int, int]
 _values: Final = msgspec.structs.astuple
+_place: Final = PLACE.pack
 
 
 class Tally:
@@ -41,22 +42,22 @@ class Tally:
         self.first = self.last = self.started_at = self.ended_at = 0
         self.permitted = self.refused = self.open = self.received = self.sent = 0
         self.file = 0
-        self.spots: list[int] = []  # offset and length of each record in that file
-        self.older: list[tuple[int, bytes]] = []  # packed places in those before
+        self.spots = bytearray()  # places of records in that file
+        self.older: list[tuple[int, bytes]] = []  # and in those before
 
     @property
     def records(self) -> int:
         """Return how many there are."""
-        return sum(len(packed) for _, packed in self.older) // PLACE.size + len(self.spots) // 2
+        return (sum(len(packed) for _, packed in self.older) + len(self.spots)) // PLACE.size
 
     def places(self) -> list[tuple[int, bytes]]:
         """Return (file, packed places), in order."""
-        return [*self.older, (self.file, packed(self.spots))] if self.spots else self.older
+        return [*self.older, (self.file, bytes(self.spots))] if self.spots else self.older
 
     def turn(self, file: int) -> None:
         """Go on in another file."""
         self.older = self.places()
-        self.file, self.spots = file, []
+        self.file, self.spots = file, bytearray()
 
     def happened(self, at: int) -> None:
         """Take in when something was."""
@@ -114,6 +115,7 @@ class Growth:
         """Take in the records of a run. Of an iterator only these are taken."""
         file, offset = run.file, run.offset
         decided, finished, values = Decided, Finished, _values  # names of a module are searched each time
+        place = _place  # now: all at once, when it is written, requests would wait for it
         for length, glimpse in zip(run.lengths, seen, strict=False):
             kind = type(glimpse)
             if kind is decided:
@@ -124,8 +126,7 @@ class Growth:
                 tally = self._happened(glimpse)
             if tally.file != file:
                 tally.turn(file)
-            tally.spots.append(offset)
-            tally.spots.append(length)
+            tally.spots += place(offset, length)
             offset += length + 1
         self.records += len(run.lengths)
 
@@ -197,8 +198,3 @@ def _owner(record: Glimpse) -> str:
     if isinstance(record, SignalRecord):
         return SIGNALS
     return GAPS if isinstance(record, GapRecord) else CONFIGURATION
-
-
-def packed(spots: list[int]) -> bytes:
-    """Return offsets and lengths, in turn, as places."""
-    return struct.pack("<" + "QI" * (len(spots) // 2), *spots)
