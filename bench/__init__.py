@@ -9,6 +9,7 @@
     ground     what all proxies stand on: application, auth services, certificate, processes
     products   one file for each proxy: its configuration and how it starts
     load       wrk; `clients` and `upstream` do what wrk and nginx can not
+    ciphertext a download that is not decrypted
     machine    asks /proc; `pairs` is the arithmetic; `report` makes the table
     journal, policy   micro benchmarks by themselves
     autobahn, slow    not about speed: WebSocket verdicts, other people's latency under slow attacks

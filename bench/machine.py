@@ -49,6 +49,12 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return ticks / TICK
 
 
+def ran_and_waited(pid: int) -> tuple[float, float]:
+    """Return seconds in which the first thread of a process ran, and in which it waited for a core."""
+    ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9
+
+
 def memory_kib(pids: Iterable[int], field: str = "VmRSS") -> int:
     """Return resident memory of processes (`VmRSS` now, `VmHWM` at its highest) in KiB."""
     total = 0
