@@ -28,7 +28,15 @@ PARTS: dict[str, Callable[..., dict[str, object]]] = {
     "scale": scale.sizes,
 }
 #: Some parts swing less or take longer: fewer rounds do.
-ROUNDS = {"connections": 4, "handshakes": 4, "streams": 3, "websockets": 4, "memory": 2, "workers": 4}
+ROUNDS = {
+    "connections": 4,
+    "handshakes": 4,
+    "streams": 3,
+    "websockets": 4,
+    "memory": 2,
+    "workers": 4,
+    "scale": 5,
+}
 VERSIONS = {
     "nginx": ["-v"],
     "haproxy": ["-v"],

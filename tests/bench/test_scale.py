@@ -1,5 +1,6 @@
 """Growth is told within rounds: a machine that was slow in one of them slowed both of a pair."""
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -9,7 +10,7 @@ import pytest
 from bench.browsers import Browsers
 from bench.ground import Ground, Missing
 from bench.requests import Contest, Turn
-from bench.scale import growths
+from bench.scale import growths, newcomers
 
 
 def turn(worker: float, control: float) -> Turn:
@@ -22,14 +23,23 @@ def test_growth_is_the_median_of_the_rounds_pairs():
         "large": [turn(42, 10), turn(84, 22), turn(50, 10)],
     }
     contest = cast(Contest, SimpleNamespace(results=results))
-    [(name, said)] = growths(contest, "small")
-    assert name == "large"
-    assert said == "+6.0% (rounds +4.0% to +20.0%) in all, +5.0% (rounds +5.0% to +25.0%) in the worker"
+    assert growths(contest, "small") == [
+        {
+            "of": "large",
+            "in all": "+6.0% (rounds +4.0% to +20.0%)",
+            "in the worker": "+5.0% (rounds +5.0% to +25.0%)",
+        }
+    ]
+
+
+def test_who_came_before_is_no_newcomer():
+    assert newcomers(Counter(["1@1", "2@2", "2@2", "3@1"]), {"1@1"}) == 0.5
+    assert newcomers(Counter(["3@1"]), {"3@1"}) == newcomers(Counter(), set()) == 0
 
 
 def test_a_script_says_whose_connections_they_are(tmp_path: Path):
     try:
-        Browsers(
+        load = Browsers(
             cast(Ground, SimpleNamespace(root=tmp_path)), "many", sessions=100_000, routes=2000, requests=7
         )
     except Missing:
@@ -37,3 +47,6 @@ def test_a_script_says_whose_connections_they_are(tmp_path: Path):
     script = (tmp_path / "many.lua").read_text()
     assert "local people, applications, state, at, open, last = 100000, 2000, 1," in script
     assert "if at >= 7 then" in script and "%%" not in script
+    assert load.came() == []
+    (tmp_path / "many.came").write_text("7@3 7@3 ")
+    assert load.came() == ["7@3", "7@3"]
