@@ -123,6 +123,9 @@ class Still:
     async def ask_nodes(self, name: str) -> Any:
         await asyncio.Event().wait()
 
+    def known(self, name: str) -> bool:
+        return False
+
 
 async def test_nobody_waits_longer_for_neighbours_than_the_route_does_for_upstreams() -> None:
     carriers = Carriers()

@@ -107,6 +107,7 @@ async def test_a_node_that_is_upgraded_finishes_what_it_has_lent(estate: Connect
 async def test_a_captured_node_gets_what_connectors_allow_and_nothing_else(estate: Connected) -> None:
     """Somebody has a certificate of a node. The connector looks at its own list, and so does nobody else."""
     captured = estate.shows(NODES, "captured")
+    await until(lambda: estate.ready(0) >= 2)  # those before have used some up
     outside = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = outside.sockets[0].getsockname()[1]
     for wanted, answered in ((port, b"not-allowed"), (estate.site_port, b"\x04")):

@@ -116,6 +116,10 @@ class Neighbourhood:
                 asking.leave()
         return None
 
+    def known(self, name: str) -> bool:
+        """Tell whether another node that we may ask is known to have one."""
+        return self._door() is not None and bool(self._nodes(name))
+
     async def _lent(self, name: str, asking: "Asking") -> Carrier:
         instance, rest = await asking.answer
         return Borrowed(self._current(), asking.take(), Instance(name, instance), rest)

@@ -26,8 +26,10 @@ TOTAL: Final = 8192
 WAITING: Final = 1024
 #: Connections that one dial asks; none of them gets a byte of a request before it carries.
 TRIES: Final = 6
-#: Seconds since a connector was here during which it is worth waiting for it.
+#: Seconds since a connector was here during which it is worth waiting for it, if no other node has one.
 RECENT: Final = 30.0
+#: Seconds in which a node that has one should have another one ready, when all that were are in use.
+ANOTHER: Final = 3.0
 #: Seconds until neighbours are asked again after none of them had a connection to lend.
 AGAIN: Final = 0.25
 #: Connections that are lent at once.
@@ -75,6 +77,9 @@ class Neighbours(Protocol):
 
     async def ask_nodes(self, name: str) -> Carrier | None:
         """Return one that another node lends, None when none does."""
+
+    def known(self, name: str) -> bool:
+        """Tell whether another node is known to have one, ready or not."""
 
 
 class Instance:
@@ -276,6 +281,7 @@ class Carriers:
 
     async def _next(self, name: str, refused: Container[Instance], until: float) -> Carrier | None:
         """Return a ready connection, waiting for one if that makes sense; None when all have refused."""
+        began = _now()
         while True:
             instances = self._names.get(name, {})
             left = [one for one in instances.values() if one not in refused]
@@ -291,7 +297,7 @@ class Carriers:
             ready = [one for one in left if one.ready and not one.draining]
             if ready:
                 return self._take(min(ready, key=_load))
-            if not left and _now() - self._last(name) > RECENT:
+            if not left and not self._expected(name, began):
                 raise Unreachable(f"no connector {name} is here", "connector-unavailable")
             await self._wait(name, until)
 
@@ -336,10 +342,15 @@ class Carriers:
                 waiter.set_result(None)
                 return
 
-    def _last(self, name: str) -> float:
+    def _expected(self, name: str, waiting: float) -> bool:
+        """Tell whether there may soon be a ready one, for who waits since then: here again, or at a node."""
+        now = _now()
         if self._began is None:
-            self._began = _now()
-        return self._seen.get(name, self._began)
+            self._began = now
+        if now - self._seen.get(name, self._began) <= RECENT:
+            return True
+        neighbours = self.neighbours
+        return neighbours is not None and now - waiting <= ANOTHER and neighbours.known(name)
 
 
 def _load(one: Instance) -> tuple[bool, int]:
