@@ -476,6 +476,11 @@ class Impostor:
         found = self.frames.feed(data)
         return None if found is None else found[0]
 
+    async def is_asked(self) -> None:
+        """Wait for the question; what comes before it is passed over."""
+        while not isinstance(await self.hears(), Open):
+            pass
+
     async def is_cut(self) -> bool:
         try:
             while await asyncio.wait_for(self.reader.read(4096), 10):
@@ -571,8 +576,7 @@ async def test_a_gateway_that_is_held_up_itself_blames_nobody_for_it(site: Site)
     impostor.say(Status("1"))
     async with gateway.session() as session:
         asking = asyncio.create_task(get(gateway, session))
-        while not isinstance(await impostor.hears(), Open):
-            pass
+        await impostor.is_asked()
         time.sleep(1.3)  # holds up the loop, which is the gateway's, too
         await asyncio.sleep(0.3)
         impostor.say(Opened())
@@ -590,8 +594,7 @@ async def test_bytes_before_the_first_request_end_what_is_carried(site: Site) ->
     impostor.say(Status("1"))
     async with gateway.session() as session:
         asking = asyncio.create_task(get(gateway, session))
-        while not isinstance(await impostor.hears(), Open):
-            pass
+        await impostor.is_asked()
         impostor.say(written(Opened()) + b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
         status, _ = await asking
         assert status == 502

@@ -36,8 +36,7 @@ async def test_a_connector_that_is_cut_while_it_is_asked_answers_nobody(site: Si
     impostor.say(Status("1"))
     async with gateway.session() as session:
         asking = asyncio.create_task(get(gateway, session))
-        while not isinstance(await impostor.hears(), Open):
-            pass
+        await impostor.is_asked()
         if scheme == "https":
             impostor.say(Opened())
             assert (await impostor.reader.readexactly(1)) == b"\x16"  # ClientHello
@@ -90,8 +89,7 @@ async def test_nothing_in_the_clear_passes_for_what_comes_by_tls(site: Site) -> 
     await until(lambda: len(gateway.carriers) == 1)
     question = b"GET / HTTP/1.1\r\nHost: crm.internal\r\n\r\n"
     asking = asyncio.create_task(ask(gateway.world.upstreams.dialler, upstream, question, 5.0))
-    while not isinstance(await impostor.hears(), Open):
-        pass
+    await impostor.is_asked()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     impostor.say(written(Opened()) + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     passing = [
