@@ -363,14 +363,11 @@ def difference(
 
 
 def folded(
-    part: Slice, request: tuple[Uid, Uid, Uid], store: Mapping[Uid, Entity], context: Mapping[str, Value]
+    part: Slice, request: tuple[Uid, Uid, Uid], store: Mapping[Uid, Entity], context: dict[str, Value]
 ) -> Decision:
-    """Decide by what is left to ask of the caller, found out when there was no context at all, and told of
-    the context only what can be read of it."""
+    """Decide by what is left to ask of the caller, found out when there was no context at all."""
     remainder = Folder().fold(part, environment(*request, {}, store))
-    reads = remainder.reads
-    told = {name: value for name, value in context.items() if reads is None or name in reads}
-    return remainder.evaluate(environment(*request, told, store))
+    return remainder.evaluate(environment(*request, context, store))
 
 
 def rounds(count: int, seed: int) -> tuple[Counter[str], str]:
@@ -546,7 +543,7 @@ UNKNOWING = ["context.u", "context has u", "context.u == 1", "context.r.u == 1",
              "context.u.x == 1", "context has r.u.x", "principal.context.u == 1", "principal.context has u",
              "principal has context.u", "principal.context.r.u == 1", "principal.context has r.u", "(if true then context else {}).u == 1",
              "(if true then context else {}) has u", "context.u || true", 'context.u == "x"', 'context.u != "x"',
-             'context.r.u != "x"', '["x"].contains(context.u)', '!["x"].contains(context.r.u)', "context.u < 1",
+             'context.r.u != "x"', 'principal.context.u != "x"', '["x"].contains(context.u)', '!["x"].contains(context.r.u)', "context.u < 1",
              'context.u like "*"', "[1].contains(context.u)", "[context.u].isEmpty()", "{a: context.u} has a", "false || context.u", 'U::"a".context.u == 1',
              'U::"a".context has u']  # fmt: skip
 KNOWING = ["true || context.u", "false && context.u", "context.r has v", "context has r", "context.r.v == 1", "principal has context",

@@ -8,17 +8,22 @@ from types import ModuleType
 from zoneinfo import ZoneInfo
 
 import pytest
+from cedarpy import pst
 from msgspec.structs import replace
 
 from ztproxy.model.decision import Decision
 from ztproxy.model.request import NOWHERE, Resource
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Check, Facts, Principal
+from ztproxy.policy.around import NUMBERS
 from ztproxy.policy.circumstances import KEPT, Circumstances
+from ztproxy.policy.compile import compiled
 from ztproxy.policy.engine import WHOLE, PolicySet
+from ztproxy.policy.operations import Env
 from ztproxy.policy.program import Rule, Slice
 from ztproxy.policy.reference import disagreement
 from ztproxy.policy.schema import ACTIONS, METHODS
-from ztproxy.policy.values import EvalError, Ip
+from ztproxy.policy.shapes import Closure
+from ztproxy.policy.values import Entity, EvalError, Ip, Uid
 
 PERMIT = '@id("all") permit (principal, action, resource);'
 SUPPORT = """
@@ -156,7 +161,7 @@ def broken(policies: PolicySet, the: ModuleType) -> PolicySet:
     policies.decide(policies.subject(the.facts()), the.to("support"), "GET", the.context(), the.NOW)
     slices = policies._places["support"].slices["User"]
     part = slices["GET"]
-    permits = tuple(Rule(None, None, lambda e: True, rule.policy) for rule in part.permits)
+    permits = tuple(Rule(None, None, Closure(lambda e: True), rule.policy) for rule in part.permits)
     slices["GET"] = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
     return policies
 
@@ -302,6 +307,22 @@ def test_circumstances_are_what_was_asked(the: ModuleType) -> None:
     assert not decide(the, policies, the.facts(feed_age=7), method="POST").allow
 
 
+def test_each_circumstance_is_read_alone_as_it_is_in_the_record(the: ModuleType) -> None:
+    around = Circumstances(ZoneInfo("UTC")).of(the.context(), "GET", the.NOW, 7, {"hr": {"age": 5}})
+    who, what = Entity(Uid("User", "a"), {}), Entity(Uid("Route", "r"), {})
+    env = Env(who.uid, Uid("Action", "GET"), what.uid, around, {}, {}, who.lineage, {}, who, who.paths)
+    assert len(around.record()) == len(set(NUMBERS.values())) == 9
+    for name, value in around.record().items():
+        assert compiled(pst.GetAttr(pst.Var("context"), name)).run(env) is value
+    deep = pst.GetAttr(pst.GetAttr(pst.Var("context"), "sources"), "hr")
+    assert compiled(pst.GetAttr(deep, "age")).run(env) == 5
+    for absent in (pst.GetAttr(pst.Var("context"), "odd"), pst.GetAttr(deep, "odd")):
+        with pytest.raises(KeyError):
+            compiled(absent).run(env)
+    with pytest.raises(KeyError):
+        around.read(0)
+
+
 @pytest.mark.parametrize("feed_age", [-1, 1 << 63])
 def test_an_age_cedar_can_not_hold_denies(the: ModuleType, feed_age: int) -> None:
     assert decide(the, the.policies(PERMIT), the.facts(), feed_age=feed_age).kind == "error"
@@ -414,8 +435,8 @@ def test_a_reference_engine_that_breaks_denies(
 def test_addresses_are_kept_within_bounds(the: ModuleType) -> None:
     around = Circumstances(ZoneInfo("UTC"))
     for number in range(KEPT + 3):
-        record = around.record(the.context(ip=str(IPv4Address(number))), "GET", the.NOW, 0, {})
-        assert record["ip"] == Ip(4, number, 32)
+        found = around.of(the.context(ip=str(IPv4Address(number))), "GET", the.NOW, 0, {})
+        assert found.ip == found.record()["ip"] == Ip(4, number, 32)
     assert len(around._addresses) == 3
     with pytest.raises(EvalError):
-        around.record(the.context(ip="10.0.0.256"), "GET", the.NOW, 0, {}, 0)
+        around.of(the.context(ip="10.0.0.256"), "GET", the.NOW, 0, {})

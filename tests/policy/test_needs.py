@@ -11,8 +11,7 @@ from msgspec.structs import replace
 
 from ztproxy.model.subject import UNKNOWN
 from ztproxy.policy.engine import Engine, PolicySet
-from ztproxy.policy.folded import Remainder
-from ztproxy.policy.needs import ALL, BITS, bits, narrowed, needs_of, of_context, together
+from ztproxy.policy.needs import narrowed, needs_of
 from ztproxy.policy.schema import relaxed, schema_of
 from ztproxy.policy.sources import parse
 from ztproxy.policy.values import Datetime, Uid
@@ -52,37 +51,6 @@ def needs(condition: str) -> dict:
 )  # fmt: skip
 def test_what_conditions_read(condition: str, expected: dict) -> None:
     assert needs(condition) == expected
-
-
-@pytest.mark.parametrize(
-    ("condition", "expected"),
-    [
-        ("principal.a == 1", frozenset()),
-        ("context.local.hour > 8 && context has now", {"local", "now"}),
-        ('context has sources.hr && context["sources"].hr.age < 5', {"sources"}),
-        ('!(context.a.b.c like "x") || (if context.d then 1 else 2) == 2', {"a", "d"}),
-        ("[{x: context.ip}].contains({x: context.host})", {"ip", "host"}),
-        ("principal.getTag(context.host) == resource.app", {"host"}),
-        ("context == {}", None),
-        ("context.a == 1 && [context].contains({})", None),
-        ("(if true then context else {}) has x", None),
-        ("{a: principal}.a.name == 1", None),
-    ],
-)
-def test_what_conditions_read_of_the_context(condition: str, expected: set[str] | None) -> None:
-    text = f"permit (principal, action, resource) when {{ {condition} }};"
-    (statement,), problems = parse([("x", text)])
-    assert not problems
-    assert of_context(statement.tree.clauses[0].expr) == expected
-
-
-def test_what_is_read_is_a_sum_of_bits() -> None:
-    assert bits(frozenset()) == 0
-    assert bits(None) == bits(frozenset(BITS)) == ALL
-    assert bits(frozenset({"now", "ip", "not there"})) == BITS["now"] + BITS["ip"]
-    assert len({bits(frozenset({name})) for name in BITS}) == len(BITS)
-    assert together([frozenset({"a"}), frozenset(), frozenset({"b"})]) == {"a", "b"}
-    assert together([frozenset({"a"}), None]) is None
 
 
 def test_a_record_is_told_as_far_as_it_is_needed() -> None:
@@ -149,7 +117,7 @@ def test_cedar_hears_what_its_policies_read(the: ModuleType, monkeypatch: pytest
     policies = the.policies(TEXT)
     context, entities = told(policies, the, monkeypatch)
     attributes = {one["uid"]["type"]: one["attrs"] for one in entities}
-    assert len(context) == 9, "what compiled policies are not told of the circumstances it hears, too"
+    assert len(context) == 9, "of the circumstances it hears all"
     assert attributes["User"] == {"device": {"posture": {"healthy": True}}, "email": "carol@example"}
     assert attributes["Route"] == {}
     (reference,) = policies._references.values()
@@ -202,24 +170,5 @@ def test_what_is_forgotten_denies(the: ModuleType, forgotten: tuple[str, dict]) 
     (reference,) = policies._references.values()
     reference._needs[forgotten[0]] = forgotten[1]
     decision = ask()
-    assert (decision.allow, decision.kind) == (False, "error")
-    assert "engines disagree" in decision.errors[0]
-
-
-AROUND = """@id("x") permit (principal, action, resource);
-@id("hours") forbid (principal is User, action in Action::"http", resource) when { context has local && context.local.hour == 10 };
-@id("hosts") forbid (principal, action, resource) when { context.host == "forbidden.example" };"""
-
-
-def test_what_is_forgotten_of_the_circumstances_denies(the: ModuleType) -> None:
-    policies = the.policies(AROUND)
-    subject = policies.subject(the.facts())
-    resource, around = the.to("support"), the.context(request_id="00")
-    for _ in range(3):
-        assert policies.decide(subject, resource, "GET", around, the.NOW).policies == ("hours",)
-    ((part, left),) = subject.left.items()
-    assert left.reads == {"local", "host"}
-    subject.left[part] = Remainder(left.rules, frozenset({"host"}))
-    decision = policies.decide(subject, resource, "GET", around, the.NOW)
     assert (decision.allow, decision.kind) == (False, "error")
     assert "engines disagree" in decision.errors[0]

@@ -12,6 +12,7 @@ from ztproxy.policy.engine import FIRST, FURTHER, PolicySet
 from ztproxy.policy.opinions import Allowance
 from ztproxy.policy.program import Rule, Slice
 from ztproxy.policy.schema import ACTIONS
+from ztproxy.policy.shapes import Closure
 from ztproxy.policy.subject import Subject
 
 DAY = 86_400_000
@@ -79,7 +80,7 @@ def broken(the: ModuleType, policies: PolicySet) -> Slice:
     decide(the, policies, policies.subject(the.facts()))
     slices = policies._places["support"].slices["User"]
     part = slices["GET"]
-    permits = tuple(Rule(None, None, lambda e: True, rule.policy) for rule in part.permits)
+    permits = tuple(Rule(None, None, Closure(lambda e: True), rule.policy) for rule in part.permits)
     slices["GET"] = broken = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
     return broken
 

@@ -182,7 +182,7 @@ AROUND: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("seed", range(3))
 def test_who_is_known_gets_the_same_answers(the: ModuleType, seed: int) -> None:
-    """Of them only what is read of the circumstances is put together; of a newcomer everything is."""
+    """Of them only what requests can change is asked; of a newcomer everything is."""
     rng, seen, told = random.Random(400 + seed), Counter[str](), Counter[int]()
     for policies in sets(the, rng, 60):
         for _ in range(4):
@@ -191,7 +191,7 @@ def test_who_is_known_gets_the_same_answers(the: ModuleType, seed: int) -> None:
             known = policies.subject(facts)
             for _ in range(2):
                 policies.decide(known, the.to(name), "GET", the.context(), the.NOW)
-            told.update(left.bits for left in known.left.values() if left is not None)
+            told.update(len(left.rules) for left in known.left.values() if left is not None)
             for changes in AROUND:
                 now = the.NOW + rng.choice([*[0, 3_600_000 * 10] * 4, -the.NOW - 1, 1 << 62])
                 question = (the.to(name), "GET", the.context(**changes), now)
@@ -200,7 +200,7 @@ def test_who_is_known_gets_the_same_answers(the: ModuleType, seed: int) -> None:
                 assert warm == next(policies.both(facts, *question))[1]
                 seen[warm.errors[0].partition(":")[0] if warm.errors else warm.kind] += 1
     assert {"permit", "forbid", "default-deny", "context"} <= set(seen), seen
-    assert len(told) > 10 and told[0], told
+    assert len(told) > 2 and told[0], told
 
 
 def decide(policies: PolicySet, the: ModuleType, subject: Subject):

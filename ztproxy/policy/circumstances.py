@@ -1,8 +1,8 @@
-"""The circumstances of a request as a Cedar record: what policies read under `context`.
+"""Makes the circumstances of a request what Cedar can hold: what policies read under `context`.
 
-One per policy set, called for every request, so each value is checked once and cheaply, and only what is
-going to be read is put into the record. All of it is checked: what Cedar can not hold is refused, whoever
-would have read it. The time is the request's clock value; nothing here looks at a clock.
+One per policy set, called for every request, so each value is checked once and cheaply. All of it is checked:
+what Cedar can not hold is refused, whoever would have read it. The time is the request's clock value; nothing
+here looks at a clock.
 """
 
 import datetime as calendar
@@ -10,21 +10,24 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from ztproxy.model.request import Context
+from ztproxy.policy.around import Around
 from ztproxy.policy.entities import MAX_TEXT, instant, text
 from ztproxy.policy.literals import ip
-from ztproxy.policy.needs import ALL, FEED_AGE, HOST, IP, LOCAL, METHOD, NOW, PATH, PROTOCOL, SOURCES
-from ztproxy.policy.values import LONG_MAX, Datetime, Ip, Record, Value, fail
+from ztproxy.policy.values import LONG_MAX, Datetime, Ip, Record, fail
 
 _MINUTE: Final = 60_000
-_NOTHING: Final[Record] = {}
+#: The function itself: a method of a text is looked up by name, for more than it costs.
+_is_ascii: Final = str.isascii
+#: Texts up to here need no second look.
+LONGEST: Final = MAX_TEXT // 2
 #: Addresses that are kept as Cedar's; beyond it all are read anew.
 KEPT: Final = 16_384
 
 
 class Circumstances:
-    """Makes `context` records; keeps the local time of the running minute."""
+    """Makes `Around`; keeps the local time of the running minute."""
 
-    __slots__ = ("_addresses", "_begins", "_ends", "_instant", "_local", "_now", "_zone")
+    __slots__ = ("_addresses", "_begins", "_ends", "_host", "_instant", "_local", "_now", "_zone")
 
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
@@ -33,51 +36,40 @@ class Circumstances:
         self._addresses: dict[str, Ip] = {}
         self._now = 0
         self._instant = Datetime(0)
+        self._host = ""  # the last one that was looked at, and is fine
 
-    def record(
-        self,
-        context: Context,
-        method: str,
-        now: int,
-        feed_age: int,
-        sources: Record,
-        reads: int = ALL,
-    ) -> Record:
-        """Return the record of what is read (`needs.bits`). Raises EvalError for what Cedar can not hold."""
+    def of(self, context: Context, method: str, now: int, feed_age: int, sources: Record) -> Around:
+        """Return those of a request. Raises EvalError for what Cedar can not hold."""
         if not self._begins <= now < self._ends:
             self._turn(now)
         host, path = context.host, context.path
-        if not (host.isascii() and path.isascii() and len(host) + len(path) <= MAX_TEXT):
+        if not ((host is self._host or self._is_plain(host)) and _is_ascii(path) and len(path) <= LONGEST):
             text(host), text(path)
         if feed_age and not 0 <= feed_age <= LONG_MAX:
             fail("not an age")
         address = self._addresses.get(context.ip)
         if address is None:
             address = self._read(context.ip)
-        if not reads:
-            return _NOTHING
-        record: dict[str, Value] = {}
-        if reads & NOW:
-            if now != self._now:  # many requests share a millisecond
-                self._now, self._instant = now, Datetime(now)
-            record["now"] = self._instant
-        if reads & LOCAL:
-            record["local"] = self._local
-        if reads & IP:
-            record["ip"] = address
-        if reads & HOST:
-            record["host"] = host
-        if reads & PATH:
-            record["path"] = path
-        if reads & METHOD:
-            record["method"] = method
-        if reads & PROTOCOL:
-            record["protocol"] = context.protocol
-        if reads & FEED_AGE:
-            record["feed_age"] = feed_age
-        if reads & SOURCES:
-            record["sources"] = sources
-        return record
+        if now != self._now:  # many requests share a millisecond
+            self._now, self._instant = now, Datetime(now)
+        return Around(
+            self._instant,
+            self._local,
+            address,
+            host,
+            path,
+            method,
+            context.protocol,
+            feed_age,
+            sources,
+        )
+
+    def _is_plain(self, host: str) -> bool:
+        """Tell whether nothing has to be looked at twice, and remember a host of which that is so."""
+        if not (_is_ascii(host) and len(host) <= LONGEST):
+            return False
+        self._host = host
+        return True
 
     def _read(self, text: str) -> Ip:
         """Read an address, and keep it: the same callers come again and again. Raises EvalError."""

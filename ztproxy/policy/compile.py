@@ -1,54 +1,46 @@
-"""Cedar syntax trees (`cedarpy.pst`) to Python closures, once, when a set is loaded. Nothing is exec'd.
+"""Cedar syntax trees (`cedarpy.pst`) to code that can be run, once, when a set is loaded. Nothing is exec'd.
 
-Called by `program`. A closure takes the environment (`operations.Env`) and returns a value or raises
-EvalError; KeyError stands for a missing attribute. Shapes that policies use all the time (an attribute
-of the principal, a comparison with a constant) get closures of their own: the path of every request.
+Called by `program`. Code takes the environment (`operations.Env`) and returns a value or raises EvalError;
+KeyError stands for a missing attribute. Shapes that policies use all the time (an attribute of the principal,
+a comparison with a constant) are classes of `shapes`, everything else is a closure.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from cedarpy import pst
 
 from ztproxy.model.subject import UNKNOWN
 from ztproxy.policy import operations as ops
-from ztproxy.policy.needs import NOTHING, Reads, of_context
+from ztproxy.policy import shapes
 from ztproxy.policy.operations import Env
 from ztproxy.policy.operators import BINARY, READING, UNARY
 from ztproxy.policy.render import children
-from ztproxy.policy.values import (
-    STEP,
-    CedarSet,
-    Datetime,
-    Duration,
-    EvalError,
-    Uid,
-    Value,
-    fail,
+from ztproxy.policy.shapes import (
+    Attribute,
+    Closure,
+    Code,
+    Compared,
+    Evaluate,
+    Every,
+    Not,
+    OfContext,
+    OfPrincipal,
+    Young,
+    attributes_of,
 )
+from ztproxy.policy.values import STEP, CedarSet, Duration, EvalError, Uid, Value
 
-Evaluate: TypeAlias = Callable[[Env], Value]
-Test: TypeAlias = Callable[[Env], bool]
-#: A condition, and what it can read of `context`: if nothing, all requests of a caller get the same answer.
-Part: TypeAlias = tuple[Test, Reads]
-
-
-class Code(NamedTuple):
-    """A compiled expression. `boolean`: it can only return a bool. `constant`: its value, if it has one."""
-
-    run: Evaluate
-    boolean: bool = False
-    constant: Value = None
+#: A condition, and whether it speaks of `context`: if not, all requests of a caller get the same answer.
+Part: TypeAlias = tuple[Code, bool]
+Has: TypeAlias = Callable[[Env], bool]
 
 
-#: Where the variables of a policy stand in the environment, and where their attributes do.
-_PLACES: Final = {"principal": 0, "action": 1, "resource": 2, "context": 3}
+#: Variables that have attributes; the action has none.
+_ATTRIBUTES: Final = {"principal": shapes.PRINCIPAL, "resource": shapes.RESOURCE, "context": shapes.CONTEXT}
 #: Different conditions that policies share.
 SHARED: Final = 4_096
-#: Ages up to this many ms need no second thought; what Cedar can hold is four times as much.
-_SPAN: Final = 1 << 61
-_ATTRIBUTES: Final = {"principal": 5, "resource": 7, "context": 3}
 
 
 def uid_of(uid: pst.EntityUid) -> Uid:
@@ -62,37 +54,30 @@ def compiled(node: pst.Expr) -> Code:
 
 
 @lru_cache(SHARED)
-def test(node: pst.Expr) -> Test:
-    """Compile an expression that has to be a bool; the closure raises EvalError if it is not.
+def test(node: pst.Expr) -> Code:
+    """Compile an expression that has to be a bool; `holds` raises EvalError if it is not.
 
     Policies that say the same share it: of many routes with rules alike, each request would else read another
     copy, which no cache of the processor has any more.
     """
-    code = compiled(node)
-    run, boolean = code.run, ops.boolean
-    return run if code.boolean else lambda e: boolean(run(e))
+    return compiled(node)
 
 
-def conditions(clauses: tuple[pst.Clause, ...]) -> Test:
+def conditions(clauses: tuple[pst.Clause, ...]) -> Code:
     """Compile the when and unless clauses of a policy into one test."""
-    tests = tuple(_clause(clause) for clause in clauses)
-    return tests[0] if len(tests) == 1 else _every(tests)
+    tests = tuple([_clause(clause) for clause in clauses])
+    return tests[0] if len(tests) == 1 else Every(tests)
 
 
 def parts_of(clauses: tuple[pst.Clause, ...]) -> tuple[Part, ...]:
-    """Return the parts of `conditions` in order, and of each what it can read of `context`."""
+    """Return the parts of `conditions` in order, and of each whether it speaks of `context`."""
     parts: list[Part] = []
     for clause in clauses:
         if isinstance(clause, pst.When):
-            parts += [(test(node), _reads(node)) for node in _conjuncts(clause.expr)]
+            parts += [(test(node), _reads_context(node)) for node in _conjuncts(clause.expr)]
         else:
-            parts.append((_clause(clause), _reads(clause.expr)))
+            parts.append((_clause(clause), _reads_context(clause.expr)))
     return tuple(parts)
-
-
-def _reads(node: pst.Expr) -> Reads:
-    """Return what an expression can read of `context`; nothing only if it does not speak of it."""
-    return (of_context(node) or None) if _reads_context(node) else NOTHING
 
 
 def _reads_context(node: object) -> bool:
@@ -104,57 +89,54 @@ def _reads_context(node: object) -> bool:
     return any(_reads_context(child) for child in children(node))
 
 
-def _every(tests: tuple[Test, ...]) -> Test:
-    """All of them, in order, up to the first that does not hold."""
-
-    def every(e: Env) -> bool:
-        for holds in tests:  # noqa: SIM110 - a generator for all() costs more than the tests
-            if not holds(e):
-                return False
-        return True
-
-    return every
-
-
-def _clause(clause: pst.Clause) -> Test:
+def _clause(clause: pst.Clause) -> Code:
     holds = test(clause.expr)
-    return holds if isinstance(clause, pst.When) else lambda e: not holds(e)
+    return holds if isinstance(clause, pst.When) else Not(holds)
 
 
 # ------------------------------------------------------------------ variables, constants, attributes
 
 
 def _variable(node: pst.Var) -> Code:
-    place = _PLACES[node.name]
-    return Code(lambda e: e[place])
+    return Closure(_VARIABLES[node.name])
+
+
+_VARIABLES: Final[dict[str, Evaluate]] = {
+    "principal": lambda e: e.principal,
+    "action": lambda e: e.action,
+    "resource": lambda e: e.resource,
+    "context": lambda e: e.context,
+}
 
 
 def _literal(node: pst.BoolLit | pst.LongLit | pst.StringLit) -> Code:
     value = node.value
-    return Code(lambda e: value, type(value) is bool)
+    return Closure(lambda e: value)
 
 
 def _entity(node: pst.EntityLit) -> Code:
     value = uid_of(node.value)
-    return Code(lambda e: value)
+    return Closure(lambda e: value)
 
 
 def _attributes_of(node: pst.Expr) -> int | None:
-    """Where the attributes of a bare variable stand; the action has none."""
+    """The bare variable whose attributes are asked for, if it is one."""
     return _ATTRIBUTES.get(node.name) if isinstance(node, pst.Var) else None
 
 
 def _attribute(node: pst.GetAttr) -> Code:
-    place, names = _path(node)
-    if place is not None:
-        read_along = _read_along(place, names)
-        return Code(_of_principal(names, read_along) if _has_paths(place, names) else read_along)
-    base, name, read = compiled(node.base).run, node.attr, ops.attribute
-    return Code(lambda e: read(base(e), name, e))
+    variable, names = _path(node)
+    if variable is not None:
+        code = Attribute(variable, names)
+        if variable == shapes.CONTEXT:
+            return OfContext(names, code)
+        return OfPrincipal(STEP.join(names), code) if _has_paths(variable, names) else code
+    base, name = compiled(node.base), node.attr
+    return Closure(lambda e: ops.attribute(base.run(e), name, e))
 
 
 def _path(node: pst.Expr) -> tuple[int | None, tuple[str, ...]]:
-    """Return where the attributes of the variable stand and the steps from there; None for other shapes."""
+    """Return the variable and the steps from there; None for other shapes."""
     names: list[str] = []
     while isinstance(node, pst.GetAttr):
         names.append(node.attr)
@@ -162,65 +144,34 @@ def _path(node: pst.Expr) -> tuple[int | None, tuple[str, ...]]:
     return _attributes_of(node), tuple(reversed(names))
 
 
-def _read_along(place: int, names: tuple[str, ...]) -> Evaluate:
-    known, read, unknown = ops.known, ops.attribute, UNKNOWN
-    first, rest = names[0], names[1:]
-
-    def of_variable(e: Env) -> Value:
-        value = e[place][first]
-        return value if value is not unknown else known(value, first)
-
-    def along(e: Env) -> Value:
-        value = of_variable(e)
-        for name in rest:
-            value = value[name] if type(value) is dict else read(value, name, e)
-            if value is unknown:
-                known(value, name)
-        return value
-
-    return along if rest else of_variable
-
-
-def _has_paths(place: int, names: tuple[str, ...]) -> bool:
-    return place == _ATTRIBUTES["principal"] and not any(STEP in name for name in names)
-
-
-def _of_principal(names: tuple[str, ...], slowly: Evaluate) -> Evaluate:
-    """`principal.a.b` by one look-up; what is not there, or not known, the long way."""
-    path, unknown = STEP.join(names), UNKNOWN
-
-    def read(e: Env) -> Value:
-        paths: dict[str, Value] = e[9]
-        value = paths.get(path, unknown)
-        return value if value is not unknown else slowly(e)
-
-    return read
+def _has_paths(variable: int, names: tuple[str, ...]) -> bool:
+    return variable == shapes.PRINCIPAL and not any(STEP in name for name in names)
 
 
 def _has(node: pst.HasAttr) -> Code:
-    base, names = compiled(node.base).run, node.attrs
+    base, names = compiled(node.base), node.attrs
     has, read = ops.has, ops.attribute
 
     def along(e: Env) -> bool:
-        value = base(e)
+        value = base.run(e)
         for name in names[:-1]:
             if not has(value, name, e):
                 return False
             value = read(value, name, e)
         return has(value, names[-1], e)
 
-    place, before = _path(node.base)
-    return Code(along if place is None else _has_along(place, before, names, along), True)
+    variable, before = _path(node.base)
+    return Closure(along if variable is None else _has_along(variable, before, names, along))
 
 
-def _has_along(place: int, before: tuple[str, ...], names: tuple[str, ...], anything: Test) -> Test:
+def _has_along(variable: int, before: tuple[str, ...], names: tuple[str, ...], anything: Has) -> Has:
     """`principal.a has b` while all of it is there, the usual case; `anything` for everything else."""
     names = (*before, *names)
-    if _has_paths(place, names):
+    if _has_paths(variable, names):
         return _has_of_principal(names, anything)
 
     def has(e: Env) -> bool:
-        value: Value = e[place]
+        value: Value = attributes_of(variable, e)
         for name in names:
             if type(value) is not dict or name not in value:
                 return anything(e)
@@ -230,12 +181,11 @@ def _has_along(place: int, before: tuple[str, ...], names: tuple[str, ...], anyt
     return has
 
 
-def _has_of_principal(names: tuple[str, ...], anything: Test) -> Test:
+def _has_of_principal(names: tuple[str, ...], anything: Has) -> Has:
     path, unknown = STEP.join(names), UNKNOWN
 
     def has(e: Env) -> bool:
-        paths: dict[str, Value] = e[9]
-        return paths.get(path, unknown) is not unknown or anything(e)
+        return e.paths.get(path, unknown) is not unknown or anything(e)
 
     return has
 
@@ -250,40 +200,39 @@ def _like(node: pst.Like) -> Code:
             pieces.append("")
         else:
             pieces[-1] += element.value
-    base, like, frozen = compiled(node.base).run, ops.like, tuple(pieces)
-    return Code(lambda e: like(base(e), frozen), True)
+    base, like, frozen = compiled(node.base), ops.like, tuple(pieces)
+    return Closure(lambda e: like(base.run(e), frozen))
 
 
 def _is(node: pst.Is) -> Code:
-    base, name, is_type, inside = compiled(node.base).run, str(node.entity_type), ops.is_type, ops.inside
+    base, name, is_type, inside = compiled(node.base), str(node.entity_type), ops.is_type, ops.inside
     if node.in_expr is None:
-        return Code(lambda e: is_type(base(e), name), True)
-    above = compiled(node.in_expr).run
+        return Closure(lambda e: is_type(base.run(e), name))
+    above = compiled(node.in_expr)
 
     def is_in(e: Env) -> bool:
-        value = base(e)
-        return is_type(value, name) and inside(value, above(e), e)
+        value = base.run(e)
+        return is_type(value, name) and inside(value, above.run(e), e)
 
-    return Code(is_in, True)
+    return Closure(is_in)
 
 
 def _if(node: pst.IfThenElse) -> Code:
     condition, then, other = test(node.cond), compiled(node.then_expr), compiled(node.else_expr)
-    yes, no = then.run, other.run
-    return Code(lambda e: yes(e) if condition(e) else no(e), then.boolean and other.boolean)
+    return Closure(lambda e: then.run(e) if condition.holds(e) else other.run(e))
 
 
 def _set(node: pst.Set) -> Code:
     if all(isinstance(element, pst.StringLit | pst.LongLit | pst.BoolLit) for element in node.elements):
         constant = CedarSet([element.value for element in node.elements])  # type: ignore[union-attr]
-        return Code(lambda e: constant)
-    runs = [compiled(element).run for element in node.elements]
-    return Code(lambda e: CedarSet([run(e) for run in runs]))
+        return Closure(lambda e: constant)
+    codes = [compiled(element) for element in node.elements]
+    return Closure(lambda e: CedarSet([code.run(e) for code in codes]))
 
 
 def _record(node: pst.Record) -> Code:
-    runs = [(name, compiled(value).run) for name, value in node.fields.items()]
-    return Code(lambda e: {name: run(e) for name, run in runs})
+    codes = [(name, compiled(value)) for name, value in node.fields.items()]
+    return Closure(lambda e: {name: code.run(e) for name, code in codes})
 
 
 # ------------------------------------------------------------------ operators
@@ -291,17 +240,16 @@ def _record(node: pst.Record) -> Code:
 
 def _unary(node: pst.UnaryOp) -> Code:
     if node.op == "not":
-        holds = test(node.arg)
-        return Code(lambda e: not holds(e), True)
-    operation, boolean = UNARY[node.op]
+        return Not(test(node.arg))
+    operation = UNARY[node.op]
     if isinstance(node.arg, pst.StringLit) and node.op in ("ip", "decimal", "datetime", "duration"):
         try:
             value = operation(node.arg.value)
-            return Code(lambda e: value, constant=value)
+            return Closure(lambda e: value, constant=value)
         except EvalError:
             pass  # an error of the evaluation, as Cedar has it: only if this expression is reached
-    argument = compiled(node.arg).run
-    return Code(lambda e: operation(argument(e)), boolean)
+    argument = compiled(node.arg)
+    return Closure(lambda e: operation(argument.run(e)))
 
 
 def _binary(node: pst.BinaryOp) -> Code:
@@ -309,16 +257,16 @@ def _binary(node: pst.BinaryOp) -> Code:
     code = special(node) if special else None
     if code is not None:
         return code
-    left, right = compiled(node.left).run, compiled(node.right).run
+    left, right = compiled(node.left), compiled(node.right)
     if node.op in READING:
-        reading, boolean = READING[node.op]
-        return Code(lambda e: reading(left(e), right(e), e), boolean)
-    operation, boolean = BINARY[node.op]
-    return Code(lambda e: operation(left(e), right(e)), boolean)
+        reading = READING[node.op]
+        return Closure(lambda e: reading(left.run(e), right.run(e), e))
+    operation = BINARY[node.op]
+    return Closure(lambda e: operation(left.run(e), right.run(e)))
 
 
 def _and(node: pst.BinaryOp) -> Code:
-    return Code(_every(tuple(test(part) for part in _conjuncts(node))), True)
+    return Every(tuple([test(part) for part in _conjuncts(node)]))
 
 
 def _conjuncts(node: pst.Expr) -> list[pst.Expr]:
@@ -329,32 +277,22 @@ def _conjuncts(node: pst.Expr) -> list[pst.Expr]:
 
 def _or(node: pst.BinaryOp) -> Code:
     left, right = test(node.left), test(node.right)
-    return Code(lambda e: left(e) or right(e), True)
+    return Closure(lambda e: left.holds(e) or right.holds(e))
 
 
 def _compare(node: pst.BinaryOp) -> Code | None:
     """Compare with a constant number or length of time; None for everything else."""
     if not isinstance(node.right, pst.LongLit):
         return _age(node)
-    left, k = compiled(node.left).run, node.right.value
+    return Compared(compiled(node.left), _HOW[node.op], node.right.value)
 
-    def less(e: Env) -> bool:
-        v = left(e)
-        return v < k if type(v) is int else fail()
 
-    def less_eq(e: Env) -> bool:
-        v = left(e)
-        return v <= k if type(v) is int else fail()
-
-    def greater(e: Env) -> bool:
-        v = left(e)
-        return v > k if type(v) is int else fail()
-
-    def greater_eq(e: Env) -> bool:
-        v = left(e)
-        return v >= k if type(v) is int else fail()
-
-    return Code({"less": less, "less_eq": less_eq, "greater": greater}.get(node.op, greater_eq), True)
+_HOW: Final = {
+    "less": shapes.LESS,
+    "less_eq": shapes.LESS_EQUAL,
+    "greater": shapes.GREATER,
+    "greater_eq": shapes.GREATER_EQUAL,
+}
 
 
 def _age(node: pst.BinaryOp) -> Code | None:
@@ -364,26 +302,17 @@ def _age(node: pst.BinaryOp) -> Code | None:
     limit = compiled(node.right)
     if node.left.op != "duration_since" or type(limit.constant) is not Duration:
         return None
-    later, earlier, k = compiled(node.left.left).run, compiled(node.left.right).run, limit.constant.ms
-    since, instant = ops.duration_since, Datetime
-
-    def young(e: Env) -> bool:
-        a, b = later(e), earlier(e)
-        if type(a) is instant and type(b) is instant and -_SPAN <= (age := a.ms - b.ms) <= _SPAN:
-            return bool(age <= k)
-        return since(a, b).ms <= k  # raises what is to be raised
-
-    return Code(young, True)
+    return Young(compiled(node.left.left), compiled(node.left.right), limit.constant.ms)
 
 
 def _equal(node: pst.BinaryOp) -> Code | None:
     """Compare with a constant string, which only a string equals; None for everything else."""
     if not isinstance(node.right, pst.StringLit):
         return None
-    left, k = compiled(node.left).run, node.right.value
+    left, k = compiled(node.left), node.right.value
     if node.op == "eq":
-        return Code(lambda e: left(e) == k, True)
-    return Code(lambda e: left(e) != k, True)
+        return Closure(lambda e: left.run(e) == k)
+    return Closure(lambda e: left.run(e) != k)
 
 
 def _in(node: pst.BinaryOp) -> Code | None:
@@ -392,14 +321,14 @@ def _in(node: pst.BinaryOp) -> Code | None:
         return None
     if isinstance(node.right, pst.EntityLit):
         k = uid_of(node.right.value)
-        return Code(lambda e: k in e[6], True)
+        return Closure(lambda e: k in e.lineage)
     if not isinstance(node.right, pst.Set):
         return None
     uids = [element.value for element in node.right.elements if isinstance(element, pst.EntityLit)]
     if len(uids) != len(node.right.elements):
         return None
     ks = frozenset(map(uid_of, uids))
-    return Code(lambda e: not ks.isdisjoint(e[6]), True)
+    return Closure(lambda e: not ks.isdisjoint(e.lineage))
 
 
 def _contains(node: pst.BinaryOp) -> Code | None:
@@ -409,13 +338,13 @@ def _contains(node: pst.BinaryOp) -> Code | None:
     words = [element.value for element in node.left.elements if isinstance(element, pst.StringLit)]
     if len(words) != len(node.left.elements):
         return None
-    right, ks = compiled(node.right).run, frozenset(words)
+    right, ks = compiled(node.right), frozenset(words)
 
     def contains(e: Env) -> bool:
-        v = right(e)
+        v = right.run(e)
         return type(v) is str and v in ks
 
-    return Code(contains, True)
+    return Closure(contains)
 
 
 _SPECIAL: Final[dict[str, Callable[[pst.BinaryOp], Code | None]]] = {

@@ -18,7 +18,6 @@ from ztproxy.policy import entities
 from ztproxy.policy.circumstances import Circumstances
 from ztproxy.policy.explain import explanation
 from ztproxy.policy.folded import Folder, Remainder
-from ztproxy.policy.needs import ALL
 from ztproxy.policy.operations import Env
 from ztproxy.policy.opinions import Allowance
 from ztproxy.policy.program import DENIED, Policy, Program, Slice, evaluate, reason
@@ -128,7 +127,7 @@ class PolicySet:
         if part is None:
             return DENIED
         left = subject.left.get(part)
-        env = self._environment(subject, part, context, now, ALL if left is None else left.bits)
+        env = self._environment(subject, part, context, now)
         if isinstance(env, Decision):
             return env
         if self._whole:
@@ -141,7 +140,7 @@ class PolicySet:
             return decision  # nobody could confirm it, see `_verified`
         if not (self._first if new else self._further).grant(now):
             return decision
-        return self._confirmed(decision, left or part, part, subject, context, now)
+        return self._confirmed(decision, left or part, part, env, subject)
 
     def explain(
         self,
@@ -210,22 +209,21 @@ class PolicySet:
         part: Slice,
         context: Context,
         now: int,
-        reads: int = ALL,
     ) -> Env | Decision:
-        """Return what to evaluate in, with what is read of the circumstances, or why that is impossible."""
+        """Return what to evaluate in, or why that is impossible."""
         if subject.fault:
             return Decision(False, "error", (), (subject.fault,))
         action, age, sources = part.action, subject.feed_age, subject.sources
         try:
-            record = self._circumstances.record(context, action.id, now, age, sources, reads)
+            around = self._circumstances.of(context, action.id, now, age, sources)
         except Exception as error:  # noqa: BLE001 - values no policy can be asked about deny
             return Decision(False, "error", (), (f"context: {reason(error)}",))
         who, what = subject.entity, part.resource
-        return (
+        return Env(
             who.uid,
             action,
             what.uid,
-            record,
+            around,
             self._store,
             who.attributes,
             who.lineage,
@@ -241,21 +239,9 @@ class PolicySet:
         return self._verified(evaluate(part, env), part, env, subject)
 
     def _confirmed(
-        self,
-        decision: Decision,
-        by: Slice | Remainder,
-        part: Slice,
-        subject: Subject,
-        context: Context,
-        now: int,
+        self, decision: Decision, by: Slice | Remainder, part: Slice, env: Env, subject: Subject
     ) -> Decision:
-        """Have a decision confirmed, by all the circumstances and not only those that were read for it.
-
-        What it was made by stays new until an opinion agrees.
-        """
-        env = self._environment(subject, part, context, now)
-        if isinstance(env, Decision):
-            return env
+        """Have a decision confirmed. What it was made by stays new until an opinion agrees."""
         confirmed = self._verified(decision, part, env, subject)
         by.confirmed = confirmed is decision
         return confirmed
@@ -276,8 +262,10 @@ class PolicySet:
             return Decision(False, "error", (), (f"reference: {reason(error)}",))
 
     def _reference(self, part: Slice, env: Env) -> Reference:
-        ours = self._places[env[2].id].ours
-        key = (env[0].type, env[1].id, env[2].id) if ours or len(self.policies) > WHOLE else ()
+        ours = self._places[env.resource.id].ours
+        key = (
+            (env.principal.type, env.action.id, env.resource.id) if ours or len(self.policies) > WHOLE else ()
+        )
         found = self._references.get(key)
         if found is None:
             policies = [rule.policy for rule in part.rules] if key else self.policies

@@ -112,7 +112,9 @@ class _Miss:
 
 
 def _in_scope(rule: Rule, env: Env) -> bool:
-    return (rule.above is None or rule.above in env[6]) and (rule.same is None or rule.same == env[0])
+    return (rule.above is None or rule.above in env.lineage) and (
+        rule.same is None or rule.same == env.principal
+    )
 
 
 def _scope(policy: Policy) -> str:
@@ -135,7 +137,7 @@ def _failed(policy: Policy, env: Env) -> Iterator[tuple[bool, pst.Expr]]:
         already = False
         for node in _parts(clause.expr, "and" if when else "or"):
             try:
-                stands = test(node)(env) is when
+                stands = test(node).holds(env) is when
             except Exception:  # noqa: BLE001 - what can not be evaluated does not hold
                 stands = already
             if not stands:
@@ -165,7 +167,12 @@ def _value(path: tuple[str, ...], env: Env) -> str:
 
 def _walk(path: tuple[str, ...], env: Env) -> list[Value]:
     """Return the values along a path, as far as they are there; unknown and missing ones end it."""
-    roots: dict[str, Value] = {"context": env[3], "principal": env[0], "action": env[1], "resource": env[2]}
+    roots: dict[str, Value] = {
+        "context": env.context,
+        "principal": env.principal,
+        "action": env.action,
+        "resource": env.resource,
+    }
     found: list[Value] = [roots[path[0]]]
     for name in path[1:]:
         base = found[-1]

@@ -1,9 +1,8 @@
-"""Which attributes policies can read: of caller and resource Cedar's own engine is told no more, of the
-circumstances of a request compiled policies are not.
+"""Which attributes of caller and resource policies can read: Cedar's own engine is told no more.
 
-Used by `reference`, for what it is told costs Cedar several times as much as deciding, and by `compile` and
-`folded`. Most attributes no policy asks for. Where it can not be seen what is read, all of it is told. What
-one engine is spared the other one is told: were something forgotten here, they would disagree, which denies.
+Used by `reference`, for what it is told costs Cedar several times as much as deciding. Most attributes no
+policy asks for. Where it can not be seen what is read, all of it is told. Were something forgotten here, the
+engines would disagree, which denies.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,34 +24,6 @@ EVERYTHING: Final[Mapping[str, Needs]] = {"principal": None, "resource": None, "
 #: A path from a variable, and whether the value at its end is read or only asked for with `has`.
 _Path: TypeAlias = tuple[tuple[str, ...], bool]
 
-#: The attributes of `context` that some conditions can read; None: perhaps any of them.
-Reads: TypeAlias = frozenset[str] | None
-
-NOTHING: Final[frozenset[str]] = frozenset()
-
-#: What there is under `context`: of what is read, each is one bit.
-NOW: Final = 1
-LOCAL: Final = 2
-IP: Final = 4
-HOST: Final = 8
-PATH: Final = 16
-METHOD: Final = 32
-PROTOCOL: Final = 64
-FEED_AGE: Final = 128
-SOURCES: Final = 256
-ALL: Final = 511
-BITS: Final[Mapping[str, int]] = {
-    "now": NOW,
-    "local": LOCAL,
-    "ip": IP,
-    "host": HOST,
-    "path": PATH,
-    "method": METHOD,
-    "protocol": PROTOCOL,
-    "feed_age": FEED_AGE,
-    "sources": SOURCES,
-}
-
 _ALL: Final[tuple[_Path, ...]] = ((("principal",), True), (("resource",), True), (("context",), True))
 
 
@@ -62,29 +33,6 @@ def needs_of(clauses: Iterable[pst.Clause]) -> dict[str, Needs]:
     for clause in clauses:
         _add(found, clause.expr)
     return found
-
-
-def of_context(node: pst.Expr) -> Reads:
-    """Return which attributes of `context` evaluating an expression can read, or only ask for."""
-    found: dict[str, Needs] = {"context": {}}
-    _add(found, node)
-    inner = found["context"]
-    return None if inner is None else frozenset(inner)
-
-
-def together(reads: Iterable[Reads]) -> Reads:
-    """Return what is read by any of several conditions."""
-    found = set[str]()
-    for names in reads:
-        if names is None:
-            return None
-        found |= names
-    return frozenset(found)
-
-
-def bits(reads: Reads) -> int:
-    """Return what is read as a sum of bits. Names that are not there can be read by anybody."""
-    return ALL if reads is None else sum(BITS.get(name, 0) for name in reads)
 
 
 def _add(needs: dict[str, Needs], node: pst.Expr) -> None:

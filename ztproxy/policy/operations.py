@@ -4,9 +4,12 @@ Called by the closures that `compile` makes. An operation returns a value or rai
 guesses, never converts, and never lets an unknown fact through.
 """
 
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Final, final
 
+from ztproxy.model.native import mypyc_attr
 from ztproxy.model.subject import UNKNOWN
+from ztproxy.policy.around import Around
 from ztproxy.policy.literals import long
 from ztproxy.policy.values import (
     CedarSet,
@@ -23,19 +26,61 @@ from ztproxy.policy.values import (
     key,
 )
 
-#: What a policy is evaluated in: principal, action, resource, context, known entities, attributes of the
-#: principal, the principal with its ancestors, attributes of the resource, the principal as an entity, and
-#: its attributes by path (`values.Entity.paths`). Not typed one by one: compiled closures would unpack all
-#: of it at every step.
-Env: TypeAlias = tuple[Any, ...]
+
+@final
+@mypyc_attr(acyclic=True)
+class Env:
+    """What a policy is evaluated in. One for each decision, and read at every step: slots of C.
+
+    The circumstances are `around`, or a record of anything, which the tests of Cedar's corpus have.
+    """
+
+    __slots__ = (
+        "_record", "action", "around", "attributes", "lineage", "paths", "place", "principal", "resource",
+        "store", "who",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        principal: Uid,
+        action: Uid,
+        resource: Uid,
+        around: Around | None,
+        store: Mapping[Uid, Entity],
+        attributes: Record,
+        lineage: frozenset[Uid],
+        place: Record,
+        who: Entity | None,
+        paths: dict[str, Value],
+        record: Record | None = None,
+    ) -> None:
+        self.principal: Final = principal
+        self.action: Final = action
+        self.resource: Final = resource
+        self.around: Final = around
+        self.store: Final = store  # known entities
+        self.attributes: Final = attributes  # of the principal
+        self.lineage: Final = lineage  # the principal with its ancestors
+        self.place: Final = place  # attributes of the resource
+        self.who: Final = who  # the principal as an entity
+        self.paths: Final = paths  # its attributes by path (`values.Entity.paths`)
+        self._record = record
+
+    @property
+    def context(self) -> Record:
+        """All circumstances as one value."""
+        record = self._record
+        if record is None:
+            record = self._record = self.around.record() if self.around is not None else {}
+        return record
+
 
 _DAY: Final = 86_400_000
 
 
 def entity(uid: Uid, env: Env) -> Entity | None:
     """Return what is known of an entity; the principal comes first, it is different in each request."""
-    found: Entity | None = env[8] if uid == env[0] else env[4].get(uid)
-    return found
+    return env.who if uid == env.principal else env.store.get(uid)
 
 
 def boolean(value: Value) -> bool:

@@ -11,53 +11,53 @@ from ztproxy.policy import operations as ops
 from ztproxy.policy.operations import Env
 from ztproxy.policy.values import Value, equal
 
-#: One operand: what it does, and whether only a bool can come of it.
-UNARY: Final[dict[str, tuple[Callable[[Value], Value], bool]]] = {
-    "neg": (ops.negate, False),
-    "is_empty": (ops.is_empty, True),
-    "ip": (literals.ip, False),
-    "decimal": (literals.decimal, False),
-    "datetime": (literals.datetime, False),
-    "duration": (literals.duration, False),
-    "is_ipv4": (lambda v: ops.is_version(v, 4), True),
-    "is_ipv6": (lambda v: ops.is_version(v, 6), True),
-    "is_loopback": (ops.is_loopback, True),
-    "is_multicast": (ops.is_multicast, True),
-    "to_date": (ops.to_date, False),
-    "to_time": (ops.to_time, False),
-    "to_milliseconds": (lambda v: ops.whole(v, 1), False),
-    "to_seconds": (lambda v: ops.whole(v, 1000), False),
-    "to_minutes": (lambda v: ops.whole(v, 60_000), False),
-    "to_hours": (lambda v: ops.whole(v, 3_600_000), False),
-    "to_days": (lambda v: ops.whole(v, 86_400_000), False),
+#: One operand.
+UNARY: Final[dict[str, Callable[[Value], Value]]] = {
+    "neg": ops.negate,
+    "is_empty": ops.is_empty,
+    "ip": literals.ip,
+    "decimal": literals.decimal,
+    "datetime": literals.datetime,
+    "duration": literals.duration,
+    "is_ipv4": lambda v: ops.is_version(v, 4),
+    "is_ipv6": lambda v: ops.is_version(v, 6),
+    "is_loopback": ops.is_loopback,
+    "is_multicast": ops.is_multicast,
+    "to_date": ops.to_date,
+    "to_time": ops.to_time,
+    "to_milliseconds": lambda v: ops.whole(v, 1),
+    "to_seconds": lambda v: ops.whole(v, 1000),
+    "to_minutes": lambda v: ops.whole(v, 60_000),
+    "to_hours": lambda v: ops.whole(v, 3_600_000),
+    "to_days": lambda v: ops.whole(v, 86_400_000),
 }
 
 #: Two operands.
-BINARY: Final[dict[str, tuple[Callable[[Value, Value], Value], bool]]] = {
-    "eq": (equal, True),
-    "not_eq": (ops.differ, True),
-    "less": (ops.less, True),
-    "less_eq": (ops.less_equal, True),
-    "greater": (lambda left, right: ops.less(right, left), True),
-    "greater_eq": (lambda left, right: ops.less_equal(right, left), True),
-    "add": (ops.add, False),
-    "sub": (ops.subtract, False),
-    "mul": (ops.multiply, False),
-    "contains": (ops.contains, True),
-    "contains_all": (ops.contains_all, True),
-    "contains_any": (ops.contains_any, True),
-    "is_in_range": (ops.in_range, True),
-    "offset": (ops.offset, False),
-    "duration_since": (ops.duration_since, False),
-    "decimal_less_than": (ops.decimal_less, True),
-    "decimal_less_eq": (ops.decimal_less_equal, True),
-    "decimal_greater": (lambda left, right: ops.decimal_less(right, left), True),
-    "decimal_greater_eq": (lambda left, right: ops.decimal_less_equal(right, left), True),
+BINARY: Final[dict[str, Callable[[Value, Value], Value]]] = {
+    "eq": equal,
+    "not_eq": ops.differ,
+    "less": ops.less,
+    "less_eq": ops.less_equal,
+    "greater": lambda left, right: ops.less(right, left),
+    "greater_eq": lambda left, right: ops.less_equal(right, left),
+    "add": ops.add,
+    "sub": ops.subtract,
+    "mul": ops.multiply,
+    "contains": ops.contains,
+    "contains_all": ops.contains_all,
+    "contains_any": ops.contains_any,
+    "is_in_range": ops.in_range,
+    "offset": ops.offset,
+    "duration_since": ops.duration_since,
+    "decimal_less_than": ops.decimal_less,
+    "decimal_less_eq": ops.decimal_less_equal,
+    "decimal_greater": lambda left, right: ops.decimal_less(right, left),
+    "decimal_greater_eq": lambda left, right: ops.decimal_less_equal(right, left),
 }
 
 #: Two operands and what is known of entities.
-READING: Final[dict[str, tuple[Callable[[Value, Value, Env], Value], bool]]] = {
-    "in": (ops.inside, True),
-    "has_tag": (ops.has_tag, True),
-    "get_tag": (ops.get_tag, False),
+READING: Final[dict[str, Callable[[Value, Value, Env], Value]]] = {
+    "in": ops.inside,
+    "has_tag": ops.has_tag,
+    "get_tag": ops.get_tag,
 }

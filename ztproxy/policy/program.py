@@ -11,8 +11,9 @@ from typing import Final, NamedTuple, final
 from cedarpy import pst
 
 from ztproxy.model.decision import Decision
-from ztproxy.policy.compile import Part, Test, conditions, parts_of, uid_of
+from ztproxy.policy.compile import Part, conditions, parts_of, uid_of
 from ztproxy.policy.operations import Env
+from ztproxy.policy.shapes import Code
 from ztproxy.policy.sources import Statement
 from ztproxy.policy.values import Entity, EvalError, Record, Uid
 
@@ -39,7 +40,7 @@ class Policy:
     id: str
     permits: bool
     statement: Statement
-    holds: Test
+    holds: Code
     obligations: tuple[tuple[str, str], ...] = ()
     parts: tuple[Part, ...] | None = None  # `holds` in its parts, see compile.parts_of; None: not known
     alone: Decision = field(init=False)  # the decision when this policy is the only one that determines it
@@ -71,7 +72,7 @@ class Rule(NamedTuple):
 
     above: Uid | None  # `principal in`
     same: Uid | None  # `principal ==`
-    holds: Test
+    holds: Code
     policy: Policy
     parts: tuple[Part, ...] | None = None  # `holds` in its parts, see compile.parts_of; None: not known
 
@@ -191,17 +192,18 @@ def environment(
     """Return the environment of a request whose entities all stand in `store`, or nowhere."""
     who, what = store.get(principal), store.get(resource)
     lineage = who.lineage if who else frozenset((principal,))
-    return (
+    return Env(
         principal,
         action,
         resource,
-        context,
+        None,
         store,
         who.attributes if who else _ABSENT,
         lineage,
         what.attributes if what else _ABSENT,
         who,
         who.paths if who else {},
+        context,
     )
 
 
@@ -209,14 +211,14 @@ def evaluate(part: Slice, env: Env) -> Decision:
     """Decide: errors deny, forbids override, and nothing permits by default."""
     forbids = permits = ()  # type: tuple[Policy, ...]
     errors: tuple[str, ...] = ()
-    principal, lineage = env[0], env[6]
+    principal, lineage = env.principal, env.lineage
     for above, same, holds, policy, _ in part.rules:
         if above is not None and above not in lineage:
             continue
         if same is not None and same != principal:
             continue
         try:
-            if holds(env):
+            if holds.holds(env):
                 if policy.permits:
                     permits += (policy,)
                 else:

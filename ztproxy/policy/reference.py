@@ -43,7 +43,7 @@ class Reference:
     ) -> None:
         """`whole`: everything is told, so that the schema can find what is missing in it. Else of caller and
         resource only what the policies can read, and `schema` must require no attribute. Circumstances are
-        told all the same: whether those that were read are enough is a thing to confirm."""
+        told all the same."""
         self._policies = {f"policy{number}": policy for number, policy in enumerate(policies)}
         self._set = cedarpy.PolicySet.from_str("\n".join(policy.statement.text for policy in policies))
         self._schema = schema
@@ -66,10 +66,10 @@ class Reference:
 
     def _request(self, env: Env) -> dict[str, object]:
         return {
-            "principal": _named(env[0]),
-            "action": _named(env[1]),
-            "resource": _named(env[2]),
-            "context": _text(record_to_json(env[3])),
+            "principal": _named(env.principal),
+            "action": _named(env.action),
+            "resource": _named(env.resource),
+            "context": _text(record_to_json(env.context)),
         }
 
     def _entities(self, env: Env) -> cedarpy.Entities:
@@ -78,9 +78,9 @@ class Reference:
         What may be different in each request is told apart by its very text, so never out of date; what
         is in the store stays as it was when the policies were loaded.
         """
-        who: Entity | None = env[8]
+        who = env.who
         text = "" if who is None else _text(_entity(who, self._needs.get("principal", {})))
-        key = (text, env[2])
+        key = (text, env.resource)
         found = self._read.get(key)
         if found is None:
             if len(self._read) >= KEPT:
@@ -92,10 +92,10 @@ class Reference:
     def _others(self, env: Env) -> list[str]:
         """All entities of a request but the principal."""
         found = {entity.uid: _text(_entity(entity, None)) for entity in self._named}
-        if env[2] in env[4]:
-            found[env[2]] = _text(_entity(env[4][env[2]], self._needs.get("resource", {})))
-        if env[8] is not None:
-            found.pop(env[0], None)
+        if env.resource in env.store:
+            found[env.resource] = _text(_entity(env.store[env.resource], self._needs.get("resource", {})))
+        if env.who is not None:
+            found.pop(env.principal, None)
         return list(found.values())
 
     def _decision(self, answer: cedarpy.AuthzResult) -> Decision:

@@ -4,10 +4,11 @@ Used by every module of this room. Semantics are Cedar's, checked against its ow
 Two things are ours: `EvalError` for whatever Cedar calls an error, and UNKNOWN, which no operation accepts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, final
 
+from ztproxy.model.native import mypyc_attr
 from ztproxy.model.subject import UNKNOWN
 
 #: bool | int | str | Uid | CedarSet | Datetime | Duration | Ip | Decimal | dict[str, Value]. Every operation
@@ -15,7 +16,7 @@ from ztproxy.model.subject import UNKNOWN
 Value: TypeAlias = Any
 
 #: A Cedar record.
-Record: TypeAlias = Mapping[str, Value]
+Record: TypeAlias = dict[str, Value]
 
 LONG_MIN: Final = -(1 << 63)
 LONG_MAX: Final = (1 << 63) - 1
@@ -54,16 +55,56 @@ class Decimal(NamedTuple):
     units: int  # of 1/10000
 
 
-class Datetime(NamedTuple):
-    """An instant."""
+@final
+@mypyc_attr(acyclic=True)
+class Datetime:
+    """An instant. It and `Duration` are in slots of C: ages are asked for all the time."""
 
-    ms: int  # since the epoch
+    __slots__ = ("ms",)
+
+    def __init__(self, ms: int) -> None:
+        self.ms: Final = ms  # since the epoch
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Datetime) and self.ms == other.ms
+
+    def __lt__(self, other: "Datetime") -> bool:
+        return self.ms < other.ms
+
+    def __le__(self, other: "Datetime") -> bool:
+        return self.ms <= other.ms
+
+    def __hash__(self) -> int:
+        return hash(self.ms)
+
+    def __repr__(self) -> str:
+        return f"Datetime(ms={self.ms})"
 
 
-class Duration(NamedTuple):
+@final
+@mypyc_attr(acyclic=True)
+class Duration:
     """A length of time."""
 
-    ms: int
+    __slots__ = ("ms",)
+
+    def __init__(self, ms: int) -> None:
+        self.ms: Final = ms
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Duration) and self.ms == other.ms
+
+    def __lt__(self, other: "Duration") -> bool:
+        return self.ms < other.ms
+
+    def __le__(self, other: "Duration") -> bool:
+        return self.ms <= other.ms
+
+    def __hash__(self) -> int:
+        return hash(self.ms)
+
+    def __repr__(self) -> str:
+        return f"Duration(ms={self.ms})"
 
 
 class CedarSet:
