@@ -8,7 +8,7 @@ from ztproxy.model.messages import AssertionSigned, AssertionWanted
 from ztproxy.model.resource import Upstream
 from ztproxy.model.route import Route
 from ztproxy.model.subject import Device, Facts, Principal, Session
-from ztproxy.service.identities import RENEW, SPARE, LinkedIdentities
+from ztproxy.service.identities import KEPT, RENEW, SPARE, LinkedIdentities
 from ztproxy.trust.caller import NOBODY, Caller
 
 NOW = 1_800_000_000_000
@@ -95,3 +95,31 @@ async def test_nobody_needs_no_lines_and_silence_gives_none(
     control.away = True
     assert await identities.fetch(PERSON, ROUTE, NOW) is None
     assert identities.lines(PERSON, ROUTE, NOW) is None
+
+
+async def test_lines_are_of_one_route_and_a_bounded_number(
+    identities: LinkedIdentities, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await identities.fetch(PERSON, ROUTE, NOW)
+    identities._origins["b"] = "https://b.test"
+    other = Route(name="b", app="b", host="b.test", prefix="/", upstream=ROUTE.upstream)
+    assert identities.lines(PERSON, other, NOW) is None
+    second = await identities.fetch(PERSON, other, NOW)
+    assert first != second == identities.lines(PERSON, other, NOW)
+    ready = identities._ready
+    assert ready.count == 2
+    ready.put("b", PERSON.whose, ready.by_route["b"][PERSON.whose])
+    assert ready.count == 2, "what takes the place of another one is not one more"
+    ready.count = KEPT
+    await identities.fetch(ON_LAPTOP, ROUTE, NOW)
+    assert ready.count == 1 and identities.lines(PERSON, other, NOW) is None, "all are signed anew"
+
+
+async def test_what_was_signed_for_an_origin_is_good_for_no_other(
+    identities: LinkedIdentities, control: Control
+) -> None:
+    lines = await identities.fetch(PERSON, ROUTE, NOW)
+    same = LinkedIdentities(control, {"a": "https://a.test", "b": "https://b.test"}, identities)  # type: ignore[arg-type]
+    moved = LinkedIdentities(control, {"a": "https://z.test"}, identities)  # type: ignore[arg-type]
+    assert same.lines(PERSON, ROUTE, NOW) == lines
+    assert moved.lines(PERSON, ROUTE, NOW) is None and moved._ready.count == 0

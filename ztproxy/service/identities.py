@@ -10,7 +10,7 @@ from typing import Final, final
 from ztproxy.administrator.access import Identities
 from ztproxy.model.messages import AssertionWanted
 from ztproxy.model.route import Route
-from ztproxy.model.subject import Facts, Principal
+from ztproxy.model.subject import Principal
 from ztproxy.service.link import Link
 from ztproxy.trust.caller import Caller
 from ztproxy.wire.text import field_text
@@ -21,8 +21,8 @@ RENEW: Final = 120_000
 KEPT: Final = 100_000  # callers × devices × audiences; beyond it all are signed anew
 
 
-#: A session (or a workload's id), the device it comes from, a route.
-_Key = tuple[str, str, str]
+#: A route, and whom lines are about (`Caller.whose`).
+_Key = tuple[str, str]
 
 
 @final
@@ -35,6 +35,34 @@ class _Signed:
         self.expires_at: Final = expires_at
 
 
+@final
+class _Ready:
+    """What is signed, by route and by whom it is about: two look-ups by texts whose hashes are known."""
+
+    __slots__ = ("by_route", "count")
+
+    def __init__(self) -> None:
+        self.by_route: dict[str, dict[str, _Signed]] = {}
+        self.count = 0
+
+    def put(self, route: str, whose: str, signed: _Signed) -> None:
+        if self.count >= KEPT:
+            self.by_route.clear()
+            self.count = 0
+        found = self.by_route.get(route)
+        if found is None:
+            found = self.by_route[route] = {}
+        if whose not in found:
+            self.count += 1
+        found[whose] = signed
+
+    def without(self, routes: set[str]) -> "_Ready":
+        less = _Ready()
+        less.by_route = {route: found for route, found in self.by_route.items() if route not in routes}
+        less.count = sum([len(found) for found in less.by_route.values()])
+        return less
+
+
 class LinkedIdentities(Identities):
     """Lines by caller and audience. `origins` maps a route's name to its external origin (the audience).
 
@@ -44,67 +72,60 @@ class LinkedIdentities(Identities):
     def __init__(self, link: Link, origins: dict[str, str], before: "LinkedIdentities | None" = None) -> None:
         self._link = link
         self._origins = origins
-        self._ready: dict[_Key, _Signed] = before.still_good(origins) if before is not None else {}
+        self._ready = before.still_good(origins) if before is not None else _Ready()
         self._renewing: dict[_Key, asyncio.Task[bytes | None]] = {}
 
-    def still_good(self, origins: dict[str, str]) -> dict[_Key, _Signed]:
+    def still_good(self, origins: dict[str, str]) -> _Ready:
         """Return what was signed for these origins."""
         moved = {name for name, origin in self._origins.items() if origins.get(name) != origin}
-        if not moved:
-            return self._ready
-        return {key: signed for key, signed in self._ready.items() if key[2] not in moved}
+        return self._ready.without(moved) if moved else self._ready
 
     def lines(self, caller: Caller, route: Route, now: int) -> bytes | None:
         """Return ready header lines, each ended by CRLF, or None when they have to be fetched."""
         principal = caller.principal
         if not caller.session_id and principal.kind == "Anonymous":
             return b""
-        key = _key(caller, route)
-        signed = self._ready.get(key)
+        of_route = self._ready.by_route.get(route.name)
+        signed = of_route.get(caller.whose) if of_route is not None else None
         if signed is None or now >= signed.expires_at - SPARE:
             return b"" if route.carries else None  # a connector is nobody to any application
         if signed.principal is not principal and signed.principal != principal:
             return None
-        if now >= signed.expires_at - RENEW and key not in self._renewing:
-            self._renew(key, caller.facts)
+        if now >= signed.expires_at - RENEW and (route.name, caller.whose) not in self._renewing:
+            self._renew(caller, route)
         return signed.lines
 
     async def fetch(self, caller: Caller, route: Route, now: int) -> bytes | None:
         """Return lines with a new assertion; requests of one caller share the asking."""
-        key = _key(caller, route)
-        return await asyncio.shield(self._renewing.get(key) or self._renew(key, caller.facts))
+        task = self._renewing.get((route.name, caller.whose)) or self._renew(caller, route)
+        return await asyncio.shield(task)
 
-    def _renew(self, key: _Key, facts: Facts) -> asyncio.Task[bytes | None]:
-        task = asyncio.create_task(self._sign(key, facts))
+    def _renew(self, caller: Caller, route: Route) -> asyncio.Task[bytes | None]:
+        key: _Key = (route.name, caller.whose)
+        task = asyncio.create_task(self._sign(caller, route.name))
         self._renewing[key] = task
         task.add_done_callback(lambda _: self._renewing.pop(key, None))
         return task
 
-    async def _sign(self, key: _Key, facts: Facts) -> bytes | None:
-        principal = facts.principal
+    async def _sign(self, caller: Caller, route: str) -> bytes | None:
+        principal = caller.principal
         answer = await self._link.assertion(
             AssertionWanted(
                 ask=0,
-                audience=self._origins[key[2]],
-                session=facts.session.id if facts.session else "",
+                audience=self._origins[route],
+                session=caller.session_id,
                 workload=principal.id if principal.kind == "Workload" else "",
                 issuer=principal.issuer,
                 groups=principal.groups if principal.kind == "Workload" else (),
-                device=key[1],
+                device=caller.device_id,
             )
         )
         if answer is None or not answer.token:
             return None
-        if len(self._ready) >= KEPT:
-            self._ready.clear()
         lines = b"Zt-Principal: %b\r\nZt-Name: %b\r\nZt-Assertion: %b\r\n" % (
             field_text(principal.id),
             field_text(principal.name),
             answer.token.encode("ascii"),
         )
-        self._ready[key] = _Signed(principal=principal, lines=lines, expires_at=answer.expires_at)
+        self._ready.put(route, caller.whose, _Signed(principal, lines, answer.expires_at))
         return lines
-
-
-def _key(caller: Caller, route: Route) -> _Key:
-    return caller.session_id or caller.principal_id, caller.device_id, route.name

@@ -19,7 +19,7 @@ class Caller:
     __slots__ = (
         "bound_id", "device", "device_id", "expires_at", "facts", "handle", "host", "idle_limit", "issuer",
         "key", "looked", "made", "posture", "principal", "principal_id", "proved_at", "recheck_after",
-        "reported_at", "seen_at", "session", "session_id", "sources", "spoken", "ticket",
+        "reported_at", "seen_at", "session", "session_id", "sources", "spoken", "ticket", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,8 @@ class Caller:
             "" if session is None else session.device_id
         )  # also of a device that is revoked
         self.device_id: Final = device.id if isinstance(device, Device) else ""
+        #: The session (or workload) and the device it comes from in one text: no id of a device holds a NUL.
+        self.whose: Final = f"{self.session_id or self.principal_id}\0{self.device_id}"
         self.expires_at: Final = facts.certificate_expires_at if session is None else session.expires_at  # ms
         self.idle_limit: Final = 0 if session is None else session.idle_limit  # ms
         self.seen_at: Final = 0 if session is None else session.last_seen_at  # ms
