@@ -314,6 +314,10 @@ def test_each_circumstance_is_read_alone_as_it_is_in_the_record(the: ModuleType)
     assert len(around.record()) == len(set(NUMBERS.values())) == 9
     for name, value in around.record().items():
         assert compiled(pst.GetAttr(pst.Var("context"), name)).run(env) is value
+    for part, value in around.record()["local"].items():
+        code = compiled(pst.GetAttr(pst.GetAttr(pst.Var("context"), "local"), part))
+        assert code.run(env) == code.number(env) == value
+    assert around.record()["local"] == {"hour": 10, "minute": 0, "weekday": 3}
     deep = pst.GetAttr(pst.GetAttr(pst.Var("context"), "sources"), "hr")
     assert compiled(pst.GetAttr(deep, "age")).run(env) == 5
     for absent in (pst.GetAttr(pst.Var("context"), "odd"), pst.GetAttr(deep, "odd")):

@@ -49,7 +49,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "unless is when": ("compile.py", "else Not(holds)", "else holds"),
     "conditions any of": ("shapes.py", "            if not part.holds(e):\n                return False\n        return True", "            if part.holds(e):\n                return True\n        return False"),
     "or is and": ("compile.py", "left.holds(e) or right.holds(e)", "left.holds(e) and right.holds(e)"),
-    "constant without type": ("shapes.py", "        if type(v) is not int:\n            fail()\n", ""),
+    "constant without type": ("shapes.py", "return value if type(value) is int else fail()", "return value"),
     "constant off by one": ("shapes.py", "return v > k if how == GREATER else v >= k", "return v > k"),
     "string inequality": ("compile.py", "left.run(e) != k", "left.run(e) == k"),
     "has stops early": ("compile.py", "for name in names[:-1]:", "for name in ():"),

@@ -35,6 +35,20 @@ NUMBERS: Final[Mapping[str, int]] = {
 
 @final
 @mypyc_attr(acyclic=True)
+class Local:
+    """The local time: its parts as numbers of C, for hours of work, and as a record."""
+
+    __slots__ = ("hour", "minute", "record", "weekday")
+
+    def __init__(self, hour: int, minute: int, weekday: int) -> None:
+        self.hour: Final = hour
+        self.minute: Final = minute
+        self.weekday: Final = weekday  # 1 to 7, from Monday
+        self.record: Final[Record] = {"hour": hour, "minute": minute, "weekday": weekday}
+
+
+@final
+@mypyc_attr(acyclic=True)
 class Around:
     """All of them."""
 
@@ -43,7 +57,7 @@ class Around:
     def __init__(
         self,
         now: Datetime,
-        local: Record,
+        local: Local,
         ip: Ip,
         host: str,
         path: str,
@@ -67,7 +81,7 @@ class Around:
         if number == NOW:
             return self.now
         if number == LOCAL:
-            return self.local
+            return self.local.record
         if number == PATH:
             return self.path
         if number == IP:

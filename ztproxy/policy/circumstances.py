@@ -10,7 +10,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from ztproxy.model.request import Context
-from ztproxy.policy.around import Around
+from ztproxy.policy.around import Around, Local
 from ztproxy.policy.entities import MAX_TEXT, instant, text
 from ztproxy.policy.literals import ip
 from ztproxy.policy.values import LONG_MAX, Datetime, Ip, Record, fail
@@ -32,7 +32,7 @@ class Circumstances:
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
         self._begins = self._ends = 0  # the minute whose local time is known (ms); none yet
-        self._local: Record = {}
+        self._local = Local(0, 0, 0)
         self._addresses: dict[str, Ip] = {}
         self._now = 0
         self._instant = Datetime(0)
@@ -86,5 +86,5 @@ class Circumstances:
             local = calendar.datetime.fromtimestamp(minute * 60, self._zone)
         except (OverflowError, OSError, ValueError):
             fail("not a time")
-        self._local = {"hour": local.hour, "minute": local.minute, "weekday": local.isoweekday()}
+        self._local = Local(local.hour, local.minute, local.isoweekday())
         self._begins, self._ends = minute * _MINUTE, (minute + 1) * _MINUTE

@@ -26,11 +26,12 @@ from ztproxy.policy.shapes import (
     Every,
     Not,
     OfContext,
+    OfLocal,
     OfPrincipal,
     Young,
     attributes_of,
 )
-from ztproxy.policy.values import STEP, CedarSet, Duration, EvalError, Uid, Value
+from ztproxy.policy.values import STEP, CedarSet, Duration, EvalError, Uid, Value, path_of
 
 #: A condition, and whether it speaks of `context`: if not, all requests of a caller get the same answer.
 Part: TypeAlias = tuple[Code, bool]
@@ -129,8 +130,9 @@ def _attribute(node: pst.GetAttr) -> Code:
     if variable is not None:
         code = Attribute(variable, names)
         if variable == shapes.CONTEXT:
-            return OfContext(names, code)
-        return OfPrincipal(STEP.join(names), code) if _has_paths(variable, names) else code
+            part = shapes.LOCAL_PARTS.get(names[1], 0) if len(names) == 2 and names[0] == "local" else 0
+            return OfLocal(part, code) if part else OfContext(names, code)
+        return OfPrincipal(path_of(names), code) if _has_paths(variable, names) else code
     base, name = compiled(node.base), node.attr
     return Closure(lambda e: ops.attribute(base.run(e), name, e))
 
@@ -182,7 +184,7 @@ def _has_along(variable: int, before: tuple[str, ...], names: tuple[str, ...], a
 
 
 def _has_of_principal(names: tuple[str, ...], anything: Has) -> Has:
-    path, unknown = STEP.join(names), UNKNOWN
+    path, unknown = path_of(names), UNKNOWN
 
     def has(e: Env) -> bool:
         return e.paths.get(path, unknown) is not unknown or anything(e)

@@ -39,6 +39,15 @@ class Code:
         """Return the value as a condition. Raises also what is no bool."""
         return ops.boolean(self.run(e))
 
+    def number(self, e: Env) -> int:
+        """Return the value as a number. Raises also what is none."""
+        return a_number(self.run(e))
+
+
+def a_number(value: Value) -> int:
+    """Return a long as it is."""
+    return value if type(value) is int else fail()
+
 
 @final
 class Closure(Code):
@@ -186,6 +195,38 @@ class OfContext(Code):
         return along(value, self._rest, e) if self._rest else value
 
 
+#: Parts of the local time.
+_HOUR: Final = 1
+_MINUTE: Final = 2
+_WEEKDAY: Final = 3
+LOCAL_PARTS: Final = {"hour": _HOUR, "minute": _MINUTE, "weekday": _WEEKDAY}
+
+
+@final
+class OfLocal(Code):
+    """`context.local.hour` and the like, which are numbers whatever else is so."""
+
+    __slots__ = ("_part", "_slowly")
+
+    def __init__(self, part: int, slowly: Code) -> None:
+        super().__init__()
+        self._part: Final = part
+        self._slowly: Final = slowly
+
+    def run(self, e: Env) -> Value:
+        """Read it."""
+        return self._slowly.run(e) if e.around is None else self.number(e)
+
+    def number(self, e: Env) -> int:
+        """Read it."""
+        around = e.around
+        if around is None:
+            return self._slowly.number(e)
+        if self._part == _HOUR:
+            return around.local.hour
+        return around.local.minute if self._part == _MINUTE else around.local.weekday
+
+
 # ------------------------------------------------------------------ comparisons with constants
 
 #: Ways to compare.
@@ -209,10 +250,7 @@ class Compared(Condition):
 
     def holds(self, e: Env) -> bool:
         """Compare."""
-        v = self._left.run(e)
-        if type(v) is not int:
-            fail()
-        return compared(v, self._how, self._k)
+        return compared(self._left.number(e), self._how, self._k)
 
 
 def compared(v: int, how: int, k: int) -> bool:

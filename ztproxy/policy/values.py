@@ -4,6 +4,7 @@ Used by every module of this room. Semantics are Cedar's, checked against its ow
 Two things are ours: `EvalError` for whatever Cedar calls an error, and UNKNOWN, which no operation accepts.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, final
@@ -150,9 +151,15 @@ STEP: Final = "\0"
 def _paths(record: Record, before: str) -> Iterator[tuple[str, Value]]:
     for name, value in record.items():
         if STEP not in name:
-            yield before + name, value
+            path = sys.intern(before + name)
+            yield path, value
             if type(value) is dict:
-                yield from _paths(value, before + name + STEP)
+                yield from _paths(value, path + STEP)
+
+
+def path_of(names: tuple[str, ...]) -> str:
+    """Return the text of a path: the very same for all callers, of whom there are many, and for policies."""
+    return sys.intern(STEP.join(names))
 
 
 def key(value: Value) -> Any:
