@@ -10,6 +10,7 @@ from ztproxy.administrator.access import Access, Identities
 from ztproxy.administrator.audit import AuditUnavailable
 from ztproxy.model.changes import RequestFields, Stamp
 from ztproxy.model.messages import Changed
+from ztproxy.model.passage import Passage
 from ztproxy.model.permit import Permit
 from ztproxy.model.ports import Ledger, Live
 from ztproxy.model.record import DecisionRecord
@@ -97,8 +98,8 @@ class Recorder(Ledger):
     def decision(self, record: DecisionRecord) -> None:
         self.world.decision(record)
 
-    def append(self, record: bytes) -> None:
-        self.world.append(record)
+    def permit(self, beginning: bytes, caller: Passage, decision: Passage) -> None:
+        self.world.permit(beginning, caller, decision)
 
     def outcome(self, *said: Any) -> None:
         raise AssertionError("the door sees no ends")
@@ -159,7 +160,8 @@ class World:
             raise AuditUnavailable
         self.records.append(record)
 
-    def append(self, record: bytes) -> None:
+    def permit(self, beginning: bytes, caller: Passage, decision: Passage) -> None:
+        record = b"%b,%b,%b}" % (beginning, caller.text, decision.text)
         self.decision(msgspec.json.decode(record, type=DecisionRecord))
 
     def lines(self, caller: Caller, route: Route, now: int) -> bytes | None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import astuple
 
 from ztproxy.administrator.audit import Audit, AuditUnavailable
+from ztproxy.model.passage import Passage
 from ztproxy.model.ports import Journal
 from ztproxy.model.record import MAX_TEXT, DecisionRecord, OutcomeRecord, SessionRecord
 from ztproxy.recording.journal import JournalFull, JournalWriter, read
@@ -25,6 +26,9 @@ class Kept(Journal):
 
     def append(self, payload: bytes) -> None:
         self.payloads.append(payload)
+
+    def join(self, beginning: bytes, caller: Passage, decision: Passage) -> None:
+        raise AssertionError("only permits are put together")
 
 
 def decision(**changes: Any) -> DecisionRecord:
@@ -96,6 +100,9 @@ class Broken(Journal):
     def append(self, payload: bytes) -> None:
         raise self.error
 
+    def join(self, beginning: bytes, caller: Passage, decision: Passage) -> None:
+        raise self.error
+
 
 @pytest.mark.parametrize("error", [JournalFull("full"), OSError(5, "x"), ValueError("too large")])
 def test_what_can_not_be_kept_is_said(error: Exception) -> None:
@@ -104,6 +111,7 @@ def test_what_can_not_be_kept_is_said(error: Exception) -> None:
         lambda: audit.decision(decision()),
         lambda: audit.outcome(*astuple(OutcomeRecord("1", 6))),
         lambda: audit.session(SessionRecord("ses_1", 7, "started")),
+        lambda: audit.permit(b"{", Passage(b""), Passage(b"")),
     ):
         with pytest.raises(AuditUnavailable):
             write()

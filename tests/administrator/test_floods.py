@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ztproxy.administrator.audit import Audit, AuditUnavailable
 from ztproxy.administrator.floods import Floods
+from ztproxy.model.passage import Passage
 from ztproxy.model.ports import Journal
 from ztproxy.model.record import DecisionRecord, FloodRecord
 from ztproxy.recording.journal import JournalFull
@@ -28,6 +29,9 @@ class Kept(Journal):
         if len(self.records) >= self.room:
             raise JournalFull
         self.records.append(parse_record(payload))
+
+    def join(self, beginning: bytes, caller: Passage, decision: Passage) -> None:
+        raise AssertionError("refusals are not put together")
 
     def take(self) -> list[Any]:
         taken, self.records = self.records, []

@@ -14,6 +14,7 @@ from ztproxy.model.decision import Decision
 from ztproxy.model.record import DecisionRecord, OutcomeRecord
 from ztproxy.model.request import AccessRequest, ClientCertificate, Context, Evidence, Resource
 from ztproxy.model.subject import ANONYMOUS, UNKNOWN, Device, Facts, Posture, Principal, Session
+from ztproxy.recording.glimpse import Beginning, OfCaller, OfDecision
 from ztproxy.trust.caller import Caller
 
 NOW = 1_800_000_000_000
@@ -58,7 +59,7 @@ def request(path: str = "/a/b~c'd", certificate: ClientCertificate | None = None
 
 def filled(asked: AccessRequest, facts: Facts, decision: Decision) -> bytes:
     caller, permit = stencil.of_caller(facts), stencil.of_permit(asked, decision, "digest")
-    return stencil.filled(caller, permit, asked, Caller(facts), NOW)
+    return b"%b,%b,%b}" % (stencil.beginning(asked, Caller(facts), NOW), caller.text, permit.text)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,15 @@ def test_a_filled_stencil_is_the_record(
     asked = request(certificate=certificate)
     expected = decision_record(asked, Caller(facts=facts), decision, "digest", NOW, None, None)
     assert msgspec.json.decode(filled(asked, facts, decision), type=DecisionRecord) == expected
+
+
+def test_each_part_says_what_belongs_to_it_and_no_more() -> None:
+    """`recording.admit` puts a gap in the place of what says anything else."""
+    for facts, decision, certificate in itertools.product(FACTS, DECISIONS, (None, CERTIFICATE)):
+        asked = request(certificate=certificate)
+        msgspec.json.decode(stencil.beginning(asked, Caller(facts), NOW) + b"}", type=Beginning)
+        msgspec.json.decode(b"{%b}" % stencil.of_caller(facts).text, type=OfCaller)
+        msgspec.json.decode(b"{%b}" % stencil.of_permit(asked, decision, "digest").text, type=OfDecision)
 
 
 @pytest.mark.parametrize("path", ["/a?b", "/a\x00", "/ä", "/" + "a" * 2048, "/\u2028"])
@@ -95,22 +105,22 @@ def test_the_text_of_a_record_stays_as_it_is() -> None:
     asked = request('/a/"b')
     head = b'{"kind":"decision","id":"00000000000000000000000000000000","at":1800000000000,'
     middle = b'"ip":"2001:db8::7","path":"/a/\\"b",'
-    who, permit = stencil.of_caller(FACTS[3]), stencil.of_permit(asked, DECISIONS[0], "digest")
+    who, permit = stencil.of_caller(FACTS[3]).text, stencil.of_permit(asked, DECISIONS[0], "digest").text
     ages = b'"device_proof_age":0,"posture_age":20,'
     assert filled(asked, FACTS[3], DECISIONS[0]) == b"%b%b%b%b,%b}" % (head, ages, middle, who, permit)
     shown = b'"certificate":"%b",' % CERTIFICATE.fingerprint.encode()
     certified = filled(request('/a/"b', CERTIFICATE), FACTS[3], DECISIONS[0])
-    assert certified == b"%b%b%b%b%b,%b}" % (head, ages, middle, shown, who, permit)
+    assert certified == b"%b%b%b%b%b,%b}" % (head, ages, shown, middle, who, permit)
 
 
 def test_times_and_paths_are_not_mixed_up() -> None:
-    caller, who = Caller(FACTS[3]), stencil.of_caller(FACTS[3])
+    caller = Caller(FACTS[3])
     asked = [request(f"/{number}") for number in range(5000)]  # more than are remembered
-    permit = stencil.of_permit(asked[0], DECISIONS[0], "digest")
     for turn in range(2):
         for number, one in enumerate(asked):
             now = NOW + number // 3 + turn
-            record = msgspec.json.decode(stencil.filled(who, permit, one, caller, now), type=DecisionRecord)
+            begun = stencil.beginning(one, caller, now)
+            record = msgspec.json.decode(begun + b"}", type=Beginning)
             assert (record.at, record.path, record.posture_age) == (now, f"/{number}", now - NOW + 20)
 
 

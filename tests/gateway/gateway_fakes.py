@@ -155,7 +155,7 @@ class Ledger(ports.Ledger):
     def decision(self, record: Any) -> None:
         raise AssertionError("the gateway decides nothing")
 
-    def append(self, record: bytes) -> None:
+    def permit(self, *said: Any) -> None:
         raise AssertionError("the gateway encodes nothing")
 
     def outcome(self, *said: Any) -> None:

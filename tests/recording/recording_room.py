@@ -7,39 +7,49 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from xxhash import xxh3_64_intdigest
+
 from ztproxy.administrator.audit import Audit
 from ztproxy.model.record import DecisionRecord, OutcomeRecord, SessionRecord
-from ztproxy.recording.journal import JournalWriter
+from ztproxy.recording.journal import JournalWriter, segment_path
 from ztproxy.recording.sealer import Sealer
+from ztproxy.recording.segment import FIRST, Format
 
 START = 1_800_000_000_000
 
 
 class OldWriter:
-    """Writes journals as they were before XXH3: length u32, crc32 u32, payload, aligned to four bytes."""
+    """Writes journals of a format before, each entry a record."""
 
-    def __init__(self, directory: Path, name: str, *, segment_size: int = 1 << 16, **_: Any) -> None:
-        self._directory, self._name, self._size = directory, name, segment_size
+    def __init__(
+        self, directory: Path, name: str, *, form: Format = FIRST, segment_size: int = 1 << 16, **_: Any
+    ) -> None:
+        self._directory, self._name, self._form, self._size = directory, name, form, segment_size
         self._segment, self._next = 0, 1
         self._roll()
 
     def append(self, payload: bytes) -> None:
-        if self._end + 8 + len(payload) > self._size:
+        head = self._form.head.size
+        if self._end + head + len(payload) > self._size:
             self._roll()
-        entry = len(payload).to_bytes(4, sys.byteorder) + zlib.crc32(payload).to_bytes(4, sys.byteorder)
+        length = len(payload).to_bytes(4, sys.byteorder)
+        if self._form is FIRST:
+            entry = length + zlib.crc32(payload).to_bytes(4, sys.byteorder)
+        else:
+            entry = xxh3_64_intdigest(payload).to_bytes(8, sys.byteorder) + length
         with self._path.open("r+b") as file:
             file.seek(self._end)
             file.write(entry + payload)
-        self._end += (8 + len(payload) + 3) // 4 * 4
+        self._end += (head + len(payload) + 3) // 4 * 4
         self._next += 1
 
     def _roll(self) -> None:
         self._segment += 1
-        self._path = self._directory / f"{self._name}.{self._segment:06}.journal"
-        head = b"ZTJRNL1\n" + struct.pack("=QI", self._next, 0x01020304)
+        self._path = segment_path(self._directory, self._name, self._segment, self._form)
+        head = self._form.magic + struct.pack("=QI", self._next, 0x01020304)
         head += zlib.crc32(head).to_bytes(4, sys.byteorder)
         self._path.write_bytes(head.ljust(self._size, b"\0"))
-        self._end = len(head)
+        self._end = self._form.start
 
 
 class Room:

@@ -9,7 +9,7 @@ from msgspec.structs import astuple
 from recording_room import Room, decision, outcome
 
 from ztproxy.recording import journal
-from ztproxy.recording.segment import BEFORE
+from ztproxy.recording.segment import CURRENT, FORMATS, Format
 from ztproxy.recording.verify import verify
 
 encode = msgspec.json.Encoder().encode
@@ -19,9 +19,17 @@ def kinds(room: Room) -> list[str]:
     return [json.loads(line)["record"]["kind"] for line in room.lines()]
 
 
+OLD = [form for form in FORMATS if form is not CURRENT]
+each_old = pytest.mark.parametrize("form", OLD, ids=[form.suffix for form in OLD])
+
+
+@each_old
 @pytest.mark.parametrize("alive", [True, False])
-def test_an_old_journal_is_sealed_whole_beside_a_new_one(room: Room, alive: bool) -> None:
-    old, new = room.old_writer("w0-1-1", segment_size=4096), room.audit("w1-2-2", segment_size=4096)
+def test_an_old_journal_is_sealed_whole_beside_a_new_one(room: Room, form: Format, alive: bool) -> None:
+    old, new = (
+        room.old_writer("w0-1-1", form=form, segment_size=4096),
+        room.audit("w1-2-2", segment_size=4096),
+    )
     for number in range(40):
         old.append(encode(decision(number)))
         new.decision(decision(100 + number))
@@ -30,10 +38,10 @@ def test_an_old_journal_is_sealed_whole_beside_a_new_one(room: Room, alive: bool
     sealer = room.sealer()
     assert sealer.step() == 80
     assert sorted(room.ids()) == sorted(f"{n:032x}" for n in (*range(40), *range(100, 140)))
-    left = {path.name for path in room.journals.iterdir()}
+    left = {path.name for path in room.journals.iterdir() if path.suffix != ".spare"}
     last = old._segment
     assert last > 2 and len(left) == (2 if alive else 0)
-    assert (f"w0-1-1.{last:06}.journal" in left) == alive
+    assert (f"w0-1-1.{last:06}.{form.suffix}" in left) == alive
     if alive:
         old.append(encode(outcome(1)))
         room.alive.clear()
@@ -43,11 +51,12 @@ def test_an_old_journal_is_sealed_whole_beside_a_new_one(room: Room, alive: bool
     assert verdict.ok and not verdict.gaps
 
 
-def test_an_old_journal_that_is_damaged_is_said_as_before(room: Room) -> None:
-    old = room.old_writer()
+@each_old
+def test_an_old_journal_that_is_damaged_is_said_as_before(room: Room, form: Format) -> None:
+    old = room.old_writer(form=form)
     for number in range(3):
         old.append(encode(decision(number)))
-    path = journal.segment_path(room.journals, "w0-1-1", 1, BEFORE)
+    path = journal.segment_path(room.journals, "w0-1-1", 1, form)
     data = bytearray(path.read_bytes())
     where = data.index(b"/tickets/1")
     data[where : where + 10] = b"/tickets/7"
@@ -58,12 +67,14 @@ def test_an_old_journal_that_is_damaged_is_said_as_before(room: Room) -> None:
     assert list(room.journals.iterdir()) == []
 
 
-def test_an_old_entry_cut_short_by_death_is_said(room: Room) -> None:
-    old = room.old_writer()
+@each_old
+def test_an_old_entry_cut_short_by_death_is_said(room: Room, form: Format) -> None:
+    old = room.old_writer(form=form)
     old.append(encode(decision(1)))
-    path = journal.segment_path(room.journals, "w0-1-1", 1, BEFORE)
+    path = journal.segment_path(room.journals, "w0-1-1", 1, form)
     data = bytearray(path.read_bytes())
-    data[old._end + 8 : old._end + 12] = b"half"
+    at = old._end + form.head.size
+    data[at : at + 4] = b"half"
     path.write_bytes(data)
     room.alive.clear()
     room.sealer().step()
@@ -79,7 +90,7 @@ def test_a_journal_of_a_later_version_is_said_kept_and_not_forgotten(
     audit.decision(decision(1))
     sealer.step()
     path = journal.segment_path(room.journals, "w0-1-1", 1)
-    unknown = path.rename(path.with_suffix(".journal3"))
+    unknown = path.rename(path.with_suffix(".journal4"))
     before = unknown.read_bytes()
     if not alive:
         room.alive.clear()

@@ -24,6 +24,7 @@ from ztproxy.administrator.stamping import stamped
 from ztproxy.model._seal import SEAL
 from ztproxy.model.decision import Decision, Explanation, Refusal
 from ztproxy.model.native import mypyc_attr
+from ztproxy.model.passage import Passage
 from ztproxy.model.permit import Permit
 from ztproxy.model.ports import Answer, Door, Ledger, Router
 from ztproxy.model.request import AccessRequest, Peer
@@ -75,13 +76,13 @@ class Identities:
 class _Known:
     """What follows from the facts about a caller, until they or the policies are others."""
 
-    __slots__ = ("facts", "policies", "record", "subject")
+    __slots__ = ("facts", "passage", "policies", "subject")
 
-    def __init__(self, facts: Facts, policies: PolicySet, subject: Subject, record: bytes | None) -> None:
+    def __init__(self, facts: Facts, policies: PolicySet, subject: Subject, passage: Passage | None) -> None:
         self.facts: Final = facts
         self.policies: Final = policies
         self.subject: Final = subject
-        self.record: Final = record  # of the stencil; None when the records of this caller need more care
+        self.passage: Final = passage  # None when the records of this caller need more care
 
 
 class Access(Door):
@@ -420,15 +421,15 @@ class Access(Door):
         self, request: AccessRequest, caller: Caller, known: _Known, decision: Decision, now: int
     ) -> bool:
         """Write a permit down; False when that is impossible."""
-        if known.record is None:
+        if known.passage is None:
             return self._note(request, caller, decision, now)
         try:
             written = self._written(request, decision)
-            record = stencil.filled(known.record, written, request, caller, now)
+            beginning = stencil.beginning(request, caller, now)
         except stencil.TooOdd:
             return self._note(request, caller, decision, now)
         try:
-            self._recorder.append(record)
+            self._recorder.permit(beginning, known.passage, written)
         except AuditUnavailable:
             return False
         return True
@@ -457,27 +458,27 @@ class Access(Door):
             return made
         known = self._callers.get(caller.key)
         if known is not None and known.facts == caller.facts and known.policies is self.policies:
-            known = _Known(caller.facts, self.policies, known.subject, known.record)
+            known = _Known(caller.facts, self.policies, known.subject, known.passage)
         else:
             try:
-                record: bytes | None = stencil.of_caller(caller.facts)
+                passage: Passage | None = stencil.of_caller(caller.facts)
             except stencil.TooOdd:
-                record = None
-            known = _Known(caller.facts, self.policies, self.policies.subject(caller.facts), record)
+                passage = None
+            known = _Known(caller.facts, self.policies, self.policies.subject(caller.facts), passage)
         if len(self._callers) >= KEPT:
             self._callers.clear()
         self._callers[caller.key] = caller.made = known
         return known
 
-    def _written(self, request: AccessRequest, decision: Decision) -> bytes:
+    def _written(self, request: AccessRequest, decision: Decision) -> Passage:
         """The part of a permit's record that says what was decided about what. Raises stencil.TooOdd."""
         actions = self._permits.get(request.resource.id)
         if actions is None:
             actions = self._permits[request.resource.id] = {}
         written = actions.get(request.action)
         if written is None or not written.says(request.context, decision, self.policies):
-            text = stencil.of_permit(request, decision, self.policies.digest)
+            passage = stencil.of_permit(request, decision, self.policies.digest)
             written = actions[request.action] = stencil.Written(
-                request.context, decision, self.policies, text
+                request.context, decision, self.policies, passage
             )
-        return written.record
+        return written.passage

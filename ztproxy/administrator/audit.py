@@ -11,6 +11,7 @@ import msgspec
 
 from ztproxy.administrator import stencil
 from ztproxy.administrator.floods import Floods
+from ztproxy.model.passage import Passage
 from ztproxy.model.ports import Journal, Ledger
 from ztproxy.model.record import (
     MAX_ITEMS,
@@ -78,10 +79,10 @@ class Audit(Ledger):
             record = msgspec.structs.replace(record, path=_redact(path))
         self._write(record)
 
-    def append(self, record: bytes) -> None:
-        """Write down a record that is encoded already, and bounded. Raises AuditUnavailable."""
+    def permit(self, beginning: bytes, caller: Passage, decision: Passage) -> None:
+        """Write a permit down that is encoded already, and bounded. Raises AuditUnavailable."""
         try:
-            self._journal.append(record)
+            self._journal.join(beginning, caller, decision)
         except (JournalFull, OSError, ValueError) as error:
             raise AuditUnavailable("the journal takes no more records") from error
 
@@ -108,7 +109,7 @@ class Audit(Ledger):
             except stencil.TooOdd:
                 pass
             else:
-                self.append(record)
+                self._append(record)
                 return
         self._write(
             OutcomeRecord(
@@ -142,6 +143,12 @@ class Audit(Ledger):
         """Write down what was said of somebody or something. Raises AuditUnavailable."""
         self._write(record)
 
+    def _append(self, record: bytes) -> None:
+        try:
+            self._journal.append(record)
+        except (JournalFull, OSError, ValueError) as error:
+            raise AuditUnavailable("the journal takes no more records") from error
+
     def _write(self, record: Record) -> None:
         try:
             payload = _encode(record)
@@ -149,7 +156,7 @@ class Audit(Ledger):
                 payload = _encode(_bounded(record))
         except UnicodeEncodeError:  # half a surrogate pair, as hostile JSON may carry
             payload = _encode(_bounded(record))
-        self.append(payload)
+        self._append(payload)
 
 
 def _redact(path: str) -> str:

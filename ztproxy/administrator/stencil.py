@@ -12,6 +12,7 @@ import msgspec
 
 from ztproxy.administrator.evidence import posture_of, sources_of, standing_of
 from ztproxy.model.decision import Decision
+from ztproxy.model.passage import Passage
 from ztproxy.model.record import MAX_RECORD, MAX_TEXT
 from ztproxy.model.request import AccessRequest, Context
 from ztproxy.model.subject import Device, Facts
@@ -35,14 +36,14 @@ class TooOdd(Exception):
 class Written:
     """What records say of a decision about an action on a resource."""
 
-    __slots__ = ("decision", "host", "policies", "protocol", "record")
+    __slots__ = ("decision", "host", "passage", "policies", "protocol")
 
-    def __init__(self, context: Context, decision: Decision, policies: PolicySet, record: bytes) -> None:
+    def __init__(self, context: Context, decision: Decision, policies: PolicySet, passage: Passage) -> None:
         self.host: Final = context.host
         self.protocol: Final = context.protocol
         self.decision: Final = decision
         self.policies: Final = policies
-        self.record: Final = record
+        self.passage: Final = passage
 
     def says(self, context: Context, decision: Decision, policies: PolicySet) -> bool:
         """Tell whether it is about this request, too."""
@@ -54,7 +55,7 @@ class Written:
         )
 
 
-def of_caller(facts: Facts) -> bytes:
+def of_caller(facts: Facts) -> Passage:
     """Return what records say of a caller, but for ages. Raises TooOdd."""
     principal, session, device = facts.principal, facts.session, facts.device
     return _fields(
@@ -71,7 +72,7 @@ def of_caller(facts: Facts) -> bytes:
     )
 
 
-def of_permit(request: AccessRequest, decision: Decision, policy_set: str) -> bytes:
+def of_permit(request: AccessRequest, decision: Decision, policy_set: str) -> Passage:
     """Return what records say of a decision about a resource on a host. Raises TooOdd."""
     context, resource = request.context, request.resource
     return _fields(
@@ -86,24 +87,21 @@ def of_permit(request: AccessRequest, decision: Decision, policy_set: str) -> by
     )
 
 
-def filled(who: bytes, permit: bytes, request: AccessRequest, caller: Caller, now: int) -> bytes:
-    """Return the record of one permit; `now` in ms since the epoch. Raises TooOdd."""
+def beginning(request: AccessRequest, caller: Caller, now: int) -> bytes:
+    """Return how the record of one permit begins; `now` in ms since the epoch. Raises TooOdd."""
     context, certificate = request.context, request.subject.certificate
     if certificate is not None or caller.proved_at < 0 or caller.reported_at < 0:
-        return b'{"kind":"decision","id":"%b","at":%b,%b"ip":"%b","path":%b,%b%b,%b}' % (
+        return b'{"kind":"decision","id":"%b","at":%b,%b%b"ip":"%b","path":%b' % (
             context.request_id.encode("ascii"),
             _time(now),
             _ages(caller, now),
+            b'"certificate":"%b",' % certificate.fingerprint.encode() if certificate is not None else b"",
             context.ip.encode("ascii"),
             _quoted(context.path),
-            b'"certificate":"%b",' % certificate.fingerprint.encode() if certificate is not None else b"",
-            who,
-            permit,
         )
     # The same of most callers of most days, in fewer parts: each costs.
     return (
-        b'{"kind":"decision","id":"%b","at":%b,"device_proof_age":%d,"posture_age":%d,'
-        b'"ip":"%b","path":%b,%b,%b}'
+        b'{"kind":"decision","id":"%b","at":%b,"device_proof_age":%d,"posture_age":%d,"ip":"%b","path":%b'
         % (
             context.request_id.encode("ascii"),
             _time(now),
@@ -111,8 +109,6 @@ def filled(who: bytes, permit: bytes, request: AccessRequest, caller: Caller, no
             now - caller.reported_at,
             context.ip.encode("ascii"),
             _quoted(context.path),
-            who,
-            permit,
         )
     )
 
@@ -198,12 +194,12 @@ def _quoted(text: str) -> bytes:
     return known
 
 
-def _fields(**values: Any) -> bytes:
-    """Return the values that say something as the inside of a JSON object, ended by what follows them."""
+def _fields(**values: Any) -> Passage:
+    """Return the values that say something."""
     try:
         text = _encode({name: value for name, value in values.items() if value})
     except UnicodeEncodeError:  # half a surrogate pair
         raise TooOdd from None
     if len(text) * 2 + _ROOM > MAX_RECORD:
         raise TooOdd
-    return text[1:-1]
+    return Passage(text[1:-1])

@@ -11,6 +11,7 @@ from typing import Final
 
 from ztproxy.model.decision import Refusal
 from ztproxy.model.native import mypyc_attr
+from ztproxy.model.passage import Passage
 from ztproxy.model.permit import Permit
 from ztproxy.model.record import DecisionRecord
 from ztproxy.model.request import AccessRequest, Peer, Resource
@@ -80,8 +81,8 @@ class Ledger:
         """Write a decision down."""
 
     @abstractmethod
-    def append(self, record: bytes) -> None:
-        """Write down a record that is encoded already."""
+    def permit(self, beginning: bytes, caller: Passage, decision: Passage) -> None:
+        """Write a permit down, in three parts: a record that is open at its end, and what it goes on with."""
 
     @abstractmethod
     def outcome(
@@ -110,6 +111,10 @@ class Journal:
     @abstractmethod
     def append(self, payload: bytes) -> None:
         """Keep one record. Raises JournalFull (recording.journal), OSError, ValueError."""
+
+    @abstractmethod
+    def join(self, beginning: bytes, caller: Passage, decision: Passage) -> None:
+        """Keep the record that these are with commas between them and a brace at the end. Raises the same."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -9,19 +9,61 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ztproxy.recording.glimpse import Glimpse, look
+from ztproxy.recording.entry import Ending, Entry, Joined, Said
+from ztproxy.recording.glimpse import (
+    DecidedValues,
+    Seen,
+    look,
+    look_at_beginning,
+    look_at_caller,
+    look_at_decision,
+)
 from ztproxy.recording.line import Malformed
 
 
-def admit(records: Sequence[bytes]) -> list[Glimpse]:
-    """Return what the catalogue needs of these records. Raises Malformed unless each is one."""
-    together = b"".join(records)
-    if b"\n" in together or b"\r" in together:
-        raise Malformed("more than one line")
+def admit(entries: Sequence[Entry]) -> tuple[list[bytes], list[Seen]]:
+    """Return records, and what the catalogue needs of them. Raises Malformed unless each entry is one."""
     decode = look
+    records, seen = list[bytes](), list[Seen]()
     try:
-        if not together.isascii():  # records begin and end in ASCII: together valid is each valid
-            together.decode()
-        return [decode(record) for record in records]
+        _demand_text([entry if isinstance(entry, bytes) else entry.beginning for entry in entries])
+        for entry in entries:
+            if isinstance(entry, bytes):
+                seen.append(decode(entry))
+                records.append(entry)
+            else:
+                seen.append(_decided(entry))
+                records.append(entry.whole())
     except (msgspec.MsgspecError, UnicodeError):
         raise Malformed("not a record") from None
+    return records, seen
+
+
+def _demand_text(texts: list[bytes]) -> None:
+    """Raise Malformed, UnicodeError unless each is text on one line, if it begins and ends in ASCII."""
+    together = b"".join(texts)
+    if b"\n" in together or b"\r" in together:
+        raise Malformed("more than one line")
+    if not together.isascii():  # together valid is each valid
+        together.decode()
+
+
+def _decided(entry: Joined) -> DecidedValues:
+    """Look at a record of a decision that is put together.
+
+    Each part is looked at as an object of its own: closed by a brace the beginning is one, in braces each
+    passage is. So with commas between they are one object. No part has a field of another's.
+    """
+    beginning = look_at_beginning(entry.beginning + b"}")
+    allow, decided, principal, name, session, device = entry.ending.said or _said(entry.ending)
+    return (beginning.id, beginning.at, allow, decided, principal, name, session, device, beginning.ip)
+
+
+def _said(ending: Ending) -> Said:
+    _demand_text([ending.caller, ending.decision])
+    caller, decision = look_at_caller(b"{%b}" % ending.caller), look_at_decision(b"{%b}" % ending.decision)
+    ending.said = said = (
+        *(decision.allow, decision.decided),
+        *(caller.principal, caller.name, caller.session, caller.device),
+    )
+    return said

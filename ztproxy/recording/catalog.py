@@ -16,7 +16,7 @@ from typing import Final, Self
 import msgspec
 
 from ztproxy.recording.files import INDEX, line_before, lines_from
-from ztproxy.recording.glimpse import Glimpse, glimpse
+from ztproxy.recording.glimpse import Glimpse, Seen, glimpse
 from ztproxy.recording.growth import PLACE, Growth, Tally
 from ztproxy.recording.line import Malformed, parse
 from ztproxy.recording.summary import Reached, Run, Summary
@@ -73,7 +73,7 @@ class Catalog:
 
     # growing
 
-    def note(self, runs: Iterable[Run], seen: Iterable[Glimpse]) -> None:
+    def note(self, runs: Iterable[Run], seen: Iterable[Seen]) -> None:
         """Take in the next records of the log, in memory."""
         rest = iter(seen)
         for run in runs:

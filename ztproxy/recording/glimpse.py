@@ -33,6 +33,56 @@ class Decided(Struct, frozen=True, tag="decision", tag_field="kind", gc=False):
     ip: str = ""
 
 
+#: A `Decided` as values: of records that are put together nothing else is made.
+DecidedValues = tuple[str, int, bool, str, str, str, str, str, str]
+
+
+class Beginning(Struct, frozen=True, tag="decision", tag_field="kind", forbid_unknown_fields=True, gc=False):
+    """What only one record of a decision says. These three have all of its
+    fields, each once."""
+
+    id: str
+    at: int
+    device_proof_age: int = -1
+    posture_age: int = -1
+    ip: str = ""
+    certificate: str = ""
+    path: str = ""
+
+
+class OfCaller(Struct, frozen=True, forbid_unknown_fields=True):
+    """What records of decisions say of who asks, but for ages."""
+
+    principal: str
+    name: str = ""
+    groups: tuple[str, ...] = ()
+    session: str = ""
+    device: str = ""
+    device_proof: str = ""
+    posture: str = ""
+    feed_age: int = 0
+    standing: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+class OfDecision(Struct, frozen=True, forbid_unknown_fields=True):
+    """What they say of the decision, and of what it is about."""
+
+    allow: bool
+    decided: str
+    resource: str = ""
+    action: str = ""
+    protocol: str = ""
+    host: str = ""
+    policies: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    policy_set: str = ""
+    code: str = ""
+    remedies: tuple[str, ...] = ()
+    near_misses: tuple[str, ...] = ()
+    detail: str = ""
+
+
 class Finished(Struct, frozen=True, tag="outcome", tag_field="kind", gc=False):
     """Of a `model.record.OutcomeRecord`."""
 
@@ -53,9 +103,13 @@ Glimpse = (
     | SignalRecord
     | GapRecord
 )
+Seen = Glimpse | DecidedValues
 
 #: The same as `glimpse`, but raises what msgspec and codecs raise.
 look: Final = msgspec.json.Decoder(Glimpse).decode
+look_at_beginning: Final = msgspec.json.Decoder(Beginning).decode
+look_at_caller: Final = msgspec.json.Decoder(OfCaller).decode
+look_at_decision: Final = msgspec.json.Decoder(OfDecision).decode
 
 
 def glimpse(record: bytes | msgspec.Raw) -> Glimpse:

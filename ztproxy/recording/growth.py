@@ -11,7 +11,7 @@ import msgspec.structs
 
 from ztproxy.model.record import PREFLIGHT, FloodRecord, SessionRecord, SignalRecord, StandingRecord
 from ztproxy.model.subject import ANONYMOUS
-from ztproxy.recording.glimpse import Decided, Finished, Glimpse
+from ztproxy.recording.glimpse import Decided, DecidedValues, Finished, Glimpse, Seen
 from ztproxy.recording.line import GapRecord
 from ztproxy.recording.summary import Run, Summary
 
@@ -22,8 +22,7 @@ CONFIGURATION: Final = "configuration"  # owner of what happened to the configur
 STANDING: Final = "standing"  # owner of locks and of what signals said, but for those of one session
 PLACE: Final = struct.Struct("<QI")  # offset, length
 
-_Decided = tuple[str, int, bool, str, str, str, str, str, str]  # a `Decided` as values, and so on
-_Finished = tuple[str, int, str, int, int]
+_Finished = tuple[str, int, str, int, int]  # a `Finished` as values
 _values: Final = msgspec.structs.astuple
 _place: Final = PLACE.pack
 
@@ -111,14 +110,16 @@ class Growth:
         self.open: dict[str, Tally] = {}  # by request: permitted and not finished
         self.refused: dict[str, Tally] = {}
 
-    def note(self, run: Run, seen: Iterable[Glimpse]) -> None:
+    def note(self, run: Run, seen: Iterable[Seen]) -> None:
         """Take in the records of a run. Of an iterator only these are taken."""
         file, offset = run.file, run.offset
         decided, finished, values = Decided, Finished, _values  # names of a module are searched each time
         place = _place  # now: all at once, when it is written, requests would wait for it
         for length, glimpse in zip(run.lengths, seen, strict=False):
             kind = type(glimpse)
-            if kind is decided:
+            if isinstance(glimpse, tuple):
+                tally = self._decided(glimpse)
+            elif kind is decided:
                 tally = self._decided(values(glimpse))
             elif kind is finished:
                 tally = self._finished(values(glimpse))
@@ -137,8 +138,8 @@ class Growth:
             tally = self.tallies[owner] = Tally(owner)
         return tally
 
-    def _decided(self, values: tuple[Any, ...]) -> Tally:
-        request, at, allow, decided, principal, name, session, device, ip = cast(_Decided, values)
+    def _decided(self, values: Any) -> Tally:
+        request, at, allow, decided, principal, name, session, device, ip = cast(DecidedValues, values)
         tally = self.tally(session or principal)
         if allow:
             tally.permitted += 1

@@ -8,7 +8,7 @@ is left to it.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Final
 from ztproxy.recording import journal as journals
 from ztproxy.recording.admit import admit
 from ztproxy.recording.catalog import Catalog
-from ztproxy.recording.glimpse import Glimpse
+from ztproxy.recording.entry import Entry, whole
+from ztproxy.recording.glimpse import Seen
 from ztproxy.recording.line import GapRecord, Malformed, encode_record, parse_record
 from ztproxy.recording.log import FILE_SIZE, Log, LogUnavailable, sync_directory
 from ztproxy.recording.position import Position
@@ -65,6 +66,7 @@ class Sealer:
         self._log: Log | None = self._open_log()
         self._catalog: Catalog | None = None
         self._positions: dict[str, Position] = {}
+        self._passages: dict[str, journals.Passages] = {}
         self._unreadable: dict[str, int] = {}  # steps in a row
         self._given_up: set[str] = set()  # living, but unreadable for good
         self._marks: dict[str, int] = {}  # as written into the journals
@@ -102,6 +104,7 @@ class Sealer:
 
     def _reopen(self) -> Log:
         self._positions.clear()
+        self._passages.clear()
         self._unreadable.clear()
         self._given_up.clear()
         self._marks.clear()
@@ -185,7 +188,8 @@ class Sealer:
     ) -> tuple[Position | None, bool]:
         """Seal one batch; return the next position (None: the end for good) and whether to go on."""
         try:
-            batch = journals.read(self._journals, name, position, limit=BATCH)
+            passages = self._passages.setdefault(name, journals.Passages())
+            batch = journals.read(self._journals, name, position, limit=BATCH, passages=passages)
         except FileNotFoundError:
             return self._skip(log, name, position, segments, "a journal segment was removed"), True
         if batch.entries:
@@ -255,24 +259,23 @@ class Sealer:
 
     # writing the log
 
-    def _seal(self, log: Log, name: str, first: int, payloads: list[bytes]) -> None:
+    def _seal(self, log: Log, name: str, first: int, entries: list[Entry]) -> None:
         try:
-            seen = admit(payloads)
+            records, seen = admit(entries)
         except Malformed:
-            half = len(payloads) // 2
+            half = len(entries) // 2
             if half:  # so the good ones among them are not looked at one by one
-                self._seal(log, name, first, payloads[:half])
-                self._seal(log, name, first + half, payloads[half:])
+                self._seal(log, name, first, entries[:half])
+                self._seal(log, name, first + half, entries[half:])
             else:
-                self._seal_odd(log, name, first, payloads[0])
+                self._seal_odd(log, name, first, whole(entries[0]))
             return
-        self._note(log.extend(name, first, payloads), seen)
+        self._note(log.extend(name, first, records), seen)
 
     def _seal_odd(self, log: Log, name: str, number: int, payload: bytes) -> None:
         """Seal what is a record on several lines; put a gap in the place of what is none."""
         try:
-            records = [encode_record(parse_record(payload))]
-            seen = admit(records)
+            records, seen = admit([encode_record(parse_record(payload))])
         except Malformed:
             self._gap(log, name, number, number, "an entry is not a record")
             return
@@ -284,7 +287,7 @@ class Sealer:
 
     # the catalogue is derived: it catches up, and never holds up the sealing
 
-    def _note(self, runs: list[Run], seen: list[Glimpse]) -> None:
+    def _note(self, runs: list[Run], seen: Sequence[Seen]) -> None:
         """List what was just added to the log, if all before that is listed."""
         catalog = self._catalog
         if catalog is None or catalog.reached.count + 1 != runs[0].n:
@@ -345,11 +348,13 @@ class Sealer:
         for name, segments in found.items():
             position = self._positions.get(name)
             for segment in segments:
-                if name in finished or (position is not None and segment < position.segment):
+                if name in finished:
                     journals.remove(self._journals, name, segment)
-        for unfinished in self._journals.glob("*.new") if finished else ():
-            if unfinished.name.partition(".")[0] not in kept:
-                unfinished.unlink(missing_ok=True)
+                elif position is not None and segment < position.segment:
+                    journals.retire(self._journals, name, segment)
+        for left in journals.unused(self._journals) if finished else ():
+            if left.name.partition(".")[0] not in kept:
+                left.unlink(missing_ok=True)
         gone = [name for name in log.journals if name not in kept and (name in finished or name not in found)]
         if gone:
             sync_directory(self._journals)
@@ -359,6 +364,7 @@ class Sealer:
     def _forget(self, log: Log, name: str) -> None:
         del log.journals[name]
         self._positions.pop(name, None)
+        self._passages.pop(name, None)
         self._unreadable.pop(name, None)
         self._given_up.discard(name)
         self._marks.pop(name, None)
