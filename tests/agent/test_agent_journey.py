@@ -144,7 +144,7 @@ async def test_a_certificate_is_renewed_before_and_after_its_end(
     keep = Folder(folder)
     begins, ends = keep.certificate_term()
     assert ends - begins == 3_600_000 + 60_000
-    keep.write_certificate(portal.devices._issuer.issue(keep.signer().key.public_key, enrolled.id).pem)
+    keep.write_certificate(portal.devices._issuer.issue(keep.signer().key.public_key(), enrolled.id).pem)
     await asyncio.sleep(1.1)
     over = keep.certificate_term()[1]
     assert over < time.time() * 1000

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,11 +32,14 @@ def keys(key: SigningKey) -> list[VerifyKey]:
 
 
 def forge(key: SigningKey, header: bytes, payload: bytes) -> str:
-    """Sign any bytes as header and payload, correctly."""
+    """Sign any bytes as header and payload, correctly, by another hand than ours."""
+    from joserfc.jwk import ECKey
     from joserfc.jws import JWSRegistry
 
+    assert isinstance(key.key, ec.EllipticCurvePrivateKey)
+    pem = key.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     signed = f"{encode_base64url(header)}.{encode_base64url(payload)}"
-    signature = JWSRegistry.algorithms["ES256"].sign(signed.encode(), key.key)
+    signature = JWSRegistry.algorithms["ES256"].sign(signed.encode(), ECKey.import_key(pem))
     return f"{signed}.{encode_base64url(signature)}"
 
 
@@ -50,6 +53,21 @@ def test_what_is_signed_is_believed(key: SigningKey, keys: list[VerifyKey]) -> N
     token = sign({**CLAIMS, "groups": ["ä", "b"]}, key, "thing+jwt")
     assert kid_of(token) == key.kid
     assert verify(token, keys, EXPECTED, NOW)["groups"] == ["ä", "b"]
+
+
+def test_signatures_have_one_length_whatever_their_numbers(key: SigningKey, keys: list[VerifyKey]) -> None:
+    for number in range(400):  # of 128 signatures one has a number that begins with a zero byte
+        token = sign({**CLAIMS, "jti": str(number)}, key, "thing+jwt")
+        assert len(decode_base64url(token.rpartition(".")[2])) == 64
+        assert verify(token, keys, EXPECTED, NOW)["jti"] == str(number)
+
+
+def test_each_type_and_key_has_a_header_of_its_own(key: SigningKey) -> None:
+    other = signing_key(ec.generate_private_key(ec.SECP256R1()), "other")
+    for _ in range(2):
+        for which, typ in ((key, "a"), (key, "b"), (other, "a")):
+            header = read_object(decode_base64url(sign(CLAIMS, which, typ).partition(".")[0]))
+            assert header == {"alg": "ES256", "typ": typ, "kid": which.kid}
 
 
 def test_a_signing_key_does_not_print_itself(key: SigningKey) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 _ALPHABET: Final = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_write: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 class EncodingError(ValueError):
@@ -52,7 +53,7 @@ def read_object(data: bytes) -> dict[str, Any]:
 
 def write_object(value: dict[str, Any]) -> bytes:
     """Return compact JSON. Raises ValueError for what JSON can not say."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
+    return _write(value).encode("utf-8")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

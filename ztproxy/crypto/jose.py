@@ -1,6 +1,6 @@
 """Compact JWS and JWT, checked strictly over joserfc's algorithms (RFC 7515, 7519, 8725).
 
-Called by everything that signs or believes a token. joserfc computes signatures; what a token may look like
+Called by everything that signs or believes a token. joserfc checks signatures; what a token may look like
 is decided here: one spelling, one key, an algorithm the key is meant for, a type, an end, a named audience.
 Messages of errors never quote a token.
 """
@@ -8,13 +8,16 @@ Messages of errors never quote a token.
 import hashlib
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc.errors import JoseError as LibraryError
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.jwk import RSAKey
 from joserfc.jws import JWSRegistry
 from msgspec import Struct
 
@@ -32,6 +35,7 @@ MAX_TOKEN: Final = 32 * 1024
 MAX_LEEWAY: Final = 60  # seconds
 
 _KID: Final = re.compile(r"[A-Za-z0-9._~@:=+-]{1,256}", re.ASCII)  # neither a path nor a query
+_ES256: Final = ECDSA(SHA256())
 _LATEST: Final = 1 << 43  # seconds; beyond it a time is a mistake
 
 
@@ -58,7 +62,7 @@ class SigningKey(Struct, frozen=True):
     """An ES256 or RS256 private key with its name."""
 
     kid: str
-    key: ECKey | RSAKey
+    key: EllipticCurvePrivateKey | RSAKey
     jwk: dict[str, str]  # public half, with kid, alg and use: as published
 
     def __repr__(self) -> str:
@@ -76,9 +80,7 @@ def signing_key(private: EllipticCurvePrivateKey, kid: str = "") -> SigningKey:
     """Return a P-256 key ready to sign, named `kid` or by its thumbprint. Raises KeyRefused."""
     jwk = write_key(private.public_key())
     name = kid or thumbprint(jwk)
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    published = {**jwk, "kid": name, "alg": "ES256", "use": "sig"}
-    return SigningKey(kid=name, key=ECKey.import_key(pem), jwk=published)
+    return SigningKey(kid=name, key=private, jwk={**jwk, "kid": name, "alg": "ES256", "use": "sig"})
 
 
 def rsa_signing_key(private: RSAPrivateKey) -> SigningKey:
@@ -92,10 +94,21 @@ def rsa_signing_key(private: RSAPrivateKey) -> SigningKey:
 
 def sign(claims: dict[str, Any], key: SigningKey, typ: str) -> str:
     """Return a compact JWS of claims, with the key's own algorithm."""
-    header = {"alg": key.jwk["alg"], "typ": typ, "kid": key.kid}
-    signed = f"{encode_base64url(write_object(header))}.{encode_base64url(write_object(claims))}"
-    signature = _algorithm(key.jwk["alg"]).sign(signed.encode("ascii"), key.key)
-    return f"{signed}.{encode_base64url(signature)}"
+    signed = f"{_header(key.jwk['alg'], typ, key.kid)}.{encode_base64url(write_object(claims))}"
+    return f"{signed}.{encode_base64url(_signature(signed.encode('ascii'), key))}"
+
+
+@lru_cache(64)
+def _header(algorithm: str, typ: str, kid: str) -> str:
+    """Return the first part of a token: the same of all that a key signs."""
+    return encode_base64url(write_object({"alg": algorithm, "typ": typ, "kid": kid}))
+
+
+def _signature(signed: bytes, key: SigningKey) -> bytes:
+    if isinstance(key.key, RSAKey):
+        return bytes(_algorithm(key.jwk["alg"]).sign(signed, key.key))
+    r, s = decode_dss_signature(key.key.sign(signed, _ES256))
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big")  # RFC 7518 section 3.4
 
 
 def kid_of(token: str, max_size: int = MAX_TOKEN) -> str:
