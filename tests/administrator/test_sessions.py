@@ -331,6 +331,34 @@ async def test_all_sessions_of_somebody_end_at_once_and_the_review_says_why(worl
     assert world.events()[-1] == ("ended", before.id, "cut by root")
 
 
+@pytest.mark.parametrize(("person", "device"), [("corp:carol", "dev_1"), ("corp:dave", "dev_2"), ("", "")])
+@pytest.mark.parametrize("target", ["user", "device", "session"])
+async def test_a_wrong_guess_hides_no_standing_and_brings_nobody_elses(world, target, person, device):
+    session = await world.sessions.start(sign_in())
+    await world.sessions.bind_device(session.id, "dev_1", world.clock.now())
+    await world.standings.end_sessions("user", "corp:dave", "root")
+    await world.standings.end_sessions("device", "dev_2", "root")
+    assert await world.sessions.live(session.id, person=person, device=device)
+    value = {"user": "corp:carol", "device": "dev_1", "session": session.id}[target]
+    await world.standings.end_sessions(target, value, "root")
+    assert await world.sessions.live(session.id, person=person, device=device) is None
+
+
+async def test_a_session_that_was_guessed_right_takes_one_way_to_the_store(world, monkeypatch):
+    session = await world.sessions.start(sign_in())
+    session = await world.sessions.bind_device(session.id, "dev_1", world.clock.now())
+    assert await world.sessions.live(session.id)  # locks are read
+    ways = []
+    call = world.store._reader.call
+    monkeypatch.setattr(
+        type(world.store._reader), "call", lambda _, *args: ways.append(args[0]) or call(*args)
+    )
+    assert await world.sessions.live(session.id, person="corp:carol", device="dev_1") == session
+    assert len(ways) == 1
+    assert await world.sessions.live(session.id) == session
+    assert len(ways) == 3
+
+
 async def test_a_node_whose_clock_is_ahead_keeps_no_session_alive(world):
     world.clock.ms += 1500
     session = await world.sessions.start(sign_in())

@@ -34,9 +34,14 @@ async def test_some_are_read_at_once_in_the_order_asked_for(store: Store, wall: 
     await store.put("session", "d", b"of another kind")
     await store.put("standing", "over", b"x", expires_at=wall.ms + 1)
     wall.ms += 1
-    found = await store.some("standing", ("c", "nobody", "d", "over", "a"))
-    assert [(one.key, one.value, one.version) for one in found] == [("c", b"c", 3), ("a", b"a", 1)]
-    assert await store.some("standing", ()) == []
+    keys = ("c", "nobody", "d", "over", "a")
+    found = await store.some([*(("standing", key) for key in keys), ("session", "d")])
+    assert [(one.kind, one.key, one.value, one.version) for one in found] == [
+        ("standing", "c", b"c", 3),
+        ("standing", "a", b"a", 1),
+        ("session", "d", b"of another kind", 4),
+    ]
+    assert await store.some([]) == []
 
 
 async def test_an_empty_value_is_a_value(store: Store) -> None:

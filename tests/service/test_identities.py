@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from ztproxy.model.messages import AssertionSigned, AssertionWanted
 from ztproxy.model.resource import Upstream
@@ -70,6 +71,17 @@ async def test_an_assertion_never_names_a_device_that_another_connection_proved(
         assert identities.lines(PERSON, ROUTE, NOW) == plain
         assert identities.lines(ON_LAPTOP, ROUTE, NOW) == proved
     assert len(control.asked) == 2
+
+
+async def test_control_is_told_whose_session_it_is_and_the_device_it_is_bound_to(
+    identities: LinkedIdentities, control: Control
+) -> None:
+    bound = replace(SESSION, device_id="dev_9")
+    await identities.fetch(Caller(Facts(principal=CAROL, session=bound, device=LAPTOP)), ROUTE, NOW)
+    machine = Principal(kind="Workload", id="spiffe://t/ci", name="ci")
+    await identities.fetch(Caller(Facts(principal=machine)), ROUTE, NOW)
+    told = [(one.person, one.bound, one.device) for one in control.asked]
+    assert told == [("t:carol", "dev_9", "dev_1"), ("", "", "")]
 
 
 async def test_another_principal_is_vouched_for_anew(identities: LinkedIdentities) -> None:

@@ -30,7 +30,7 @@ async def test_a_secret_is_not_to_be_read_from_the_back_end(
     found = await store.get(kind, "k")
     assert found is not None and found.value == b"a-secret-verifier"
     assert [one.value for one in await store.scan(kind)] == [b"a-secret-verifier"]
-    assert [one.value for one in await store.some(kind, ("k", "l"))] == [b"a-secret-verifier"]
+    assert [one.value for one in await store.some([(kind, "k"), (kind, "l")])] == [b"a-secret-verifier"]
     for change in await plain.after(0) or ():
         assert b"verifier" not in (change.value or b"")
     for file in tmp_path.iterdir():

@@ -15,12 +15,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ztproxy.administrator.locks import LockTable
-from ztproxy.administrator.standing import KEEP_RISK, read_standings, renew
+from ztproxy.administrator.standing import KEEP_RISK, read_standings, renew, standings_of
 from ztproxy.administrator.vault import Vault
 from ztproxy.administrator.whose import Whose
 from ztproxy.crypto.ids import handle_digest, new_session_id, new_token
 from ztproxy.model.record import SessionRecord
-from ztproxy.model.standing import Lock
+from ztproxy.model.standing import Lock, Standing, key_of
 from ztproxy.model.subject import Handle, Session
 from ztproxy.net.clock import Clock
 from ztproxy.store.interface import Conflict, Records, StoreUnavailable, Versioned
@@ -232,15 +232,31 @@ class Sessions:
         known = _decode_handle(stored.value)
         return await self.live(known.session_id) if known.host == host else None
 
-    async def live(self, session_id: str) -> Session | None:
-        """Return the session if it can be used now."""
-        session = await self.get(session_id)
+    async def live(self, session_id: str, *, person: str = "", device: str = "") -> Session | None:
+        """Return the session if it can be used now.
+
+        `person` and `device` are guesses whose it is and on what: what is said of them is read with it.
+        Nothing follows from a wrong one but another way to the store, for what does concern the session.
+        """
+        session, standings = await self._with_standings(session_id, person, device)
         if session is None or not alive(session, self._clock.now()):
             return None
         if await self._locks.on(places_of_session(session)) is not None:
             return None
-        standings = await read_standings(self._records, keys_of(session))
         return session if ended_by(session, "", standings) is None else None
+
+    async def _with_standings(
+        self, session_id: str, person: str, device: str
+    ) -> tuple[Session | None, dict[str, Standing]]:
+        """Return a session, and the standings that may end it among others."""
+        guessed = [key_of("session", session_id)]
+        guessed += [key_of(*one) for one in (("user", person), ("device", device)) if one[1]]
+        found = await self._records.some([("session", session_id), *(("standing", key) for key in guessed)])
+        session = next((_decode_session(one.value) for one in found if one.kind == "session"), None)
+        standings = standings_of(found)
+        if session is not None and (missed := [key for key in keys_of(session) if key not in guessed]):
+            standings |= await read_standings(self._records, missed)
+        return session, standings
 
     async def new_handle(self, session_id: str, host: str, *, drops: str = "") -> str:
         """Return a new cookie value for a host; the value it `drops` there stops working.

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from ztproxy.model.record import StandingRecord
 from ztproxy.model.standing import Compliance, Risk, Standing, key_of
 from ztproxy.net.clock import Clock
-from ztproxy.store.interface import Conflict, Records, StoreUnavailable
+from ztproxy.store.interface import Conflict, Records, StoreUnavailable, Versioned
 
 #: Clocks of nodes and sources may differ by this much (ms): sessions that began so little after "now"
 #: are ended too, and nobody can end those of the future.
@@ -174,7 +174,7 @@ async def read_standing(records: Records, target: str, value: str) -> Standing |
 async def read_standings(records: Records, keys: Iterable[str] | None = None) -> dict[str, Standing]:
     """Return the standings of these keys that there are; without keys all of them."""
     if keys is not None:
-        return {one.key: _decode(one.value) for one in await records.some("standing", tuple(keys))}
+        return standings_of(await records.some([("standing", key) for key in keys]))
     found: dict[str, Standing] = {}
     after = ""
     while page := await records.scan("standing", after=after, limit=_PAGE):
@@ -183,6 +183,11 @@ async def read_standings(records: Records, keys: Iterable[str] | None = None) ->
                 found[stored.key] = _decode(stored.value)
         after = page[-1].key
     return found
+
+
+def standings_of(stored: Iterable[Versioned]) -> dict[str, Standing]:
+    """Return the standings among records, by their keys."""
+    return {one.key: _decode(one.value) for one in stored if one.kind == "standing"}
 
 
 def _risk(before: Standing, risk: Risk, at: int, reason: str) -> Standing:

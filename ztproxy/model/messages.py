@@ -74,7 +74,8 @@ class Synced(Struct, frozen=True, tag="synced"):
 
 class AssertionWanted(Struct, frozen=True, tag="assertion?"):
     """Sign an identity assertion for an audience. People are named by session (control looks the person
-    up itself); workloads by id."""
+    up itself); workloads by id. `person` and `bound`: whose session it is and the device it is bound to, as
+    the worker knows it. Control reads what is said of them first, and vouches for nothing of it."""
 
     ask: int
     audience: str
@@ -83,6 +84,8 @@ class AssertionWanted(Struct, frozen=True, tag="assertion?"):
     issuer: str = ""
     groups: tuple[str, ...] = ()
     device: str = ""
+    person: str = ""
+    bound: str = ""
 
 
 class AssertionSigned(Struct, frozen=True, tag="assertion"):

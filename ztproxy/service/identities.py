@@ -118,6 +118,8 @@ class LinkedIdentities(Identities):
                 issuer=principal.issuer,
                 groups=principal.groups if principal.kind == "Workload" else (),
                 device=caller.device_id,
+                person=principal.id if caller.session_id else "",
+                bound=caller.bound_id,
             )
         )
         if answer is None or not answer.token:

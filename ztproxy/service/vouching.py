@@ -43,7 +43,9 @@ class Voucher:
         return AssertionSigned(ask=wanted.ask, token=self._assertions.sign(claims), expires_at=expires_at)
 
     async def _person(self, wanted: AssertionWanted) -> dict[str, Any] | None:
-        session = await self._sessions.live(wanted.session)
+        session = await self._sessions.live(
+            wanted.session, person=wanted.person, device=wanted.bound or wanted.device
+        )
         if session is None:
             return None
         principal = session.principal

@@ -12,7 +12,7 @@ from pathlib import Path
 from secrets import randbits
 from typing import Any, Final
 
-from ztproxy.store.interface import Change, Conflict, StoreUnavailable, Versioned
+from ztproxy.store.interface import Change, Conflict, Place, StoreUnavailable, Versioned
 
 SCHEMA: Final = 2
 APPLICATION: Final = 0x7A747078  # "ztpx" in the file header: tells our file from any other database
@@ -113,9 +113,9 @@ class Tables:
         ).fetchone()
         return Versioned(*row) if row else None
 
-    def some(self, kind: str, keys: Sequence[str], now: int) -> list[Versioned]:
+    def some(self, places: Sequence[Place], now: int) -> list[Versioned]:
         """Return those live records that there are."""
-        return [found for key in keys if (found := self.get(kind, key, now)) is not None]
+        return [found for kind, key in places if (found := self.get(kind, key, now)) is not None]
 
     def scan(self, kind: str, after: str, limit: int, now: int) -> list[Versioned]:
         """Return live records in key order."""

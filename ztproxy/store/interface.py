@@ -15,6 +15,9 @@ from msgspec import Struct
 
 from ztproxy.model.quota import Spent
 
+#: Kind and key of a record.
+Place = tuple[str, str]
+
 
 class Versioned(Struct, frozen=True):
     """A stored value. `version` is the number of the change that wrote it."""
@@ -61,7 +64,7 @@ class Records(Protocol):
     async def get(self, kind: str, key: str) -> Versioned | None:
         """Return the live record, or None."""
 
-    async def some(self, kind: str, keys: Sequence[str]) -> Sequence[Versioned]:
+    async def some(self, places: Sequence[Place]) -> Sequence[Versioned]:
         """Return those of these live records that there are, in this order; not as of one moment."""
 
     async def put(

@@ -16,7 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from ztproxy.store._redis_scripts import AFTER, DELETE, POSITION, PUT, SCAN, SWEEP, WRITTEN
-from ztproxy.store.interface import Change, Conflict, StoreUnavailable, Versioned
+from ztproxy.store.interface import Change, Conflict, Place, StoreUnavailable, Versioned
 from ztproxy.store.redis_client import Reached, RedisOptions, Unanswered, Unfit, reach, told
 
 KEEP: Final = 100_000  # changes kept for readers that fell behind
@@ -111,9 +111,9 @@ class RedisStore:
             packed = await cast("Awaitable[bytes | None]", self._client.hget(self._keys[3], member))
         return _unpack(member, packed, self._now())
 
-    async def some(self, kind: str, keys: Sequence[str]) -> Sequence[Versioned]:
-        """Return those live records of a kind that there are."""
-        return [found for key in keys if (found := await self.get(kind, key)) is not None]
+    async def some(self, places: Sequence[Place]) -> Sequence[Versioned]:
+        """Return those live records that there are."""
+        return [found for place in places if (found := await self.get(*place)) is not None]
 
     async def put(
         self, kind: str, key: str, value: bytes, *, if_version: int | None = None, expires_at: int = 0

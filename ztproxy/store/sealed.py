@@ -11,7 +11,7 @@ from typing import Final, Self
 from msgspec.structs import replace
 
 from ztproxy.crypto.envelope import NONCE_BYTES, CannotOpen, Envelope
-from ztproxy.store.interface import Change, Conflict, Store, StoreUnavailable, Versioned
+from ztproxy.store.interface import Change, Conflict, Place, Store, StoreUnavailable, Versioned
 
 #: Sign-ins under way (verifiers, nonces), handoff and enrolment codes, challenges, refresh tokens.
 SEALED: Final = frozenset(
@@ -51,10 +51,10 @@ class SealedStore:
         found = await self._store.get(kind, key)
         return self._open(found) if found is not None and kind in SEALED else found
 
-    async def some(self, kind: str, keys: Sequence[str]) -> Sequence[Versioned]:
-        """Return those live records of a kind that there are."""
-        found = await self._store.some(kind, keys)
-        return [self._open(one) for one in found] if kind in SEALED else found
+    async def some(self, places: Sequence[Place]) -> Sequence[Versioned]:
+        """Return those live records that there are."""
+        found = await self._store.some(places)
+        return [self._open(one) if one.kind in SEALED else one for one in found]
 
     async def put(
         self, kind: str, key: str, value: bytes, *, if_version: int | None = None, expires_at: int = 0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 from ztproxy.store._sqlite import BUSY_SECONDS, SWEEP_BATCH, Tables
-from ztproxy.store.interface import Change, StoreUnavailable, Versioned
+from ztproxy.store.interface import Change, Place, StoreUnavailable, Versioned
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,9 +77,9 @@ class SqliteStore:
         """Return the live record, or None."""
         return await self._reader.call(self._reader.tables.get, kind, key, self._now())
 
-    async def some(self, kind: str, keys: Sequence[str]) -> Sequence[Versioned]:
-        """Return those live records of a kind that there are: one way to the thread and back for all."""
-        return await self._reader.call(self._reader.tables.some, kind, keys, self._now())
+    async def some(self, places: Sequence[Place]) -> Sequence[Versioned]:
+        """Return those live records that there are: one way to the thread and back for all."""
+        return await self._reader.call(self._reader.tables.some, places, self._now())
 
     async def put(
         self, kind: str, key: str, value: bytes, *, if_version: int | None = None, expires_at: int = 0
