@@ -7,13 +7,13 @@ that the event loop never waits and reads never stand behind an fsync. Never sha
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
+from ztproxy.store._lane import Lane
 from ztproxy.store._sqlite import BUSY_SECONDS, SWEEP_BATCH, Tables
 from ztproxy.store.interface import Change, Place, StoreUnavailable, Versioned
 
@@ -31,7 +31,7 @@ class SqliteStore:
 
     __slots__ = ("_changed", "_loop", "_now", "_reader", "_sweeper", "_waiting", "_writer", "_writing")
 
-    def __init__(self, reader: "_Lane", writer: "_Lane", now: Callable[[], int]) -> None:
+    def __init__(self, reader: "_Connection", writer: "_Connection", now: Callable[[], int]) -> None:
         self._reader = reader
         self._writer = writer
         self._now = now
@@ -47,9 +47,9 @@ class SqliteStore:
 
         Raises StoreUnavailable when the file is damaged, locked, of another program or newer than we are.
         """
-        writer = await _Lane.open(path, keep, "ztproxy-store-write")
+        writer = await _Connection.open(path, keep, "ztproxy-store-write")
         try:
-            reader = await _Lane.open(path, keep, "ztproxy-store-read")
+            reader = await _Connection.open(path, keep, "ztproxy-store-read")
         except BaseException:
             await writer.close()
             raise
@@ -172,54 +172,44 @@ class SqliteStore:
         self._changed = asyncio.Event()
 
 
-class _Lane:
-    """One thread with its own connection."""
+class _Connection:
+    """A connection and its thread."""
 
-    __slots__ = ("_closed", "_executor", "_path", "tables")
+    __slots__ = ("_closed", "_lane", "_path", "tables")
 
-    def __init__(self, path: Path, executor: ThreadPoolExecutor, tables: Tables) -> None:
+    def __init__(self, path: Path, lane: Lane, tables: Tables) -> None:
         self._path = path
-        self._executor = executor
+        self._lane = lane
         self._closed = False
         self.tables = tables
 
     @classmethod
     async def open(cls, path: Path, keep: int, name: str) -> Self:
-        executor = ThreadPoolExecutor(1, name)
+        lane = Lane(name)
         try:
-            tables = await _in_thread(executor, path, Tables, path, keep)
+            tables = await lane.do(partial(_told, path, partial(Tables, path, keep)))
         except BaseException:
-            executor.shutdown(wait=False)
+            lane.stop()
             raise
-        return cls(path, executor, tables)
+        return cls(path, lane, tables)
 
-    async def call(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        """Raises StoreUnavailable."""
         if self._closed:
             raise StoreUnavailable(f"{self._path} is closed")
-        return await _in_thread(self._executor, self._path, do, *args, **kwargs)
+        return self._lane.do(partial(_told, self._path, partial(do, *args, **kwargs)))
 
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            await _in_thread(self._executor, self._path, self.tables.close)
-            self._executor.shutdown()
+            await self._lane.do(partial(_told, self._path, self.tables.close))
+            self._lane.stop()
 
 
-async def _in_thread(
-    executor: ThreadPoolExecutor, path: Path, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-) -> T:
-    def work() -> T:
-        with _told(path):
-            return do(*args, **kwargs)
-
-    return await asyncio.get_running_loop().run_in_executor(executor, work)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path, work: Callable[[], T]) -> T:
     """Say in words what is wrong with the file. The values concerned are never part of the message."""
     try:
-        yield
+        return work()
     except sqlite3.Error as error:
         raise StoreUnavailable(f"{path}: {_explain(error)}") from error
     except OSError as error:
