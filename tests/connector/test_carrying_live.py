@@ -244,6 +244,19 @@ async def test_a_worker_that_leaves_sends_connectors_elsewhere_and_still_uses_th
         assert await get(gateway, session) == (200, "hello")
 
 
+async def test_who_was_not_ready_when_the_worker_left_is_told_then(site: Site) -> None:
+    """It had been told that one is wanted, and would else take this worker for one that serves."""
+    gateway = site.gateway(through(9))
+    impostor = await Impostor.dial(site, gateway)
+    told = await impostor.hears()
+    assert isinstance(told, Wanted) and told.ready == 1
+    gateway.carriers.leave()
+    impostor.say(Status("1"))
+    told = await impostor.hears()
+    assert isinstance(told, Wanted) and told.ready == 0
+    impostor.writer.transport.abort()
+
+
 async def test_another_certificate_replaces_what_is_ready(site: Site) -> None:
     port = await site.listen(hello)
     gateway = site.gateway(through(port))

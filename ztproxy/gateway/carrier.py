@@ -335,6 +335,8 @@ class Carrier(asyncio.Protocol, Runnable):
             self._end("complete", "draining")
         elif not self._world.carriers.arrived(self):
             self._end("too-many")
+        elif self._world.carriers.leaving:  # since it was told what is wanted
+            self.want()
 
     def _broke(self, why: str) -> None:
         name = f"{self.instance.name}/{self.instance.instance}"
