@@ -24,6 +24,7 @@ from ztproxy.recording.admit import admit
 from ztproxy.recording.catalog import Catalog
 from ztproxy.recording.entry import Ending, Joined, whole
 from ztproxy.recording.journal import (
+    KEPT,
     JournalFull,
     JournalWriter,
     Passages,
@@ -239,7 +240,13 @@ def test_a_kind_that_was_altered_is_damage(tmp_path: Path, was: int, kind: int) 
     caller, decision = entry(PASSAGE, CAROL), entry(PASSAGE, SUPPORT)
     payload = struct.pack("=II", CURRENT.start, CURRENT.start + len(caller)) + beginning(1)
     one = entry(was, payload)
-    write(tmp_path, caller, decision, one[:8] + struct.pack("=I", kind | len(payload)) + one[12:])
+    write(
+        tmp_path,
+        caller,
+        decision,
+        entry(0, b"a"),
+        one[:8] + struct.pack("=I", kind | len(payload)) + one[12:],
+    )
     assert read(tmp_path, NAME, Position()).torn == (kind != was)
 
 
@@ -248,6 +255,32 @@ def test_a_small_entry_makes_no_large_line(tmp_path: Path) -> None:
     large, decision = entry(PASSAGE, b'"name":"' + b"x" * LONGEST + b'"'), entry(PASSAGE, SUPPORT)
     write(tmp_path, large, decision, referring(CURRENT.start, CURRENT.start + len(large)))
     assert read(tmp_path, NAME, Position()).torn
+
+
+def test_a_record_has_no_more_passages_before_it_than_it_needs(tmp_path: Path) -> None:
+    """Else a journal of nothing but passages would be read in one go, however long it is."""
+    caller, decision = entry(PASSAGE, CAROL), entry(PASSAGE, SUPPORT)
+    write(tmp_path, caller, decision, referring(CURRENT.start, CURRENT.start + len(caller)), caller, decision)
+    assert not read(tmp_path, NAME, Position()).torn
+    write(tmp_path, caller, decision, caller, entry(0, b"a"))
+    batch = read(tmp_path, NAME, Position())
+    assert batch.torn and batch.entries == []
+
+
+def test_what_a_reader_remembers_has_a_bound_and_changes_nothing(tmp_path: Path) -> None:
+    """As many passages as there are records: each pair of them is another one."""
+    writer, known = JournalWriter(tmp_path, NAME, segment_size=4 << 20), Passages()
+    many = [Passage(b'"name":"%d"' % number) for number in range(KEPT + 100)]
+    for number, passage in enumerate(many):
+        writer.join(b"{", passage, many[number // 2])
+    position, found = Position(), list[bytes]()
+    while (batch := read(tmp_path, NAME, position, limit=100, passages=known)).entries:
+        found += map(whole, batch.entries)
+        position = batch.position
+        assert len(known.known) <= KEPT and len(known.endings) <= KEPT
+    assert found == [
+        b"{,%b,%b}" % (passage.text, many[number // 2].text) for number, passage in enumerate(many)
+    ]
 
 
 # sealing
@@ -457,8 +490,9 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         acknowledged = (first + child.stdout.read()).splitlines()
         child.wait()
         child.stdout.close()
-        found = [whole(entry) for entry in read(tmp_path, name, Position(), limit=1 << 30).entries]
-        assert len(acknowledged) <= len(found) <= len(acknowledged) + 1
+        batch = read(tmp_path, name, Position(), limit=1 << 30)
+        found = [whole(one) for one in batch.entries]
+        assert len(acknowledged) <= len(found) <= len(acknowledged) + (not batch.torn)
         assert found == [
             b"%d,%b,%b}" % (n, passages[n % 50], passages[n % 7]) for n in range(1, len(found) + 1)
         ]

@@ -42,6 +42,7 @@ from ztproxy.recording.segment import (
 SEGMENT_SIZE: Final = 2 << 20
 MAX_SEGMENTS: Final = 64
 SPARES: Final = 2  # segments handed back to a process at a time
+KEPT: Final = 4096  # passages, and pairs of them, that a reader remembers
 
 _HEAD: Final = HEAD.size
 _JOINED: Final = JOINED.size
@@ -231,19 +232,42 @@ def later(directory: Path) -> set[str]:
 
 @final
 class Passages:
-    """The passages of one segment that were met so far, by where they lie, and what records go on with."""
+    """The passages of one segment that were met last, by where they lie, and what records go on with.
 
-    __slots__ = ("endings", "known", "segment")
+    Whoever writes a journal may have been taken over: what is kept has a bound, and is read again.
+    """
+
+    __slots__ = ("endings", "in_a_row", "known", "segment")
 
     def __init__(self) -> None:
         self.segment = 0
+        self.in_a_row = 0  # passages since the last record
         self.known: dict[int, bytes] = {}
         self.endings: dict[bytes, Ending] = {}  # by two references, as records have them
 
     def turn_to(self, segment: int) -> None:
         """Forget those of other segments."""
         if segment != self.segment:
-            self.segment, self.known, self.endings = segment, {}, {}
+            self.segment, self.in_a_row, self.known, self.endings = segment, 0, {}, {}
+
+    def meet(self, at: int, text: bytes) -> bool:
+        """Take in a passage; False when there are more of them than a record needs."""
+        self.in_a_row += 1
+        self.keep(at, text)
+        return self.in_a_row <= 2
+
+    def keep(self, at: int, text: bytes) -> None:
+        """Remember a passage, if a record can go on with it."""
+        if len(text) < _LONGEST:
+            if len(self.known) >= KEPT:
+                self.known.clear()
+            self.known[at] = text
+
+    def keep_ending(self, references: bytes, ending: Ending) -> None:
+        """Remember what records go on with that refer so."""
+        if len(self.endings) >= KEPT:
+            self.endings.clear()
+        self.endings[references] = ending
 
 
 def read(
@@ -433,8 +457,10 @@ def _take(
             return start, -1
         if kind == _RECORD:
             entries.append(payload)
+            passages.in_a_row = 0
         elif kind == _PASSAGE:
-            passages.known[offset + start] = payload
+            if not passages.meet(offset + start, payload):
+                return start, -1
         else:
             ending = passages.endings.get(payload[:_JOINED])
             if ending is None:
@@ -442,6 +468,7 @@ def _take(
             if ending is None or kind != _JOIN or size + len(ending.text) > _LONGEST:
                 return start, -1
             entries.append(Joined(payload[_JOINED:], ending))
+            passages.in_a_row = 0
         start = (stop + 3) & ~3
     return start, head
 
@@ -457,7 +484,10 @@ def _ending(
     decision = _passage(descriptor, form, second, before, passages)
     if caller is None or decision is None:
         return None
-    ending = passages.endings[references] = Ending(caller, decision)
+    if len(caller) + len(decision) > _LONGEST:
+        return None
+    ending = Ending(caller, decision)
+    passages.keep_ending(references, ending)
     return ending
 
 
@@ -472,10 +502,11 @@ def _passage(descriptor: int, form: Format, at: int, before: int, passages: Pass
         return None
     check, field = form.head_at(head, 0)
     size = field - _PASSAGE
-    text = os.pread(descriptor, size, at + _HEAD) if 0 < size <= before - at - _HEAD else b""
+    fits = 0 < size <= min(before - at - _HEAD, _LONGEST)
+    text = os.pread(descriptor, size, at + _HEAD) if fits else b""
     if not text or form.sum_of(text, (passages.segment << 2) + (_PASSAGE >> 30)) != check:
         return None
-    passages.known[at] = text
+    passages.keep(at, text)
     return text
 
 
