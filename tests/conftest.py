@@ -1,5 +1,6 @@
 """What tests of all rooms share."""
 
+import gc
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,15 @@ settings.load_profile("ztproxy")
 OFFLINE = frozenset(
     {"administrator", "architecture", "crypto", "policy", "trust", "trust_posture", "trust_signals", "wire"}
 )
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the thousands of tests that were found, which stay until the end.
+
+    It would look through them all again and again.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
