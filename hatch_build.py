@@ -49,7 +49,7 @@ HOT = (
     *("model/decided.py", "model/frozen.py", "model/passage.py", "model/permit.py", "model/ports.py"),
     *("model/request.py", "model/route.py"),
     *("recording/admit.py", "recording/catalog.py", "recording/entry.py", "recording/growth.py"),
-    *("recording/journal.py", "recording/log.py", "recording/sealer.py"),
+    *("recording/journal.py", "recording/log.py", "recording/passages.py", "recording/sealer.py"),
     *("telemetry/metrics.py", "crypto/ids.py"),
     *("net/clock.py", "net/deadlines.py", "net/outbox.py", "net/rate.py", "net/sources.py", "net/wheel.py"),
 )

@@ -24,10 +24,8 @@ from ztproxy.recording.admit import admit
 from ztproxy.recording.catalog import Catalog
 from ztproxy.recording.entry import Ending, Joined, whole
 from ztproxy.recording.journal import (
-    KEPT,
     JournalFull,
     JournalWriter,
-    Passages,
     locate,
     names,
     read,
@@ -35,6 +33,7 @@ from ztproxy.recording.journal import (
     segment_path,
 )
 from ztproxy.recording.line import Malformed, encode_record, parse_record
+from ztproxy.recording.passages import KEPT, Passages
 from ztproxy.recording.position import Position
 from ztproxy.recording.segment import CURRENT, JOIN, LONGEST, PASSAGE
 from ztproxy.recording.verify import verify

@@ -16,14 +16,15 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, final
+from typing import Final
 from zlib import crc32
 
 from xxhash import xxh3_64_intdigest
 
 from ztproxy.model.passage import Passage
 from ztproxy.model.ports import Journal
-from ztproxy.recording.entry import Ending, Entry, Joined
+from ztproxy.recording.entry import Entry, Joined
+from ztproxy.recording.passages import Passages
 from ztproxy.recording.position import Batch, Position
 from ztproxy.recording.segment import (
     CURRENT,
@@ -42,7 +43,6 @@ from ztproxy.recording.segment import (
 SEGMENT_SIZE: Final = 2 << 20
 MAX_SEGMENTS: Final = 64
 SPARES: Final = 2  # segments handed back to a process at a time
-KEPT: Final = 4096  # passages, and pairs of them, that a reader remembers
 
 _HEAD: Final = HEAD.size
 _JOINED: Final = JOINED.size
@@ -52,7 +52,6 @@ _JOIN: Final = JOIN
 _LONGEST: Final = LONGEST
 _EMPTY: Final = CURRENT.start + _HEAD  # bytes of a segment without entries
 _OF_JOIN: Final = 3 * (_HEAD + 3) + _JOINED + _HEAD  # bytes of a joined record besides its texts, at most
-_references: Final = JOINED.unpack
 _ORDER: Final = 0x01020304  # journals are read on the machine that wrote them
 _CHUNK: Final = 1 << 16  # bytes read at once: some hundred entries
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -228,46 +227,6 @@ def later(directory: Path) -> set[str]:
     """Return the journals in a directory that only a later version of the program can read."""
     matches = (_SEGMENT.fullmatch(path.name) for path in directory.iterdir())
     return {match[1] for match in matches if match and match[3] not in _SUFFIXES}
-
-
-@final
-class Passages:
-    """The passages of one segment that were met last, by where they lie, and what records go on with.
-
-    Whoever writes a journal may have been taken over: what is kept has a bound, and is read again.
-    """
-
-    __slots__ = ("endings", "in_a_row", "known", "segment")
-
-    def __init__(self) -> None:
-        self.segment = 0
-        self.in_a_row = 0  # passages since the last record
-        self.known: dict[int, bytes] = {}
-        self.endings: dict[bytes, Ending] = {}  # by two references, as records have them
-
-    def turn_to(self, segment: int) -> None:
-        """Forget those of other segments."""
-        if segment != self.segment:
-            self.segment, self.in_a_row, self.known, self.endings = segment, 0, {}, {}
-
-    def meet(self, at: int, text: bytes) -> bool:
-        """Take in a passage; False when there are more of them than a record needs."""
-        self.in_a_row += 1
-        self.keep(at, text)
-        return self.in_a_row <= 2
-
-    def keep(self, at: int, text: bytes) -> None:
-        """Remember a passage, if a record can go on with it."""
-        if len(text) < _LONGEST:
-            if len(self.known) >= KEPT:
-                self.known.clear()
-            self.known[at] = text
-
-    def keep_ending(self, references: bytes, ending: Ending) -> None:
-        """Remember what records go on with that refer so."""
-        if len(self.endings) >= KEPT:
-            self.endings.clear()
-        self.endings[references] = ending
 
 
 def read(
@@ -464,50 +423,13 @@ def _take(
         else:
             ending = passages.endings.get(payload[:_JOINED])
             if ending is None:
-                ending = _ending(payload[:_JOINED], descriptor, form, offset + start, passages)
+                ending = passages.ending(payload[:_JOINED], descriptor, form, offset + start)
             if ending is None or kind != _JOIN or size + len(ending.text) > _LONGEST:
                 return start, -1
             entries.append(Joined(payload[_JOINED:], ending))
             passages.in_a_row = 0
         start = (stop + 3) & ~3
     return start, head
-
-
-def _ending(
-    references: bytes, descriptor: int, form: Format, before: int, passages: Passages
-) -> Ending | None:
-    """Return what records go on with that refer so, None when there is no such thing before them."""
-    if len(references) < _JOINED:
-        return None
-    first, second = _references(references)
-    caller = _passage(descriptor, form, first, before, passages)
-    decision = _passage(descriptor, form, second, before, passages)
-    if caller is None or decision is None:
-        return None
-    if len(caller) + len(decision) > _LONGEST:
-        return None
-    ending = Ending(caller, decision)
-    passages.keep_ending(references, ending)
-    return ending
-
-
-def _passage(descriptor: int, form: Format, at: int, before: int, passages: Passages) -> bytes | None:
-    """Return a passage; one that was met before this process began is read. None when there is none."""
-    if at >= before:
-        return None
-    if (text := passages.known.get(at)) is not None:
-        return text
-    head = os.pread(descriptor, _HEAD, at) if at >= form.start else b""
-    if len(head) < _HEAD:
-        return None
-    check, field = form.head_at(head, 0)
-    size = field - _PASSAGE
-    fits = 0 < size <= min(before - at - _HEAD, _LONGEST)
-    text = os.pread(descriptor, size, at + _HEAD) if fits else b""
-    if not text or form.sum_of(text, (passages.segment << 2) + (_PASSAGE >> 30)) != check:
-        return None
-    passages.keep(at, text)
-    return text
 
 
 def _allocate(path: Path, size: int, head: bytes) -> mmap.mmap:

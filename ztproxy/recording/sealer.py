@@ -21,6 +21,7 @@ from ztproxy.recording.entry import Entry, whole
 from ztproxy.recording.glimpse import Seen
 from ztproxy.recording.line import GapRecord, Malformed, encode_record, parse_record
 from ztproxy.recording.log import FILE_SIZE, Log, LogUnavailable, sync_directory
+from ztproxy.recording.passages import Passages
 from ztproxy.recording.position import Position
 from ztproxy.recording.summary import Run
 from ztproxy.store.interface import StoreUnavailable
@@ -66,7 +67,7 @@ class Sealer:
         self._log: Log | None = self._open_log()
         self._catalog: Catalog | None = None
         self._positions: dict[str, Position] = {}
-        self._passages: dict[str, journals.Passages] = {}
+        self._passages: dict[str, Passages] = {}
         self._unreadable: dict[str, int] = {}  # steps in a row
         self._given_up: set[str] = set()  # living, but unreadable for good
         self._marks: dict[str, int] = {}  # as written into the journals
@@ -188,7 +189,7 @@ class Sealer:
     ) -> tuple[Position | None, bool]:
         """Seal one batch; return the next position (None: the end for good) and whether to go on."""
         try:
-            passages = self._passages.setdefault(name, journals.Passages())
+            passages = self._passages.setdefault(name, Passages())
             batch = journals.read(self._journals, name, position, limit=BATCH, passages=passages)
         except FileNotFoundError:
             return self._skip(log, name, position, segments, "a journal segment was removed"), True
