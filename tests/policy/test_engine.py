@@ -90,7 +90,8 @@ def test_names_from_the_wire_make_no_slices(the: ModuleType) -> None:
             policies.decide(subject, the.to("support"), f"M{n}", the.context(), the.NOW).kind
             == "default-deny"
         )
-    assert sum(len(parts) for place in policies._places.values() for parts in place.slices.values()) <= 1
+    assert sum(len(parts) for kinds in policies._slices.values() for parts in kinds.values()) <= 1
+    assert set(policies._slices) <= {"User"} and set(policies._slices.get("User", {})) <= {"GET"}
 
 
 def test_missing_stale_unknown_and_failing_are_different(the: ModuleType) -> None:
@@ -159,10 +160,10 @@ def test_policies_that_name_the_portal_concern_it(the: ModuleType, scope: str) -
 def broken(policies: PolicySet, the: ModuleType) -> PolicySet:
     """Break the compiled engine: whatever the permits of Carol's GET on support say, they hold."""
     policies.decide(policies.subject(the.facts()), the.to("support"), "GET", the.context(), the.NOW)
-    slices = policies._places["support"].slices["User"]
-    part = slices["GET"]
+    slices = policies._slices["User"]["GET"]
+    part = slices["support"]
     permits = tuple(Rule(None, None, Closure(lambda e: True), rule.policy) for rule in part.permits)
-    slices["GET"] = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
+    slices["support"] = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
     return policies
 
 
@@ -310,7 +311,7 @@ def test_circumstances_are_what_was_asked(the: ModuleType) -> None:
 def test_each_circumstance_is_read_alone_as_it_is_in_the_record(the: ModuleType) -> None:
     around = Circumstances(ZoneInfo("UTC")).of(the.context(), "GET", the.NOW, 7, {"hr": {"age": 5}})
     who, what = Entity(Uid("User", "a"), {}), Entity(Uid("Route", "r"), {})
-    env = Env(who.uid, Uid("Action", "GET"), what.uid, around, {}, {}, who.lineage, {}, who, who.paths)
+    env = Env(who, Uid("Action", "GET"), what, around, {})
     assert len(around.record()) == len(set(NUMBERS.values())) == 9
     for name, value in around.record().items():
         assert compiled(pst.GetAttr(pst.Var("context"), name)).run(env) is value

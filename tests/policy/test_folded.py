@@ -29,8 +29,19 @@ def test_circumstances_are_asked_for_each_time(the: ModuleType) -> None:
         assert ask(the, policies, subject) == ("permit", ("fixed",))
         assert ask(the, policies, subject, path="/admin") == ("forbid", ("hours",))
     (remainder,) = subject.left.values()
-    assert [policy.id for policy, _ in remainder.rules] == ["hours", "fixed"], "one can never hold any more"
-    assert [len(tests) for _, tests in remainder.rules] == [1, 0]
+    assert [policy.id for policy in remainder.policies] == ["hours", "fixed"], "one can never hold any more"
+    assert [len(tests) for tests in remainder.tests] == [1, 0]
+
+
+def test_routes_of_which_the_same_is_left_to_ask_share_it(the: ModuleType) -> None:
+    policies = the.policies(RULES, RULES.replace('"support"', '"wiki"').replace('@id("', '@id("wiki-'))
+    subject = policies.subject(the.facts())
+    for _ in range(3):
+        for name in ("support", "wiki"):
+            policies.decide(subject, the.to(name), "GET", the.context(), the.NOW)
+    support, wiki = subject.left.values()
+    assert support.tests is wiki.tests and len(support.tests) == 2
+    assert [one.id for one in wiki.policies] == ["wiki-hours", "wiki-fixed"]
 
 
 def test_callers_of_whom_the_same_is_left_share_it(the: ModuleType) -> None:

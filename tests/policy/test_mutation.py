@@ -46,7 +46,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "network wider than range": ("operations.py", " or inner.prefix < outer.prefix", ""),
     "ranges of other families": ("operations.py", "inner.version != outer.version or ", ""),
     "missing tag": ("operations.py", "if name in found.tags else fail(f\"missing tag {name}\")", "if name in found.tags else 1"),
-    "unless is when": ("compile.py", "else Not(holds)", "else holds"),
+    "unless is when": ("compile.py", "else _fails(clause.expr)", "else test(clause.expr)"),
     "conditions any of": ("shapes.py", "            if not part.holds(e):\n                return False\n        return True", "            if part.holds(e):\n                return True\n        return False"),
     "or is and": ("compile.py", "left.holds(e) or right.holds(e)", "left.holds(e) and right.holds(e)"),
     "constant without type": ("shapes.py", "return value if type(value) is int else fail()", "return value"),

@@ -78,10 +78,10 @@ def test_many_that_are_new_wait_for_their_turn(the: ModuleType, asked: list[str]
 def broken(the: ModuleType, policies: PolicySet) -> Slice:
     """Have the permits of Carol's GET on support hold, whatever they say."""
     decide(the, policies, policies.subject(the.facts()))
-    slices = policies._places["support"].slices["User"]
-    part = slices["GET"]
+    slices = policies._slices["User"]["GET"]
+    part = slices["support"]
     permits = tuple(Rule(None, None, Closure(lambda e: True), rule.policy) for rule in part.permits)
-    slices["GET"] = broken = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
+    slices["support"] = broken = Slice(ACTIONS[part.action], part.resource, part.forbids, permits)
     return broken
 
 

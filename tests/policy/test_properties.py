@@ -191,7 +191,7 @@ def test_who_is_known_gets_the_same_answers(the: ModuleType, seed: int) -> None:
             known = policies.subject(facts)
             for _ in range(2):
                 policies.decide(known, the.to(name), "GET", the.context(), the.NOW)
-            told.update(len(left.rules) for left in known.left.values() if left is not None)
+            told.update(len(left.policies) for left in known.left.values() if left is not None)
             for changes in AROUND:
                 now = the.NOW + rng.choice([*[0, 3_600_000 * 10] * 4, -the.NOW - 1, 1 << 62])
                 question = (the.to(name), "GET", the.context(**changes), now)

@@ -120,7 +120,7 @@ async def test_lines_are_of_one_route_and_a_bounded_number(
     assert first != second == identities.lines(PERSON, other, NOW)
     ready = identities._ready
     assert ready.count == 2
-    ready.put("b", PERSON.whose, ready.by_route["b"][PERSON.whose])
+    ready.put("b", PERSON.whose, ready.by_whose[PERSON.whose]["b"])
     assert ready.count == 2, "what takes the place of another one is not one more"
     ready.count = KEPT
     await identities.fetch(ON_LAPTOP, ROUTE, NOW)

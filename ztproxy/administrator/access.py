@@ -118,7 +118,7 @@ class Access(Door):
         self._freshness = freshness
         self._always_fresh = freshness.always
         self._callers: dict[str, _Known] = {}
-        self._permits: dict[str, dict[str, stencil.Written]] = {}  # by route and action
+        self._permits: dict[str, dict[str, stencil.Written]] = {}  # by action and route
 
     # ------------------------------------------------------------------ the door
 
@@ -472,13 +472,13 @@ class Access(Door):
 
     def _written(self, request: AccessRequest, decision: Decision) -> Passage:
         """The part of a permit's record that says what was decided about what. Raises stencil.TooOdd."""
-        actions = self._permits.get(request.resource.id)
-        if actions is None:
-            actions = self._permits[request.resource.id] = {}
-        written = actions.get(request.action)
+        resources = self._permits.get(request.action)
+        if resources is None:
+            resources = self._permits[request.action] = {}
+        written = resources.get(request.resource.id)
         if written is None or not written.says(request.context, decision, self.policies):
             passage = stencil.of_permit(request, decision, self.policies.digest)
-            written = actions[request.action] = stencil.Written(
+            written = resources[request.resource.id] = stencil.Written(
                 request.context, decision, self.policies, passage
             )
         return written.passage

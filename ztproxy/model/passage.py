@@ -10,9 +10,10 @@ class Passage:
     `within` and `reference` belong to the journal that it was written into last: which segment, and where.
     """
 
-    __slots__ = ("reference", "text", "within")
+    __slots__ = ("reference", "size", "text", "within")
 
     def __init__(self, text: bytes) -> None:
         self.text: Final = text
+        self.size: Final = len(text)
         self.within: object = None
         self.reference = b""

@@ -64,6 +64,12 @@ def test(node: pst.Expr) -> Code:
     return compiled(node)
 
 
+@lru_cache(SHARED)
+def _fails(node: pst.Expr) -> Code:
+    """The opposite of `test`, shared as well."""
+    return Not(test(node))
+
+
 def conditions(clauses: tuple[pst.Clause, ...]) -> Code:
     """Compile the when and unless clauses of a policy into one test."""
     tests = tuple([_clause(clause) for clause in clauses])
@@ -91,8 +97,7 @@ def _reads_context(node: object) -> bool:
 
 
 def _clause(clause: pst.Clause) -> Code:
-    holds = test(clause.expr)
-    return holds if isinstance(clause, pst.When) else Not(holds)
+    return test(clause.expr) if isinstance(clause, pst.When) else _fails(clause.expr)
 
 
 # ------------------------------------------------------------------ variables, constants, attributes

@@ -5,7 +5,7 @@ there is no cache of decisions, because the worst answer is a permit that was ri
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import cedarpy
@@ -49,12 +49,10 @@ SLICES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A configured route and its slices. They are made on first use: as many as there are methods and
-    kinds of callers, never more, whatever names arrive on the wire."""
+    """A configured route."""
 
     entity: Entity
     ours: bool = False  # only policies that name it concern it
-    slices: dict[str, dict[str, Slice]] = field(default_factory=dict)  # by kind of caller, then by method
 
 
 class PolicySet:
@@ -70,6 +68,7 @@ class PolicySet:
         "_program",
         "_references",
         "_schema",
+        "_slices",
         "_store",
         "_whole",
         "digest",
@@ -94,6 +93,9 @@ class PolicySet:
         self._whole = engine != "compiled"  # whoever asks for every decision twice wants all of it checked
         self._schema = cedarpy.Schema.from_str(schema if self._whole else relaxed(schema))
         self._places: dict[str, Place] = {}
+        #: By kind of caller, then by method, then by route: the last is the only look-up that is another for
+        #: each route. Made on first use, so never more than there are of each, whatever arrives on the wire.
+        self._slices: dict[str, dict[str, dict[str, Slice]]] = {}
         self._store: dict[Uid, Entity] = dict(ACTIONS)
         self._references: dict[tuple[str, ...], Reference] = {}
         for route in routes:
@@ -191,16 +193,19 @@ class PolicySet:
         return evaluate(part, env)
 
     def _slice(self, kind: str, resource: Resource, method: str) -> Slice | None:
+        of_kind = self._slices.get(kind)
+        of_method = of_kind.get(method) if of_kind is not None else None
+        part = of_method.get(resource.id) if of_method is not None else None
+        if part is None:
+            return self._first_slice(kind, resource, method)
+        return part if resource.type == "Route" else None
+
+    def _first_slice(self, kind: str, resource: Resource, method: str) -> Slice | None:
         place = self._places.get(resource.id)
-        if place is None or resource.type != "Route":
+        if place is None or resource.type != "Route" or method not in METHODS:
             return None
-        slices = place.slices.get(kind)
-        if slices is None:
-            slices = place.slices[kind] = {}
-        part = slices.get(method)
-        if part is None and method in METHODS:
-            act = ACTIONS[action(method)]
-            part = slices[method] = self._program.slice(kind, act, place.entity, named_only=place.ours)
+        part = self._program.slice(kind, ACTIONS[action(method)], place.entity, named_only=place.ours)
+        self._slices.setdefault(kind, {}).setdefault(method, {})[resource.id] = part
         return part
 
     def _environment(
@@ -218,19 +223,7 @@ class PolicySet:
             around = self._circumstances.of(context, action.id, now, age, sources)
         except Exception as error:  # noqa: BLE001 - values no policy can be asked about deny
             return Decision(False, "error", (), (f"context: {reason(error)}",))
-        who, what = subject.entity, part.resource
-        return Env(
-            who.uid,
-            action,
-            what.uid,
-            around,
-            self._store,
-            who.attributes,
-            who.lineage,
-            what.attributes,
-            who,
-            who.paths,
-        )
+        return Env(subject.entity, action, part.resource, around, self._store)
 
     def _second(self, part: Slice, env: Env, subject: Subject) -> Decision:
         """Decide by the reference engine, or by both."""

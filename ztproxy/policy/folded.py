@@ -18,47 +18,58 @@ from ztproxy.policy.shapes import Code
 #: Different remainders that are kept; callers share them. Beyond it all are made anew.
 KEPT: Final = 10_000
 
+_Tests = tuple[tuple[Code, ...], ...]  # of each rule
+_Key = tuple[Slice, tuple[int, ...], _Tests]
+
 
 @final
 class Remainder:
-    """The rules of a slice that can still apply to a caller, each with the conditions that are left."""
+    """The rules of a slice that can still apply to a caller: what is left to ask before each of them does.
 
-    __slots__ = ("confirmed", "rules")
+    `tests` and `policies` go side by side. What the tests are, many routes share; of the policies, which each
+    route has of its own, only those are looked at that apply.
+    """
 
-    def __init__(self, rules: list[tuple[Policy, tuple[Code, ...]]]) -> None:
-        self.rules: Final = rules
+    __slots__ = ("confirmed", "policies", "tests")
+
+    def __init__(self, policies: tuple[Policy, ...], tests: tuple[tuple[Code, ...], ...]) -> None:
+        self.policies: Final = policies
+        self.tests: Final = tests
         self.confirmed = False  # whether a second opinion has agreed with what it decided
 
     def evaluate(self, env: Env) -> Decision:
         """Decide, as `program.evaluate` does."""
         forbids = permits = ()  # type: tuple[Policy, ...]
         errors: tuple[str, ...] = ()
-        for policy, tests in self.rules:
+        for number, tests in enumerate(self.tests):
             try:
                 for test in tests:
                     if not test.holds(env):
                         break
                 else:
+                    policy = self.policies[number]
                     if policy.permits:
                         permits = (*permits, policy) if permits else (policy,)
                     else:
                         forbids += (policy,)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong here denies, and is named
-                errors += (f"{policy.id}: {reason(error)}",)
+                errors += (f"{self.policies[number].id}: {reason(error)}",)
         return concluded(forbids, permits, errors)
 
 
 class Folder:
     """Makes remainders, the same one for callers of whom the same is left to ask."""
 
-    __slots__ = ("_made",)
+    __slots__ = ("_made", "_tests")
 
     def __init__(self) -> None:
-        self._made: dict[tuple[Slice, tuple[tuple[int, tuple[Code, ...]], ...]], Remainder] = {}
+        self._made: dict[_Key, Remainder] = {}
+        self._tests: dict[_Tests, _Tests] = {}
 
     def fold(self, part: Slice, env: Env) -> Remainder:
         """Return what is left to ask of the caller of `env` about the slice."""
-        rules: list[tuple[Policy, tuple[Code, ...]]] = []
+        policies: list[Policy] = []
+        tests: list[tuple[Code, ...]] = []
         for rule in part.rules:
             if rule.above is not None and rule.above not in env.lineage:
                 continue
@@ -66,13 +77,16 @@ class Folder:
                 continue
             left = _left(((rule.holds, True),) if rule.parts is None else rule.parts, env)
             if left is not None:
-                rules.append((rule.policy, tuple([test for test, _ in left])))
-        key = (part, tuple([(id(policy), tests) for policy, tests in rules]))
+                policies.append(rule.policy)
+                tests.append(tuple([test for test, _ in left]))
+        asked = tuple(tests)
+        key = (part, tuple(map(id, policies)), asked)
         made = self._made.get(key)
         if made is None:
             if len(self._made) >= KEPT:
                 self._made.clear()
-            made = self._made[key] = Remainder(rules)
+                self._tests.clear()
+            made = self._made[key] = Remainder(tuple(policies), self._tests.setdefault(asked, asked))
         return made
 
 

@@ -32,39 +32,60 @@ from ztproxy.policy.values import (
 class Env:
     """What a policy is evaluated in. One for each decision, and read at every step: slots of C.
 
+    Few of them: what belongs to the caller or the resource is read where it lies, by whoever wants it. To
+    hold on to a thing is to write to it, and with many routes it has left the caches of the processor.
     The circumstances are `around`, or a record of anything, which the tests of Cedar's corpus have.
     """
 
-    __slots__ = (
-        "_record", "action", "around", "attributes", "lineage", "paths", "place", "principal", "resource",
-        "store", "who",
-    )  # fmt: skip
+    __slots__ = ("_record", "action", "around", "store", "stranger", "what", "who")
 
     def __init__(
         self,
-        principal: Uid,
+        who: Entity,
         action: Uid,
-        resource: Uid,
+        what: Entity,
         around: Around | None,
         store: Mapping[Uid, Entity],
-        attributes: Record,
-        lineage: frozenset[Uid],
-        place: Record,
-        who: Entity | None,
-        paths: dict[str, Value],
         record: Record | None = None,
+        stranger: bool = False,
     ) -> None:
-        self.principal: Final = principal
+        self.who: Final = who  # the principal
         self.action: Final = action
-        self.resource: Final = resource
+        self.what: Final = what  # the resource
         self.around: Final = around
-        self.store: Final = store  # known entities
-        self.attributes: Final = attributes  # of the principal
-        self.lineage: Final = lineage  # the principal with its ancestors
-        self.place: Final = place  # attributes of the resource
-        self.who: Final = who  # the principal as an entity
-        self.paths: Final = paths  # its attributes by path (`values.Entity.paths`)
+        self.store: Final = store  # known entities; the principal need not be there
+        self.stranger: Final = stranger  # the principal is an entity of which nothing is known
         self._record = record
+
+    @property
+    def principal(self) -> Uid:
+        """The principal's name."""
+        return self.who.uid
+
+    @property
+    def resource(self) -> Uid:
+        """The resource's name."""
+        return self.what.uid
+
+    @property
+    def attributes(self) -> Record:
+        """Attributes of the principal."""
+        return self.who.attributes
+
+    @property
+    def paths(self) -> dict[str, Value]:
+        """The same by path (`values.Entity.paths`)."""
+        return self.who.paths
+
+    @property
+    def lineage(self) -> frozenset[Uid]:
+        """The principal with its ancestors."""
+        return self.who.lineage
+
+    @property
+    def place(self) -> Record:
+        """Attributes of the resource."""
+        return self.what.attributes
 
     @property
     def context(self) -> Record:
@@ -80,7 +101,9 @@ _DAY: Final = 86_400_000
 
 def entity(uid: Uid, env: Env) -> Entity | None:
     """Return what is known of an entity; the principal comes first, it is different in each request."""
-    return env.who if uid == env.principal else env.store.get(uid)
+    if uid == env.principal:
+        return None if env.stranger else env.who
+    return env.store.get(uid)
 
 
 def boolean(value: Value) -> bool:

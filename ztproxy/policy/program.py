@@ -190,21 +190,9 @@ def environment(
     principal: Uid, action: Uid, resource: Uid, context: Record, store: Mapping[Uid, Entity]
 ) -> Env:
     """Return the environment of a request whose entities all stand in `store`, or nowhere."""
-    who, what = store.get(principal), store.get(resource)
-    lineage = who.lineage if who else frozenset((principal,))
-    return Env(
-        principal,
-        action,
-        resource,
-        None,
-        store,
-        who.attributes if who else _ABSENT,
-        lineage,
-        what.attributes if what else _ABSENT,
-        who,
-        who.paths if who else {},
-        context,
-    )
+    who = store.get(principal)
+    what = store.get(resource) or Entity(resource, _ABSENT)
+    return Env(who or Entity(principal, _ABSENT), action, what, None, store, context, stranger=who is None)
 
 
 def evaluate(part: Slice, env: Env) -> Decision:

@@ -78,8 +78,7 @@ class Reference:
         What may be different in each request is told apart by its very text, so never out of date; what
         is in the store stays as it was when the policies were loaded.
         """
-        who = env.who
-        text = "" if who is None else _text(_entity(who, self._needs.get("principal", {})))
+        text = "" if env.stranger else _text(_entity(env.who, self._needs.get("principal", {})))
         key = (text, env.resource)
         found = self._read.get(key)
         if found is None:
@@ -94,7 +93,7 @@ class Reference:
         found = {entity.uid: _text(_entity(entity, None)) for entity in self._named}
         if env.resource in env.store:
             found[env.resource] = _text(_entity(env.store[env.resource], self._needs.get("resource", {})))
-        if env.who is not None:
+        if not env.stranger:
             found.pop(env.principal, None)
         return list(found.values())
 

@@ -114,7 +114,7 @@ class JournalWriter(Journal):
 
     def join(self, beginning: bytes, caller: Passage, decision: Passage) -> None:
         """Keep one record: a beginning that goes on with two passages. As `append`."""
-        room = _OF_JOIN + len(beginning) + len(caller.text) + len(decision.text)
+        room = _OF_JOIN + len(beginning) + caller.size + decision.size
         if room > _LONGEST or CURRENT.start + room > self._size:
             self.append(b"%b,%b,%b}" % (beginning, caller.text, decision.text))
             return

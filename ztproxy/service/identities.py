@@ -37,29 +37,31 @@ class _Signed:
 
 @final
 class _Ready:
-    """What is signed, by route and by whom it is about: two look-ups by texts whose hashes are known."""
+    """What is signed, by whom it is about and by route: two look-ups by texts whose hashes are known."""
 
-    __slots__ = ("by_route", "count")
+    __slots__ = ("by_whose", "count")
 
     def __init__(self) -> None:
-        self.by_route: dict[str, dict[str, _Signed]] = {}
+        self.by_whose: dict[str, dict[str, _Signed]] = {}
         self.count = 0
 
     def put(self, route: str, whose: str, signed: _Signed) -> None:
         if self.count >= KEPT:
-            self.by_route.clear()
+            self.by_whose.clear()
             self.count = 0
-        found = self.by_route.get(route)
+        found = self.by_whose.get(whose)
         if found is None:
-            found = self.by_route[route] = {}
-        if whose not in found:
+            found = self.by_whose[whose] = {}
+        if route not in found:
             self.count += 1
-        found[whose] = signed
+        found[route] = signed
 
     def without(self, routes: set[str]) -> "_Ready":
         less = _Ready()
-        less.by_route = {route: found for route, found in self.by_route.items() if route not in routes}
-        less.count = sum([len(found) for found in less.by_route.values()])
+        for whose, found in self.by_whose.items():
+            for route, signed in found.items():
+                if route not in routes:
+                    less.put(route, whose, signed)
         return less
 
 
@@ -85,8 +87,8 @@ class LinkedIdentities(Identities):
         principal = caller.principal
         if not caller.session_id and principal.kind == "Anonymous":
             return b""
-        of_route = self._ready.by_route.get(route.name)
-        signed = of_route.get(caller.whose) if of_route is not None else None
+        of_caller = self._ready.by_whose.get(caller.whose)
+        signed = of_caller.get(route.name) if of_caller is not None else None
         if signed is None or now >= signed.expires_at - SPARE:
             return b"" if route.carries else None  # a connector is nobody to any application
         if signed.principal is not principal and signed.principal != principal:
