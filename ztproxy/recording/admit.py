@@ -21,22 +21,14 @@ from ztproxy.recording.glimpse import (
 from ztproxy.recording.line import Malformed
 
 
-def admit(entries: Sequence[Entry]) -> tuple[list[bytes], list[Seen]]:
-    """Return records, and what the catalogue needs of them. Raises Malformed unless each entry is one."""
+def admit(entries: Sequence[Entry]) -> list[Seen]:
+    """Return what the catalogue needs of records. Raises Malformed unless each entry is one."""
     decode = look
-    records, seen = list[bytes](), list[Seen]()
     try:
         _demand_text([entry if isinstance(entry, bytes) else entry.beginning for entry in entries])
-        for entry in entries:
-            if isinstance(entry, bytes):
-                seen.append(decode(entry))
-                records.append(entry)
-            else:
-                seen.append(_decided(entry))
-                records.append(entry.whole())
+        return [decode(entry) if isinstance(entry, bytes) else _decided(entry) for entry in entries]
     except (msgspec.MsgspecError, UnicodeError):
         raise Malformed("not a record") from None
-    return records, seen
 
 
 def _demand_text(texts: list[bytes]) -> None:

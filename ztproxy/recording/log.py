@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import structs
 
 from ztproxy.recording import note
+from ztproxy.recording.entry import Entry
 from ztproxy.recording.files import (
     CHECKPOINT,
     PUBLIC_KEY,
@@ -36,6 +37,7 @@ from ztproxy.recording.summary import Run
 
 FILE_SIZE: Final = 64 << 20
 _LOCK: Final = "lock"
+_SHA256: Final = sha256()
 
 
 class LogUnavailable(Exception):
@@ -117,38 +119,43 @@ class Log:
         self._reach(journal, last, run)
         return run
 
-    def extend(self, journal: str, first: int, records: list[bytes]) -> list[Run]:
-        """Add the records that the entries of a journal from `first` on are, all at once.
+    def extend(self, journal: str, first: int, entries: list[Entry]) -> list[Run]:
+        """Add the records that the entries of a journal from `first` on are (see `admit`), all at once.
 
         They are written at once, too, while the processor has them at hand. Raises OSError.
         """
         runs: list[Run] = []
         done = 0
-        while done < len(records):
+        while done < len(entries):
             self._make_room()
-            run = self._chain(journal, first + done, islice(records, done, None))
+            run = self._chain(journal, first + done, islice(entries, done, None))
             done += len(run.lengths)
             self._reach(journal, first + done - 1, run)
             runs.append(run)
         self._write()
         return runs
 
-    def _chain(self, journal: str, entry: int, records: Iterator[bytes]) -> Run:
+    def _chain(self, journal: str, number: int, entries: Iterator[Entry]) -> Run:
         """Make lines of records until the file is full. Every Python operation here counts."""
-        lines, lengths, hashed = self._lines, list[int](), sha256
+        lines, lengths, unused = self._lines, list[int](), _SHA256
         n, previous = self.count, self._head.hex()
         offset = self._length
         source = f'","src":"{journal}:'
-        for record in records:
+        for entry in entries:
             n += 1
-            head = f'{{"n":{n},"prev":"{previous}{source}{entry}","record":'
-            line = b"%b%b}" % (head.encode("ascii"), record)
-            previous = hashed(line).hexdigest()
+            head = f'{{"n":{n},"prev":"{previous}{source}{number}","record":'.encode("ascii")
+            if isinstance(entry, bytes):
+                line = b"%b%b}" % (head, entry)
+            else:
+                line = b"%b%b%b}" % (head, entry.beginning, entry.ending.text)
+            hashed = unused.copy()  # cheaper than to have one made
+            hashed.update(line)
+            previous = hashed.hexdigest()
             lines.append(line)
             length = len(line)
             lengths.append(length)
             offset += length + 1
-            entry += 1
+            number += 1
             if offset >= self._file_size:
                 break
         self._head = bytes.fromhex(previous)

@@ -262,7 +262,7 @@ class Sealer:
 
     def _seal(self, log: Log, name: str, first: int, entries: list[Entry]) -> None:
         try:
-            records, seen = admit(entries)
+            seen = admit(entries)
         except Malformed:
             half = len(entries) // 2
             if half:  # so the good ones among them are not looked at one by one
@@ -271,12 +271,13 @@ class Sealer:
             else:
                 self._seal_odd(log, name, first, whole(entries[0]))
             return
-        self._note(log.extend(name, first, records), seen)
+        self._note(log.extend(name, first, entries), seen)
 
     def _seal_odd(self, log: Log, name: str, number: int, payload: bytes) -> None:
         """Seal what is a record on several lines; put a gap in the place of what is none."""
         try:
-            records, seen = admit([encode_record(parse_record(payload))])
+            records: list[Entry] = [encode_record(parse_record(payload))]
+            seen = admit(records)
         except Malformed:
             self._gap(log, name, number, number, "an entry is not a record")
             return
