@@ -91,26 +91,20 @@ def beginning(request: AccessRequest, caller: Caller, now: int) -> bytes:
     """Return how the record of one permit begins; `now` in ms since the epoch. Raises TooOdd."""
     context, certificate = request.context, request.subject.certificate
     if certificate is not None or caller.proved_at < 0 or caller.reported_at < 0:
-        return b'{"kind":"decision","id":"%b","at":%b,%b%b"ip":"%b","path":%b' % (
-            context.request_id.encode("ascii"),
-            _time(now),
-            _ages(caller, now),
-            b'"certificate":"%b",' % certificate.fingerprint.encode() if certificate is not None else b"",
-            context.ip.encode("ascii"),
-            _quoted(context.path),
+        shown = f'"certificate":"{certificate.fingerprint}",' if certificate is not None else ""
+        said = f"{_ages(caller, now)}{shown}"
+        text = (
+            f'{{"kind":"decision","id":"{context.request_id}","at":{_time(now)},{said}"ip":"{context.ip}",'
+            f'"path":{_quoted(context.path)}'
         )
+        return text.encode("ascii")
     # The same of most callers of most days, in fewer parts: each costs.
-    return (
-        b'{"kind":"decision","id":"%b","at":%b,"device_proof_age":%d,"posture_age":%d,"ip":"%b","path":%b'
-        % (
-            context.request_id.encode("ascii"),
-            _time(now),
-            now - caller.proved_at,
-            now - caller.reported_at,
-            context.ip.encode("ascii"),
-            _quoted(context.path),
-        )
+    text = (
+        f'{{"kind":"decision","id":"{context.request_id}","at":{_time(now)},'
+        f'"device_proof_age":{now - caller.proved_at},"posture_age":{now - caller.reported_at},'
+        f'"ip":"{context.ip}","path":{_quoted(context.path)}'
     )
+    return text.encode("ascii")
 
 
 def completed(
@@ -125,35 +119,31 @@ def completed(
 ) -> bytes:
     """Return the record of an exchange that is complete, with nothing more to say of it: what `OutcomeRecord`
     takes, `now` for `at`. Raises TooOdd."""
-    return b'{"kind":"outcome","id":"%b","at":%b%b%b%b%b%b%b%b%b}' % (
-        request_id.encode("ascii"),
-        _time(now),
-        b',"session":' if session else b"",
-        _quoted(session) if session else b"",
-        _STATUS[status] if 0 <= status < len(_STATUS) else b',"status":%d' % status,
-        b',"received":%d' % received if received else b"",
-        b',"sent":' if sent else b"",
-        b"%d" % sent if sent else b"",
-        _DURATION[duration] if 0 <= duration < len(_DURATION) else b',"duration":%d' % duration,
-        _FIRST_BYTE[first_byte] if 0 <= first_byte < len(_FIRST_BYTE) else _late(first_byte),
-    )
+    whose = f',"session":{_quoted(session)}' if session else ""
+    said = _STATUS[status] if 0 <= status < len(_STATUS) else f',"status":{status}'
+    came = f',"received":{received}' if received else ""
+    went = f',"sent":{sent}' if sent else ""
+    took = _DURATION[duration] if 0 <= duration < len(_DURATION) else f',"duration":{duration}'
+    began = _FIRST_BYTE[first_byte] if 0 <= first_byte < len(_FIRST_BYTE) else _late(first_byte)
+    head = f'{{"kind":"outcome","id":"{request_id}","at":{_time(now)}'
+    return f"{head}{whose}{said}{came}{went}{took}{began}}}".encode("ascii")
 
 
-def _late(first_byte: int) -> bytes:
-    return b',"first_byte":%d' % first_byte if first_byte != -1 else b""
+def _late(first_byte: int) -> str:
+    return f',"first_byte":{first_byte}' if first_byte != -1 else ""
 
 
 #: What most numbers come to: as many as there are statuses, and a quarter of a second in ms. What is as it is
 #: unless something else is said, is not said.
-_STATUS: Final = [b"", *(b',"status":%d' % status for status in range(1, 600))]
-_DURATION: Final = [b"", *(b',"duration":%d' % ms for ms in range(1, 256))]
-_FIRST_BYTE: Final = [b',"first_byte":%d' % ms for ms in range(256)]
+_STATUS: Final = ["", *(f',"status":{status}' for status in range(1, 600))]
+_DURATION: Final = ["", *(f',"duration":{ms}' for ms in range(1, 256))]
+_FIRST_BYTE: Final = [f',"first_byte":{ms}' for ms in range(256)]
 
 
-def _ages(caller: Caller, now: int) -> bytes:
+def _ages(caller: Caller, now: int) -> str:
     """Return how old the proof of the device and its report are, as far as there are any."""
-    proof = b'"device_proof_age":%d,' % (now - caller.proved_at) if caller.proved_at >= 0 else b""
-    return proof + b'"posture_age":%d,' % (now - caller.reported_at) if caller.reported_at >= 0 else proof
+    proof = f'"device_proof_age":{now - caller.proved_at},' if caller.proved_at >= 0 else ""
+    return f'{proof}"posture_age":{now - caller.reported_at},' if caller.reported_at >= 0 else proof
 
 
 @final
@@ -164,29 +154,29 @@ class _Moment:
 
     def __init__(self) -> None:
         self.at = 0
-        self.text = b"0"
+        self.text = "0"
 
 
 _moment: Final = _Moment()
 
 
-def _time(now: int) -> bytes:
+def _time(now: int) -> str:
     """Return a time (ms) as text, made once for all records of a millisecond."""
     if now != _moment.at:
-        _moment.at, _moment.text = now, b"%d" % now
+        _moment.at, _moment.text = now, str(now)
     return _moment.text
 
 
-_texts: Final[dict[str, bytes]] = {}
+_texts: Final[dict[str, str]] = {}
 
 
-def _quoted(text: str) -> bytes:
+def _quoted(text: str) -> str:
     """Return a text as a JSON string, made once while it is remembered. Raises TooOdd."""
     known = _texts.get(text)
     if known is None:
         if not text.isascii() or len(text) > MAX_TEXT or "?" in text or not text.isprintable():
             raise TooOdd  # queries are never written down
-        known = _encode(text)
+        known = _encode(text).decode()
         if len(text) <= _LONGEST:
             if len(_texts) >= _TEXTS:
                 _texts.clear()
