@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway_fakes import ROUTE
-from gateway_live import Connecting, Gateway, bundle, instance
+from gateway_live import INSTANCES, Connecting, Gateway, bundle, instance
 from gateway_pki import Authority
 
 from ztproxy.connector.links import Limits
@@ -61,9 +61,17 @@ class Site:
         index: int = 0,
         limits: Limits | None = None,
     ) -> Connecting:
-        """Start a connector and wait until it is ready at all gateways."""
+        """Start a connector and wait until it is ready at all gateways, and they have heard that."""
         ports = [gateway.port for gateway in gateways]
         connecting = Connecting(ports, instance(self.connectors, name, index), allow, limits)
         self.ends.append(connecting.stop)
         await connecting.ready(len(gateways))
+        async with asyncio.timeout(10):
+            while not all(_has(gateway, name, INSTANCES[index]) for gateway in gateways):
+                await asyncio.sleep(0.01)
         return connecting
+
+
+def _has(gateway: Gateway, name: str, which: str) -> bool:
+    """Tell whether a gateway has a connection of a connector that is ready, or carries already."""
+    return any((one.name, one.instance) == (name, which) and not one.gone for one in gateway.carriers)

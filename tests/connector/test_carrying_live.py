@@ -191,7 +191,8 @@ async def test_a_connector_that_dies_takes_only_what_it_carried_and_the_rest_mov
 async def test_a_connector_comes_back_by_itself(site: Site) -> None:
     port = await site.listen(hello)
     gateway = site.gateway(through(port), connect_timeout=20.0)
-    connecting = await site.connector(gateway, allow=[f"http://127.0.0.1:{port}"])
+    bounded = Limits(handshake=2.0)  # a kernel takes connections that nobody shakes hands on
+    connecting = await site.connector(gateway, allow=[f"http://127.0.0.1:{port}"], limits=bounded)
     gateway.listener.drain()  # nobody is let in
     gateway.carriers.close()
     await until(lambda: connecting.links.ready == 0 and connecting.links._all()[0]._failures > 0)
