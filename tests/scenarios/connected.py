@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import aiohttp
 from bench.machine import free_port
 from bench.nodes import DAY, TRUST_DOMAIN, Estate, Running, eventually
 from ztproxy.administrator.issue import CONNECTORS, NODES, Kept, load_authority
+from ztproxy.connector.state import Folder
 from ztproxy.crypto.issue import issue_server, pem
 from ztproxy.crypto.template import term
 from ztproxy.net import keyfiles
@@ -173,10 +175,23 @@ class Connected(Estate):
         return one
 
     def start(self, one: ConnectorProgram, nodes: Sequence[int] = (0, 1)) -> None:
-        """Start a connector that is enrolled, and wait until these nodes have it."""
-        before = [self.ready(at) for at in nodes]
+        """Start a connector that is enrolled, and of which no node has anything; wait until these have it.
+
+        Each node is asked for this very one: another that was started before may just come to more workers.
+        """
         one.run()
-        eventually(lambda: all(self.ready(at) > had for at, had in zip(nodes, before, strict=True)), 30)
+        eventually(lambda: all(self._has(at, one) for at in nodes), 30)
+
+    def _has(self, node: int, one: ConnectorProgram) -> bool:
+        asking = self.nodes[node].ask("GET", "/v1/connectors")
+        with ThreadPoolExecutor(1) as aside:  # a loop may be running here
+            listed = aside.submit(asyncio.run, asking).result()
+        which = Folder(one.folder / "state").identity().instance
+        return any(
+            shown["instance"] == which and place["here"] and place["ready"]
+            for shown in listed["connectors"]
+            for place in shown["nodes"]
+        )
 
     def shows(self, kept: Kept, *path: str) -> ssl.SSLContext:
         """What somebody shows who has a key that one of our own authorities has certified."""
@@ -207,6 +222,10 @@ class Connected(Estate):
                     answer += chunk
         writer.transport.abort()
         return answer
+
+    def known(self, node: int) -> float:
+        """How many connectors the workers of a node have anything of, whether ready or not; added up."""
+        return sum(self.nodes[node].numbers("ztproxy_connector_instances"))
 
     def ready(self, node: int) -> float:
         """How many connections of connectors the workers of a node have ready, together."""

@@ -49,7 +49,7 @@ def enrolled(estate: Connected) -> tuple[ConnectorProgram, ConnectorProgram]:
     far, near = estate.connector(), estate.connector(beside=[])
     for one in (far, near):
         one.end(signal.SIGKILL)
-    eventually(lambda: not estate.ready(0) and not estate.ready(1), 40)
+    eventually(lambda: not estate.known(0) and not estate.known(1), 40)
     return far, near
 
 
@@ -70,7 +70,7 @@ async def end(estate: Connected, *some: ConnectorProgram) -> None:
     """End them, and wait until no node has anything of any."""
     for one in some:
         await asyncio.to_thread(one.end, signal.SIGKILL)
-    await until(lambda: not estate.ready(0) and not estate.ready(1), 40)
+    await until(lambda: not estate.known(0) and not estate.known(1), 40)
 
 
 @dataclass
