@@ -1,4 +1,7 @@
-"""Noticing that nothing arrives: what the kernel says of a connection, read rightly."""
+"""Noticing that nothing arrives: what the kernel says of a connection, read rightly.
+
+Links that are really cut are in `tests/scenarios/test_cut_links.py`.
+"""
 
 import asyncio
 import socket
@@ -6,6 +9,8 @@ import struct
 from typing import Any
 
 from ztproxy.net.alive import unheard
+
+SIZE = 148  # of struct tcp_info, up to tcpi_notsent_bytes (linux/tcp.h)
 
 
 class Transport(asyncio.BaseTransport):
@@ -18,20 +23,35 @@ class Told:
 
     family = socket.AF_INET
 
-    def __init__(self, unacknowledged: int, silence: int) -> None:
-        words = [0] * 13  # from tcpi_rto on (linux/tcp.h)
-        words[4], words[12] = unacknowledged, silence
-        self._info = struct.pack("8x13I", *words)
+    def __init__(self, unacknowledged: int, silence: int, unsent: int = 0, asked: int = 0) -> None:
+        self.info = bytearray(SIZE)
+        self.info[3] = asked
+        for at, number in ((24, unacknowledged), (56, silence), (144, unsent)):
+            struct.pack_into("I", self.info, at, number)
 
     def getsockopt(self, level: int, option: int, size: int) -> bytes:
         assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
-        return self._info[:size]
+        return bytes(self.info[:size])
 
 
 def test_what_waits_and_is_not_acknowledged_is_unheard() -> None:
-    assert unheard(Transport(Told(1, 900)), 900)
-    assert not unheard(Transport(Told(0, 20_000)), 900)  # all of it has arrived
-    assert not unheard(Transport(Told(40, 100)), 900)  # a body on its way
+    assert unheard(Transport(Told(1, 900))) == 900
+    assert unheard(Transport(Told(0, 20_000))) == 0  # all of it has arrived
+    assert unheard(Transport(Told(40, 100))) == 100  # a body on its way
+    assert unheard(Transport(Told(40, 0))) == 1
+
+
+def test_what_can_not_be_sent_is_unheard_once_nobody_answers() -> None:
+    """As when our own end of the link is down: nothing is under way, and nobody answers the kernel."""
+    assert unheard(Transport(Told(0, 1500, unsent=300, asked=2))) == 1500
+    assert unheard(Transport(Told(0, 1500, unsent=300, asked=1))) == 1, "answers are rare: who takes no more"
+    assert unheard(Transport(Told(0, 60_000, unsent=300))) == 1
+
+
+def test_a_kernel_that_says_less_says_nothing() -> None:
+    told = Told(1, 900)
+    del told.info[104:]
+    assert unheard(Transport(told)) == 0
 
 
 def test_a_living_connection_is_heard_and_a_closed_one_nobodys_business() -> None:
@@ -40,14 +60,13 @@ def test_a_living_connection_is_heard_and_a_closed_one_nobodys_business() -> Non
         theirs, _ = server.accept()
         ours.sendall(b"something")
         assert theirs.recv(16) == b"something"
-        size = struct.calcsize("8x13I")
-        words = struct.unpack("8x13I", ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size))
-        assert words[4] == 0  # loopback acknowledges at once
-        assert not unheard(Transport(ours), 0)
+        info = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SIZE)
+        assert struct.unpack_from("I", info, 24) == (0,)  # loopback acknowledges at once
+        assert unheard(Transport(ours)) == 0
         theirs.close()
         ours.close()
-        assert not unheard(Transport(ours), 0)
-    assert not unheard(Transport(None), 0)
+        assert unheard(Transport(ours)) == 0
+    assert unheard(Transport(None)) == 0
 
 
 def test_a_busy_program_is_no_cut_link() -> None:
@@ -57,4 +76,4 @@ def test_a_busy_program_is_no_cut_link() -> None:
         socket.create_connection(server.getsockname()) as ours,
     ):
         ours.sendall(b"something")
-        assert not unheard(Transport(ours), 0)
+        assert unheard(Transport(ours)) == 0

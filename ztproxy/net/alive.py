@@ -6,7 +6,7 @@ Asked for by both ends of a connection that carries. The kernel does it, at no c
 import asyncio
 import socket
 import struct
-from typing import Final
+from typing import Final, cast
 
 #: Seconds of silence until the kernel asks whether anybody is there, between further questions, and how many.
 IDLE: Final = 5
@@ -15,8 +15,11 @@ PROBES: Final = 3
 #: Milliseconds that what was sent may stay unacknowledged.
 UNACKNOWLEDGED: Final = 10_000
 
-#: struct tcp_info of Linux: what is sent and not acknowledged, and ms since anything was acknowledged.
-_INFO: Final = struct.Struct("24x I 28x I")
+#: struct tcp_info (linux/tcp.h, since Linux 4.6): questions whether the other end is there that were not
+#: answered, what is sent and not acknowledged, ms since anything was acknowledged, and bytes not sent.
+_INFO: Final = struct.Struct("3x B 20x I 28x I 84x I")
+#: Of those questions one may stay without an answer: kernels give two a second (tcp_invalid_ratelimit).
+_IN_VAIN: Final = 2
 
 
 def keep_alive(transport: asyncio.BaseTransport) -> None:
@@ -31,16 +34,24 @@ def keep_alive(transport: asyncio.BaseTransport) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
 
 
-def unheard(transport: asyncio.BaseTransport, milliseconds: int) -> bool:
-    """Tell whether what was sent waits, and nothing was acknowledged for so long: the link may be cut.
+def unheard(transport: asyncio.BaseTransport) -> int:
+    """Return for how many ms nothing was acknowledged, while something waits for it: the link may be cut.
 
-    Ask when that long has passed since something was sent. False where nobody can tell.
+    0 when nothing waits, and where nobody can tell; 1 when something waits to be sent. That is so when the
+    other end takes no more, and when our own end of the link is down: without a route nothing is sent that
+    could stay unacknowledged. The kernel then asks for the other end again and again, which answers if it is
+    there.
     """
     sock = transport.get_extra_info("socket")
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return False
+        return 0
     try:
-        waiting, silence = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
+        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
     except OSError:  # it is closed already
-        return False
-    return bool(waiting) and silence >= milliseconds
+        return 0
+    if len(told) < _INFO.size:
+        return 0
+    asked, waiting, silence, unsent = cast("tuple[int, int, int, int]", _INFO.unpack(told))
+    if waiting or asked >= _IN_VAIN:
+        return max(1, silence)
+    return 1 if unsent else 0

@@ -28,9 +28,10 @@ INTERIM_LIMIT: Final = 16  # interim responses of one exchange
 #: its link, or the application's own connection.
 CONNECTOR_LOST: Final = "connector-lost"
 
-#: Seconds in which a request reaches a connector, on any link worth the name; looked at up to a second later.
+#: Seconds in which a request reaches a connector, on any link worth the name; looked at up to a second later,
+#: and again as long as it is on its way: the clock may be behind, and what came last from there just before.
 ARRIVES: Final = 1.0
-_UNHEARD: Final = 900  # ms of them; the clock they were taken by is a little behind
+_UNHEARD: Final = 900  # ms of them
 
 _INCOMPLETE: Final = ("upstream-invalid", "incomplete-head")
 _UNREACHABLE: Final = ("upstream-unreachable", "")
@@ -196,7 +197,10 @@ class UpstreamConnection(Dialled):
             self.transport.close()
             return
         self.deadline = NEVER
-        if carriage is None or exchange.answered or not unheard(self.transport, _UNHEARD):
+        if carriage is None or exchange.answered or (silence := unheard(self.transport)) == 0:
+            return
+        if silence < _UNHEARD:
+            self.deadline = self._home.now + ARRIVES
             return
         carriage.unheard()
         if exchange.repeatable:  # others wait: the link may come back, and what was sent with it
