@@ -5,6 +5,7 @@ import socket
 import struct
 from typing import Any
 
+import pytest
 from gateway_fakes import HOST, ROUTE, permit_of
 
 from ztproxy.model.request import AccessRequest, Context, Evidence, Resource
@@ -16,7 +17,7 @@ from ztproxy.net.wheel import SPOKES, Wheel
 from ztproxy.upstream.connection import UpstreamConnection
 from ztproxy.upstream.receiver import Receiver
 from ztproxy.upstream.request import Request
-from ztproxy.upstream.upstreams import Upstreams
+from ztproxy.upstream.upstreams import FRESH, Upstreams
 from ztproxy.wire.http1 import ResponseHead
 
 UPSTREAM = Upstream(scheme="http", host="127.0.0.1", port=9001, connector="partner-site")
@@ -148,6 +149,28 @@ async def test_what_has_arrived_may_take_its_time() -> None:
     assert (stage.wire.over, stage.carriage.doubts) == ("", 0)
     stage.connection.data_received(ANSWER)
     assert len(stage.pool) == 1
+
+
+@pytest.mark.parametrize("looked", [True, False], ids=["by the wheel", "before the wheel comes by"])
+async def test_what_is_borrowed_and_idle_is_soon_given_up(looked: bool) -> None:
+    """Of a link that is cut behind who lent it, no kernel of ours knows."""
+    stage = Stage(lent=True)
+    stage.pass_(FRESH / 2)
+    stage.ask()
+    await asyncio.sleep(0)
+    assert stage.wire.sent, "who was in use just now is used again"
+    stage.connection.data_received(ANSWER)
+    assert len(stage.pool) == 1
+    stage.wire.sent = b""
+    if looked:
+        stage.pass_(2 * FRESH + 0.2)
+        assert stage.wire.over == "closed"
+    else:
+        stage.clock.advance(FRESH + 0.2)
+        stage.wheel.now = stage.clock.monotonic()
+    stage.ask()
+    await asyncio.sleep(0)
+    assert (stage.wire.over, stage.wire.sent) == ("closed", b"")
 
 
 async def test_what_is_ours_and_idle_is_kept() -> None:

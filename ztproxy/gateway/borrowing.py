@@ -212,6 +212,11 @@ class Borrowed(Carrier):
             self.data_received(rest)
         transport.resume_reading()
 
+    @property
+    def lent(self) -> bool:
+        """The connector dialled somebody else."""
+        return True
+
     def want(self) -> None:
         """Who lent it says how many are wanted."""
 

@@ -223,6 +223,11 @@ class Carrier(asyncio.Protocol, Runnable):
 
     # ------------------------------------------------------------------ net.dial.Carriage
 
+    @property
+    def lent(self) -> bool:
+        """The connector dialled us."""
+        return False
+
     def lost(self) -> None:
         """What was carried is gone."""
         self._finish("complete", "carried")

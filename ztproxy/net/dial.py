@@ -19,6 +19,10 @@ Context = ssl.SSLContext
 class Carriage(Protocol):
     """What carries a connection (gateway.carrier)."""
 
+    @property
+    def lent(self) -> bool:
+        """Whether somebody else speaks with the connector: what arrives there our kernel does not know."""
+
     def lost(self) -> None:
         """The connection is gone."""
 

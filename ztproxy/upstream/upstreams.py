@@ -27,7 +27,8 @@ from ztproxy.upstream.spread import Group, Spread
 #: Seconds an idle connection is kept.
 IDLE: Final = 45.0
 #: A request that must not be sent twice only takes a connection that was in use this recently (seconds):
-#: an older one may just be closing.
+#: an older one may just be closing. No request takes an older one that is borrowed: when the link of its
+#: connector is cut, nobody here is told before the kernel of who lent it gives up, after ten seconds.
 FRESH: Final = 1.0
 
 
@@ -130,6 +131,9 @@ class Upstreams:
         while (connection := self._pool.take(upstream, since)) is not None:
             if connection.transport.is_closing():
                 continue
+            if connection.deadline < self._wheel.now:  # the wheel has not come by yet
+                connection.transport.close()
+                continue
             if connection.trusted is permit.route.portal:
                 return connection
             connection.transport.close()  # only a route that is not ours leading to our own socket comes here
@@ -162,7 +166,8 @@ class Upstreams:
     def idle(self, connection: UpstreamConnection) -> None:
         """A connection is clean and free."""
         now = self._wheel.now  # a little older than it is
-        connection.deadline = now + self._idle
+        carriage = connection.carried
+        connection.deadline = now + (self._idle if carriage is None or not carriage.lent else FRESH)
         if self._closed or not self._pool.give(connection.upstream, connection, now):
             connection.transport.close()
 
