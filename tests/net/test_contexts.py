@@ -49,15 +49,15 @@ def test_modes(authority: Authority) -> None:
     modes = {"off.example": "off", "optional.example": "optional", "required.example": "required"}
     found = contexts(authority, modes, "*.example")
     verify = {
-        name: getattr(found.choose(f"{name}.example"), "verify_mode", None) for name in ("off", "optional")
+        name: getattr(found.choose(f"{name}.example"), "verifies", None) for name in ("off", "optional")
     }
     assert verify == {"off": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL}
     required = found.choose("required.example")
     assert required is not None
-    assert required.verify_mode is ssl.CERT_REQUIRED
+    assert required.verifies is ssl.CERT_REQUIRED
     unknown = found.choose("unknown.example")
     assert unknown is not None
-    assert unknown.verify_mode is ssl.CERT_NONE
+    assert unknown.verifies is ssl.CERT_NONE
 
 
 def test_settings_of_a_context(authority: Authority) -> None:
@@ -101,7 +101,7 @@ def test_the_host_of_connectors_believes_their_authority_alone_and_no_other_host
     assert connect is not None
     assert app is not None
     assert connect.minimum_version is ssl.TLSVersion.TLSv1_3
-    assert connect.verify_mode is app.verify_mode is ssl.CERT_REQUIRED
+    assert connect.verifies is app.verifies is ssl.CERT_REQUIRED
     assert connect.get_ca_certs(binary_form=True) == [theirs.der]
     assert app.get_ca_certs(binary_form=True) == [authority.der]
     assert [bundle.name for bundle in found.believed("connect.example")] == ["connectors"]

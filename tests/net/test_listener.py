@@ -7,6 +7,7 @@ import gc
 import socket
 import ssl
 import sys
+import tempfile
 import termios
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -185,6 +186,19 @@ async def test_a_certificate_of_strangers_fails_even_where_it_is_optional(
     await here.empty()
     assert here.seen == []
     assert here.counters.handshakes == ["certificate", "certificate"]
+
+
+async def test_no_file_is_needed_to_know_a_certificate(
+    site: Open, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the directory for temporary files is full, or read-only."""
+    here = await site()
+    shows = with_certificate(authority, authority.client(ID))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    for name in ("optional.example", "required.example"):
+        assert await here.connect(shows, name) == f"{name} {ID}"
+    assert await here.connect(authority.trust(), "optional.example") == "optional.example -"
+    await refused(here.connect(authority.trust(), "required.example"))
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

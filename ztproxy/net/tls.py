@@ -25,8 +25,6 @@ Mode = ClientCertificateMode | Literal["connectors"]
 #: Kinds of certificates of our own programs: nobody to any application.
 PROGRAMS: Final = ("connector", "node")
 
-_Contexts = Mapping[Mode, ssl.SSLContext]
-
 
 class KeyPair(Struct, frozen=True):
     """A server certificate as files: PEM chain, leaf first, and PEM key."""
@@ -73,6 +71,39 @@ def modes_of(routes: Iterable[Route]) -> dict[str, Mode]:
     return ours | shared
 
 
+_VERIFY_MODE: Final[property] = vars(ssl.SSLContext)["verify_mode"]
+
+
+class ServerContext(ssl.SSLContext):
+    """A context that verifies clients, and of which aiofastnet believes that it verifies nobody.
+
+    All that aiofastnet asks this for is whether to decode what a client has shown. It does so by way of a
+    file in the directory for temporary ones, at every handshake: nobody here reads what comes of it, and
+    where that directory is full or read-only, nobody with a certificate would get in. Whom OpenSSL verifies
+    does not hang on it. Should that ever change, no client is asked for a certificate, so nobody is known
+    by one.
+    """
+
+    __slots__ = ()
+
+    @property  # type: ignore[override]  # not to be set: whoever tries is told
+    def verify_mode(self) -> ssl.VerifyMode:
+        """Say that nobody is verified, see above."""
+        return ssl.CERT_NONE
+
+    @property
+    def verifies(self) -> ssl.VerifyMode:
+        """What OpenSSL demands of clients."""
+        return ssl.VerifyMode(_VERIFY_MODE.__get__(self))
+
+    @verifies.setter
+    def verifies(self, mode: ssl.VerifyMode) -> None:
+        _VERIFY_MODE.__set__(self, mode)
+
+
+_Contexts = Mapping[Mode, ServerContext]
+
+
 class ServerContexts:
     """Chooses the TLS context of a connection by its server name."""
 
@@ -98,7 +129,7 @@ class ServerContexts:
                 else:
                     self._exact.setdefault(name, contexts)
 
-    def choose(self, name: str) -> ssl.SSLContext | None:
+    def choose(self, name: str) -> ServerContext | None:
         """Return the context for a lower-case server name; None for a name we hold no certificate for."""
         contexts = self._exact.get(name) or self._below.get(name.partition(".")[2])
         if contexts is None:
@@ -119,9 +150,9 @@ def believed(mode: Mode, bundles: Iterable[Bundle]) -> tuple[Bundle, ...]:
     return tuple(bundle for bundle in bundles if (bundle.kind in PROGRAMS) is (mode == "connectors"))
 
 
-def server_context(pair: KeyPair, mode: Mode, bundles: Iterable[Bundle]) -> ssl.SSLContext:
+def server_context(pair: KeyPair, mode: Mode, bundles: Iterable[Bundle]) -> ServerContext:
     """Make a server context that believes these bundles. Raises OSError (ssl.SSLError too), ValueError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     ours = mode == "connectors"  # both ends are our own program: nothing old is to be got on with
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if ours else ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -132,7 +163,7 @@ def server_context(pair: KeyPair, mode: Mode, bundles: Iterable[Bundle]) -> ssl.
     if ours and not anchors:
         raise ValueError("nobody vouches for connectors")
     if mode != "off" and anchors:
-        context.verify_mode = ssl.CERT_OPTIONAL if mode == "optional" else ssl.CERT_REQUIRED
+        context.verifies = ssl.CERT_OPTIONAL if mode == "optional" else ssl.CERT_REQUIRED
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
         context.load_verify_locations(cadata="".join(map(_pem, anchors)))
     return context
