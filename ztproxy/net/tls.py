@@ -86,8 +86,8 @@ class ServerContext(ssl.SSLContext):
 
     __slots__ = ()
 
-    @property  # type: ignore[override]  # not to be set: whoever tries is told
-    def verify_mode(self) -> ssl.VerifyMode:
+    @property
+    def verify_mode(self) -> ssl.VerifyMode:  # type: ignore[override]  # whoever sets it is told
         """Say that nobody is verified, see above."""
         return ssl.CERT_NONE
 
