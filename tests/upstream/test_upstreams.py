@@ -102,7 +102,7 @@ async def serve(free_port: Callable[[], int]):
                 writer.close()
 
         port = free_port()
-        servers.append(await asyncio.start_server(talk, "127.0.0.1", port))
+        servers.append(await asyncio.start_server(talk, "127.0.0.1", port, backlog=1024))
         return Upstream(scheme="http", host="127.0.0.1", port=port)
 
     serve.running = running  # type: ignore[attr-defined]
@@ -162,6 +162,16 @@ async def test_http_and_reuse(app: web.AppRunner, make: Make, free_port: Callabl
     pool.close()
     await asyncio.sleep(0.05)
     assert len(pool) == 0
+
+
+async def test_a_crowd_at_one_application_dials_once(make: Make, serve: Serve) -> None:
+    """As many as answer at once, as many connections: 400 of them, again and again, make no new one."""
+    upstream = await serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+    pool = make()
+    for _ in range(3):
+        keepers = await asyncio.gather(*(fetch(pool, upstream) for _ in range(400)))
+        assert all(keeper.body == b"hi" for keeper in keepers)
+    assert len(pool) == len(serve.running) == 400  # type: ignore[attr-defined]
 
 
 async def test_unix(app: web.AppRunner, make: Make, tmp_path: Path) -> None:

@@ -5,17 +5,23 @@
 """
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ztproxy.model.resource import Upstream
 
 C = TypeVar("C")
 
 
+#: Idle connections kept to one upstream, and to all. So many were in use at once a moment ago: with fewer, a
+#: crowd at one application would have most of its requests dial anew, at more than a request's own cost.
+PER_UPSTREAM: Final = 1024
+TOTAL: Final = 4096
+
+
 class Pool(Generic[C]):
     """Idle connections, newest first out."""
 
-    def __init__(self, *, per_upstream: int = 128, total: int = 1024) -> None:
+    def __init__(self, *, per_upstream: int = PER_UPSTREAM, total: int = TOTAL) -> None:
         self._per_upstream = per_upstream
         self._total = total
         self._idle: dict[Upstream, dict[C, float]] = {}
