@@ -80,6 +80,25 @@ def test_any_row_of_payloads_is_read_in_any_bites(
         assert read(directory, NAME, locate(directory, NAME, entry), limit=1).entries == [payloads[entry - 1]]
 
 
+def test_what_came_before_the_next_segment_was_made_is_read_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process goes on, and into its next segment, just after its reader came to the end of this one."""
+    writer = JournalWriter(tmp_path, NAME, segment_size=512)
+    writer.append(b"1")
+    exists, late = Path.exists, [b"2", b"3" * 400, b"4" * 400]
+
+    def asked(path: Path, **how: Any) -> bool:
+        while late:
+            writer.append(late.pop(0))
+        return exists(path, **how)
+
+    monkeypatch.setattr(Path, "exists", asked)
+    batch = read(tmp_path, NAME, Position())
+    assert batch.entries == [b"1", b"2", b"3" * 400, b"4" * 400]
+    assert not batch.torn and not batch.more
+
+
 def test_a_full_journal_refuses_until_a_segment_is_sealed(tmp_path: Path) -> None:
     writer = JournalWriter(tmp_path, NAME, segment_size=4096, max_segments=3)
     kept = 0

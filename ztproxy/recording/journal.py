@@ -238,22 +238,25 @@ def read(
     """
     passages = passages or Passages()
     entries: list[Entry] = []
+    over = False  # nothing more comes to this segment: the next one is there
     while True:
-        following = _exists(directory, name, position.segment + 1)  # asked first: after
-        try:  # a roll everything is there
+        try:
             position, torn = _read_segment(directory, name, position, limit, entries, passages)
-            if following and not torn and len(entries) < limit:
-                first = first_entry(directory, name, position.segment + 1)
-                torn = first != position.entry
+            if torn or len(entries) >= limit:
+                return Batch(entries, position, more=not torn, torn=torn)
+            if not over:
+                over = _exists(directory, name, position.segment + 1)
+                if not over:
+                    return Batch(entries, position)
+                # What came to this one meanwhile, before the next one was made, is read first.
+            elif first_entry(directory, name, position.segment + 1) == position.entry:
+                position, over = Position(position.segment + 1, entry=position.entry), False
+            else:
+                return Batch(entries, position, torn=True)
         except FileNotFoundError:
             if entries:
                 return Batch(entries, position)
             raise
-        if torn or len(entries) >= limit:
-            return Batch(entries, position, more=not torn, torn=torn)
-        if not following:
-            return Batch(entries, position)
-        position = Position(position.segment + 1, entry=position.entry)
 
 
 def locate(directory: Path, name: str, entry: int) -> Position:
