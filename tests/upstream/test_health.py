@@ -70,8 +70,8 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def status(upstream: Upstream) -> Awaitable[int]:
-    return ask(Dialler({}), upstream, request_of(CHECK), CHECK.patience)
+async def status(upstream: Upstream) -> int:
+    return (await ask(Dialler({}), upstream, request_of(CHECK), CHECK.patience))[0]
 
 
 def test_a_belief_changes_after_so_many_answers_in_a_row() -> None:
@@ -115,6 +115,21 @@ async def test_answers_and_what_is_none(start: Start, answer: bytes | None, expe
 
 async def test_nobody_there(free_port: Callable[[], int]) -> None:
     assert await status(Upstream(scheme="http", host="127.0.0.1", port=free_port())) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(SICK, "503"), (b"200 OK\r\n\r\n", "not HTTP"), (None, "no answer in time")]
+)
+async def test_the_log_says_what_a_target_answered(
+    start: Start, answer: bytes | None, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, upstream = await start()
+    app.answer = answer
+    group = Group("app", Targets((Target(upstream),), health=CHECK))
+    task = asyncio.create_task(watch(Dialler({}), group, 0, CHECK))
+    await until(lambda: len(caplog.records) > 0)
+    task.cancel()
+    assert said.removeprefix("not ") in caplog.records[0].answer  # type: ignore[attr-defined]
 
 
 async def test_a_sick_target_gets_no_requests_until_it_is_well(start: Start) -> None:

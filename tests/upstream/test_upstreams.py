@@ -246,6 +246,24 @@ async def test_nobody_there(make: Make, free_port: Callable[[], int], tmp_path: 
         assert (await fetch(make(), upstream)).code == "upstream-unreachable"
 
 
+async def test_why_an_upstream_can_not_be_reached_is_in_the_log_once_a_minute(
+    make: Make, free_port: Callable[[], int], caplog: pytest.LogCaptureFixture
+) -> None:
+    here, there = (Upstream(scheme="http", host=f"127.0.0.{host}", port=free_port()) for host in (1, 2))
+    pool = make()
+    for upstream in (here, here, there, here):
+        await fetch(pool, upstream)
+
+    def said() -> list[tuple[str, str]]:
+        return [(one.route, one.target) for one in caplog.records]  # type: ignore[attr-defined]
+
+    assert said() == [("app", here.place), ("app", there.place)]
+    assert "ConnectionRefused" in caplog.records[0].reason  # type: ignore[attr-defined]
+    pool._wheel.now += 61
+    await fetch(pool, here)
+    assert len(said()) == 3
+
+
 async def test_a_server_that_accepts_and_never_shakes_hands(serve: Serve, make: Make) -> None:
     upstream = msgspec.structs.replace(await serve(b""), scheme="https")
     assert (await fetch(make(upstream), upstream, timeout=0.2)).code == "upstream-unreachable"

@@ -27,25 +27,28 @@ async def watch(dialler: Dialler, group: "Group", index: int, check: HealthCheck
     pause = min(check.interval, 1.0) * _fraction()  # workers and targets start at different moments
     while True:
         await asyncio.sleep(pause)
-        status = await ask(dialler, upstream, request, check.patience)
+        status, wrong = await ask(dialler, upstream, request, check.patience)
         if streak.note(good=status in check.statuses):
-            group.checked(index, healthy=streak.healthy)
+            group.checked(index, healthy=streak.healthy, answer=wrong or str(status))
         pause = check.interval * (0.9 + 0.2 * _fraction())
 
 
-async def ask(dialler: Dialler, upstream: Upstream, request: bytes, patience: float) -> int:
-    """Return the status of an answer; 0 when none comes in time that is HTTP."""
+async def ask(dialler: Dialler, upstream: Upstream, request: bytes, patience: float) -> tuple[int, str]:
+    """Return the status of an answer and ""; or 0, and why none came in time that is HTTP."""
     answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     try:
         async with asyncio.timeout(patience):
             question = await dialler.dial(upstream, lambda: _Question(answer), patience=patience)
             try:
                 question.transport.write(request)
-                return await answer
+                status = await answer
             finally:
                 question.transport.abort()
-    except (Unreachable, TimeoutError):
-        return 0
+    except Unreachable as failed:
+        return 0, str(failed)
+    except TimeoutError:
+        return 0, "no answer in time"
+    return status, "" if status else "no answer that is HTTP"
 
 
 def request_of(check: HealthCheck) -> bytes:

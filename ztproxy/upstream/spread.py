@@ -43,13 +43,13 @@ class Group:
         else:
             self.balancer.succeeded(index)
 
-    def checked(self, index: int, *, healthy: bool) -> None:
-        """Active checks have come to another conclusion about a target."""
+    def checked(self, index: int, *, healthy: bool, answer: str) -> None:
+        """Active checks have come to another conclusion about a target; `answer` is what it said last."""
         self.balancer.checked(index, healthy=healthy)
         log.log(
             logging.INFO if healthy else logging.WARNING,
             "a target is healthy again" if healthy else "a target is unhealthy: it fails its checks",
-            extra={"route": self.route, "target": self.upstreams[index].place},
+            extra={"route": self.route, "target": self.upstreams[index].place, "answer": answer},
         )
 
     def failed(self, index: int, now: float) -> None:

@@ -5,6 +5,7 @@ reads.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 from ztproxy.model.permit import Permit
 from ztproxy.model.resource import Targets, Upstream
 from ztproxy.model.route import Route
-from ztproxy.net.dial import Dialler
+from ztproxy.net.dial import Dialler, Unreachable
 from ztproxy.net.outbox import Outbox
 from ztproxy.net.wheel import Wheel
 from ztproxy.telemetry.snapshot import TargetState
@@ -24,6 +25,10 @@ from ztproxy.upstream.receiver import Receiver
 from ztproxy.upstream.request import Request
 from ztproxy.upstream.spread import Group, Spread
 
+log = logging.getLogger("ztproxy.upstream")
+
+#: Seconds in which it is said once why an upstream can not be reached, however many ask for it.
+QUIET: Final = 60.0
 #: Seconds an idle connection is kept.
 IDLE: Final = 45.0
 #: A request that must not be sent twice only takes a connection that was in use this recently (seconds):
@@ -58,6 +63,7 @@ class Upstreams:
         groups = {route.name: group for route in routes if (group := self.group(route)) is not None}
         self.groups = groups
         self._checks: list[asyncio.Task[None]] = []
+        self._said: dict[Upstream, float] = {}  # when it was said last why one can not be reached
         self._closed = False
 
     def __len__(self) -> int:
@@ -149,11 +155,25 @@ class Upstreams:
     async def connect(self, permit: Permit, upstream: Upstream) -> UpstreamConnection:
         """Return a new connection to one of the permit's upstreams. Raises net.dial.Unreachable."""
         route = permit.route
-        return await self.dialler.dial(
-            upstream,
-            lambda: UpstreamConnection(self, upstream, trusted=route.portal),
-            patience=route.connect_timeout,
-        )
+        try:
+            return await self.dialler.dial(
+                upstream,
+                lambda: UpstreamConnection(self, upstream, trusted=route.portal),
+                patience=route.connect_timeout,
+            )
+        except Unreachable as failed:
+            self._say_why(route, upstream, failed)
+            raise
+
+    def _say_why(self, route: Route, upstream: Upstream, failed: Unreachable) -> None:
+        """Tell the log, as neither the caller nor the record is told, now and then."""
+        now = self._wheel.now
+        if now - self._said.get(upstream, -QUIET) >= QUIET:
+            self._said[upstream] = now
+            log.warning(
+                "an upstream can not be reached",
+                extra={"route": route.name, "target": upstream.place, "reason": str(failed)},
+            )
 
     def repeated(self, route: Route) -> None:
         """A request is sent once more."""
