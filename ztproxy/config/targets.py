@@ -23,6 +23,8 @@ HEAVIEST: Final = 100
 
 def targets(raw: object) -> tuple[Target, ...]:
     """Read a route's `to`."""
+    if isinstance(raw, Mapping):
+        raise wrong("expected an address, or a list of targets", "write it as an item of a list: `- {url: …}`")
     if not isinstance(raw, list | tuple):
         return (Target(upstream(raw)),)
     if not 1 <= len(raw) <= MOST:
@@ -47,10 +49,12 @@ def _target(raw: object, index: int) -> Target:
     if unknown:
         known = "known here: url, weight, connector"
         raise wrong(f"unknown key {unknown[0][:60]!r}", known, index, unknown[0])
+    if "url" not in raw:
+        raise wrong("a target lacks the key 'url'", "add `url: http://HOST:PORT`", index)
     weight = raw.get("weight", 1)
     if type(weight) is not int or not 1 <= weight <= HEAVIEST:
         raise wrong("not a weight", f"write a whole number from 1 to {HEAVIEST}", index, "weight")
-    address = _read(upstream, raw.get("url"), index, "url")
+    address = _read(upstream, raw["url"], index, "url")
     if "connector" in raw:
         address = replace(address, connector=_read(name, raw["connector"], index, "connector"))
     return Target(address, weight)
