@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+import redis
 from msgspec import Struct
 from redis.asyncio import Connection, ConnectionPool, Redis, Sentinel, UnixDomainSocketConnection
 from redis.asyncio.cluster import RedisCluster
@@ -18,6 +19,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -32,6 +34,9 @@ from redis.exceptions import TimeoutError as NoAnswer
 from ztproxy.store.interface import StoreUnavailable
 
 CONNECTIONS: Final = 64  # to one server at the most
+
+#: What servers show of a connection (CLIENT LIST). By itself each new one looks up its version on the disk.
+_DRIVER: Final = DriverInfo(lib_version=redis.__version__)
 
 _WORDS: Final[Mapping[type[Exception], str]] = {
     AuthenticationError: "our user or password is refused",
@@ -136,6 +141,7 @@ def _times(options: RedisOptions) -> dict[str, Any]:
         "socket_connect_timeout": options.connect_timeout,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
+        "driver_info": _DRIVER,
     }
 
 
