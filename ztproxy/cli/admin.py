@@ -4,14 +4,14 @@ Used by the verbs about sessions and devices. Who may enter the state directory 
 for on a network. There is no second way that reads the database behind the node's back.
 """
 
-import asyncio
 import getpass
+import http.client
 import os
+import socket
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 import typer
 
@@ -55,29 +55,31 @@ def ask(
     """Return the node's JSON answer, or tell the person why there is none and exit with 1."""
     target = "/" + "/".join(quote(step, safe="") for step in path) + query
     try:
-        return asyncio.run(asked(socket_of(config), method, target, body, patience))
+        return asked(socket_of(config), method, target, body, patience)
     except ConfigProblems as error:
         message = str(error)
     except Refused as error:
         message = str(error)
-    except (FileNotFoundError, ConnectionError, aiohttp.ClientConnectionError):
+    except (FileNotFoundError, ConnectionError):
         message = f"no node is running with {config} (nobody listens on {socket_of(config)})"
-    except (PermissionError, aiohttp.ClientError, TimeoutError) as error:
-        message = f"the node can not be asked: {str(error) or 'no answer in time'}"
+    except TimeoutError:
+        message = "the node can not be asked: no answer in time"
+    except (OSError, http.client.HTTPException) as error:
+        message = f"the node can not be asked: {error}"
     typer.echo(f"ztproxy: {message}", err=True)
     raise typer.Exit(1)
 
 
-async def asked(socket: Path, method: str, target: str, body: object, patience: float) -> Any:
-    """Return the JSON answer. Raises Refused, OSError, aiohttp.ClientError, TimeoutError."""
-    connector = aiohttp.UnixConnector(path=str(socket))
-    async with aiohttp.ClientSession(
-        connector=connector, timeout=aiohttp.ClientTimeout(total=patience)
-    ) as session:
+def asked(path: Path, method: str, target: str, body: object, patience: float) -> Any:
+    """Return the JSON answer. Raises Refused, OSError, http.client.HTTPException."""
+    connection = _Private(path, patience)
+    try:
         data = msgspec.json.encode(body) if body is not None else None
-        headers = {"Content-Type": "application/json"}
-        async with session.request(method, f"http://node{target}", data=data, headers=headers) as answer:
-            raw = await answer.read()
+        connection.request(method, target, data, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        raw = answer.read()
+    finally:
+        connection.close()
     try:
         value = msgspec.json.decode(raw)
     except msgspec.DecodeError:
@@ -85,6 +87,21 @@ async def asked(socket: Path, method: str, target: str, body: object, patience: 
     if answer.status >= 400:
         raise Refused(str(value.get("detail") or value.get("code") or answer.status))
     return value
+
+
+class _Private(http.client.HTTPConnection):
+    """HTTP over a socket of this machine. A program that asks once has no use for a loop and a client of its own,
+    which take longer to import than the node to answer."""
+
+    def __init__(self, path: Path, patience: float) -> None:
+        super().__init__("node", timeout=patience)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket instead of to a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
 
 
 def operator() -> str:
