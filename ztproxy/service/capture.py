@@ -96,7 +96,7 @@ async def _found(config: Path, into: int, in_force: int, standby: Standby | None
 async def _asked(config: Path, into: int, in_force: int) -> bytes:
     """Return what a fresh process answers."""
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ztproxy.service.capture", "--config", str(config)),
+        *(sys.executable, "-P", "-m", "ztproxy.service.capture", "--config", str(config)),
         *("--into", str(into), "--in-force", str(in_force)),
         pass_fds=(into, in_force),
         stdin=asyncio.subprocess.DEVNULL,

@@ -30,12 +30,13 @@ class Child:
         """Start a program of ours; its end of the orders is named by the last argument. Raises OSError.
 
         In this thread, which must be the main one: the kernel tells children of the death of the thread that
-        started them (prctl(2)), and only the main thread outlives execve(2).
+        started them (prctl(2)), and only the main thread outlives execve(2). Nothing is imported from the
+        directory we happen to stand in (-P): anybody may have put it there.
         """
         orders, theirs = pair()
         with theirs:
             started = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, *arguments, "--orders", str(theirs.fileno())],
+                [sys.executable, "-P", *arguments, "--orders", str(theirs.fileno())],
                 pass_fds=(*descriptors, theirs.fileno()),
                 stdin=subprocess.DEVNULL,
             )
