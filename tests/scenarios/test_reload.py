@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -235,6 +236,23 @@ async def test_what_is_wrong_changes_nothing_and_is_said(node: Node) -> None:
     await eventual(lambda: node.logged('"reload done"'))
 
 
+async def test_a_hangup_while_a_node_starts_does_not_end_it(tmp_path: Path, application: Application) -> None:
+    """Whatever renews certificates does not know that. What was asked for then is done as soon as it can be."""
+    made = Node(tmp_path, await application.start())
+    with made.log.open("wb") as log:
+        command = [sys.executable, "-m", "ztproxy", "run", "--config", str(made.config)]
+        made.process = subprocess.Popen(command, stderr=log, stdout=log)
+    try:
+        await eventual(lambda: made.children("ztproxy run"))  # the one that stands by: the first thing there is
+        made.hup()
+        await eventual(made.ready)
+        await eventual(lambda: made.logged("reload done"))
+    finally:
+        made.process.terminate()
+        await asyncio.to_thread(made.process.wait, 40)
+        await application.stop()
+
+
 async def test_workers_that_serve_have_what_they_keep_in_large_pages(node: Node) -> None:
     if not large_pages.gather():
         pytest.skip("this kernel has no large pages to give")
@@ -324,6 +342,28 @@ async def test_an_upgrade_to_other_policies_leaves_nothing_open_that_they_did_no
         assert (await cli(node, "upgrade")).returncode == 0
         closed = await opened.receive(timeout=3)  # long before `drain`
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, GOING_AWAY)
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        async with websocket(node):
+            pass
+
+
+@pytest.mark.parametrize("by", ["hangup", "watch"])
+async def test_what_is_edited_while_one_program_follows_the_other_is_taken_up(node: Node, by: str) -> None:
+    """The new program has read the files already, and nobody looks at them until it is up."""
+    if by == "watch":
+        node.config.write_text(node.config.read_text() + "reload: watch\n")
+        assert (await cli(node, "reload")).returncode == 0
+    command = [sys.executable, "-m", "ztproxy", "upgrade", "--config", str(node.config)]
+    asking = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert asking.stdout is not None
+    assert "takes over" in await asyncio.to_thread(asking.stdout.readline)
+    node.policy.write_text(without_websockets())
+    if by == "hangup":
+        node.hup()
+    assert await asyncio.to_thread(asking.wait, 60) == 0, "told of the upgrade, not of the reload after it"
+    asking.stdout.close()
+    before = 1 if by == "watch" else 0
+    await eventual(lambda: node.log.read_text().count('"reload done"') > before)
     with pytest.raises(aiohttp.WSServerHandshakeError):
         async with websocket(node):
             pass

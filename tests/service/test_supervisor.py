@@ -7,14 +7,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ztproxy.service import supervisor as supervising
+from ztproxy.service import upgrade
+from ztproxy.service.child import Child
 from ztproxy.service.configuration import Configuration, Summary, memory, seal
-from ztproxy.service.crew import Program, programs
+from ztproxy.service.crew import Post, Program, programs
 from ztproxy.service.process import journal_alive, started_at
 from ztproxy.service.sockets import Descriptors, Sockets, bind
 from ztproxy.service.supervisor import Refused, Supervisor
@@ -198,6 +202,70 @@ async def test_a_storm_of_hangups_is_one_reload_or_two(house: House) -> None:
     assert sum(line.startswith("note") for line in house.said("control")) <= 3
 
 
+async def test_what_is_asked_for_while_an_upgrade_is_checked_is_not_forgotten(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next program reloads, or this one when there is none; who waits for an answer gets one."""
+    reading, go_on = asyncio.Event(), asyncio.Event()
+    supervisor: Supervisor = house.supervisor  # type: ignore[attr-defined]
+    handed_over: list[upgrade.HandOver] = []
+    told: list[tuple[bool, str]] = []
+
+    async def captured(*_: object) -> object:
+        reading.set()
+        await go_on.wait()
+        return configuration("second")
+
+    def execve(program: str, arguments: list[str], environ: dict[str, str]) -> None:
+        handed_over.append(msgspec.json.decode(environ[upgrade.VARIABLE], type=upgrade.HandOver))
+        raise OSError("not here")
+
+    monkeypatch.setattr(supervising, "capture_apart", captured)
+    monkeypatch.setattr(upgrade.os, "execve", execve)
+    supervisor._become = upgrade.becoming(supervisor.sockets.link.fileno())
+    supervisor.want("upgrade", "test")
+    await reading.wait()
+    supervisor.want("reload", "SIGHUP")
+    supervisor.want("reload", "carol", lambda done, text, problems: told.append((done, text)))
+    go_on.set()
+    await until(lambda: "commit " in house.said("w0"))
+    assert [one.reload for one in handed_over] == ["SIGHUP, carol"]
+    assert told == [(False, "the program is just being replaced: ask again")]
+    assert supervisor.in_force.summary.digest == "second"
+
+
+async def test_those_who_leave_and_those_who_serve_end_at_the_same_time(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever stops a node right after an upgrade waits for `drain` twice. The fixture stops it."""
+    supervisor: Supervisor = house.supervisor  # type: ignore[attr-defined]
+    workers_end, dismiss = asyncio.Event(), supervisor.crew.dismiss
+
+    class Leaving:
+        async def stop(self, patience: float) -> None:
+            await workers_end.wait()
+
+    async def dismissed(posts: Iterable[Post], patience: float) -> None:
+        workers_end.set()
+        await dismiss(posts, patience)
+
+    monkeypatch.setattr(supervisor.crew, "dismiss", dismissed)
+    supervisor.leaving.append(Leaving())  # type: ignore[arg-type]
+
+
+async def test_a_reload_changes_how_the_supervisor_itself_logs(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured: list[tuple[str, str]] = []
+    monkeypatch.setattr(supervising, "configure", lambda *how: configured.append(how))
+    await house.supervisor.reload("test", nothing)  # type: ignore[attr-defined]
+    assert configured == []
+    third = configuration("third")
+    house.next = replace(third, summary=replace(third.summary, log=("debug", "text")))
+    await house.supervisor.reload("test", nothing)  # type: ignore[attr-defined]
+    assert configured == [("debug", "text")]
+
+
 def test_workers_listen_on_one_port_each_on_its_own_socket() -> None:
     sockets = bind("127.0.0.1", 0, 3)
     try:
@@ -231,6 +299,16 @@ def test_a_port_that_others_share_is_not_joined(count: int) -> None:
         other.close()
     for listener in bind("127.0.0.1", port, count):
         listener.close()
+
+
+async def test_children_import_nothing_from_where_the_node_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "msgspec.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    child = Child.start(("-c", "import msgspec"), ())
+    assert await asyncio.wait_for(child.ended, 20) == 0
+    child.orders.close()
 
 
 def test_children_die_with_a_killed_parent() -> None:

@@ -39,6 +39,7 @@ class Status(Struct, frozen=True):
     routes: int
     since: int  # ms
     last: Event | None = None
+    upgraded: Event | None = None  # the last upgrade, whatever came after it
 
 
 class Held(Struct, frozen=True):

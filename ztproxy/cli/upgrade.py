@@ -4,12 +4,11 @@ The supervisor answers before it becomes another program; whether that went well
 code 0: the new program serves; 1: it does not, and the old one goes on.
 """
 
-import asyncio
+import http.client
 import time
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 import typer
 
 from ztproxy.cli.admin import Refused, ask, asked, socket_of
@@ -49,10 +48,15 @@ def _after(config: Path, before: Any) -> dict[str, Any]:
 def _last_or(config: Path, before: Any) -> Any:
     """A question that was asked just when the control process changed hands is asked again."""
     try:
-        return asyncio.run(asked(socket_of(config), "GET", "/v1/node", None, STEP * 30))["last"]
-    except (OSError, aiohttp.ClientError, TimeoutError, Refused):
+        return _upgraded(asked(socket_of(config), "GET", "/v1/node", None, STEP * 30))
+    except (OSError, http.client.HTTPException, Refused):
         return before
 
 
 def _last(config: Path) -> Any:
-    return ask(config, "GET", "v1", "node")["last"]
+    return _upgraded(ask(config, "GET", "v1", "node"))
+
+
+def _upgraded(found: Any) -> Any:
+    """Return the last upgrade; nodes of before say only what happened last at all."""
+    return found.get("upgraded", found["last"])

@@ -8,7 +8,7 @@ must not end on a disk. Sealed (memfd_create(2)): what was checked can not be ch
 import fcntl
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -46,6 +46,7 @@ class Summary(Struct, frozen=True):
     drain: float  # seconds
     watch: bool
     read: tuple[str, ...] = ()  # paths and patterns that it is made of
+    log: tuple[str, Literal["json", "text"]] = ("info", "json")  # level and format
 
     def __str__(self) -> str:
         routes = "1 route" if self.routes == 1 else f"{self.routes} routes"
@@ -76,6 +77,7 @@ def summary_of(settings: Settings, policies: PolicySet) -> Summary:
         drain=settings.drain / 1000,
         watch=settings.reload == "watch",
         read=(*settings.files.paths, *settings.files.patterns),
+        log=(settings.log.level, settings.log.format),
     )
 
 

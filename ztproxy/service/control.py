@@ -94,6 +94,7 @@ class Control:
         self._next: Office | None = None
         self._since = self._clock.now()
         self._last: Event | None = None
+        self._upgraded: Event | None = None
         self._ids = RequestIds(entropy)
         self._wishes: dict[int, asyncio.Future[Told]] = {}
 
@@ -223,6 +224,8 @@ class Control:
         self._last = Event(now, note.event, note.outcome, note.by, note.detail)
         if note.event == "reload":
             self._counters.reloaded(note.outcome)
+        elif note.event == "upgrade":
+            self._upgraded = self._last
 
     def _show(self) -> None:
         self._counters.in_force(
@@ -243,6 +246,7 @@ class Control:
             routes=len(self._settings.route_settings),
             since=self._since,
             last=self._last,
+            upgraded=self._upgraded,
         )
 
     async def state(self) -> State:

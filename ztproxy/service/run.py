@@ -7,6 +7,7 @@ Everything that can be wrong with the configuration is said before anything is s
 import asyncio
 import fcntl
 import os
+import signal
 from pathlib import Path
 
 from ztproxy.net.descriptors import use_all_descriptors
@@ -15,7 +16,7 @@ from ztproxy.service.configuration import unseal
 from ztproxy.service.sockets import open_sockets
 from ztproxy.service.standby import Standby
 from ztproxy.service.state import StateDirectory
-from ztproxy.service.supervisor import First, Supervisor
+from ztproxy.service.supervisor import ASKING, First, Supervisor
 from ztproxy.service.upgrade import HandOver, becoming, handed_over, succeed
 from ztproxy.telemetry.log import configure
 
@@ -31,6 +32,7 @@ def main(config: Path, workers: int | None = None) -> None:
     """
     config = config.absolute()  # not resolved: where a link leads may change, and a reload follows it
     left = handed_over()
+    signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)  # they would end us, until there is a supervisor
     standby = stand_by(config)  # before there is anything that it would hold, too
     try:
         if left is not None:

@@ -21,6 +21,7 @@ from ztproxy.service.orders import Commit, Drain, FromChild, Go, Note, Prepare, 
 from ztproxy.service.sockets import Sockets
 from ztproxy.service.standby import Standby
 from ztproxy.service.watch import Watch
+from ztproxy.telemetry.log import configure
 
 log = logging.getLogger("ztproxy.supervisor")
 
@@ -30,6 +31,9 @@ COMMIT: Final = 15.0  # seconds to swap one reference
 NOTE: Final = 15.0
 GO: Final = 60.0  # seconds for control to open the state directory
 TOLD: Final = 100  # problems that are passed on
+
+#: Signals that end a process which does not listen to them; blocked until this one does, so that they wait.
+ASKING: Final = frozenset({signal.SIGHUP, signal.SIGUSR2})
 
 #: (done, words, problems) for whoever asked.
 Answer = Callable[[bool, str, tuple[Problem, ...]], None]
@@ -55,7 +59,7 @@ class Supervisor:
         config: Path,
         sockets: Sockets,
         in_force: Configuration,
-        become: Callable[["Supervisor", Configuration, str], None],
+        become: Callable[["Supervisor", Configuration, str, str], None],
         standby: Standby | None = None,
     ) -> None:
         self.config = config
@@ -90,8 +94,10 @@ class Supervisor:
         for task in self._going:
             task.cancel()
         await asyncio.wait(self._going)
-        await asyncio.gather(*(one.stop(STOP_TIMEOUT) for one in self.leaving))
-        await self.crew.stop(self.in_force.summary.drain + STOP_TIMEOUT)
+        patience = self.in_force.summary.drain + STOP_TIMEOUT
+        leaving = (one.stop(patience) for one in self.leaving)
+        await asyncio.gather(self.crew.dismiss(self.crew.workers, patience), *leaving)
+        await self.crew.stop(patience)  # control last: what those before decided has to be sealed, too
 
     async def _run(self, first: First) -> None:
         await first(self)
@@ -105,6 +111,7 @@ class Supervisor:
 
     async def start(self) -> None:
         """Fill the posts of a new node."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)  # children would inherit it
         self.crew.active = True
         self.crew.keep(self.crew.posts)
 
@@ -222,6 +229,8 @@ class Supervisor:
             raise
         self.crew.configuration = found  # from here on whoever starts anew serves the new one, too
         await asyncio.gather(*map(self._committed, self.crew.posts))
+        if found.summary.log != before.summary.log:
+            configure(*found.summary.log)
         for crew in self.leaving:  # they were not asked, so they do not go on
             crew.order(Drain(seconds=0.0))
         before.close()
@@ -236,12 +245,28 @@ class Supervisor:
             if why := await self.crew.ready(self.crew.posts, STOP_TIMEOUT):
                 raise Refused(why)
             begun("the new program takes over")
-            self._become(self, found, by)
-        except OSError as error:
-            raise Refused(f"the program can not be started: {error}") from error
+            signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)  # what comes now waits for the next program
+            for _ in range(3):
+                await asyncio.sleep(0)  # and what came before is heard
+            later = self._put_off()
+            try:
+                self._become(self, found, by, later)
+            except OSError as error:
+                if later:
+                    self.want("reload", later)
+                raise Refused(f"the program can not be started: {error}") from error
         finally:
             found.close()
         raise AssertionError("two programs in one process")
+
+    def _put_off(self) -> str:
+        """Return by whom reloads were asked for meanwhile, for the next program to do. Who waits for an answer
+        gets it from this one.
+        """
+        asked, self._asked = self._asked, []
+        for _, _, answer in asked:
+            answer(False, "the program is just being replaced: ask again", ())
+        return ", ".join(dict.fromkeys(by for what, by, _ in asked if what == "reload"))
 
     async def _captured(self, standby: Standby | None = None) -> Configuration:
         self._watch.begin()

@@ -28,13 +28,11 @@ from ztproxy.service.crew import Crew, number
 from ztproxy.service.orders import Go, Hold
 from ztproxy.service.sockets import Descriptors, Sockets
 from ztproxy.service.standby import Standby
-from ztproxy.service.supervisor import GO, First, Supervisor
+from ztproxy.service.supervisor import ASKING, GO, First, Supervisor
 
 log = logging.getLogger("ztproxy.supervisor")
 
 VARIABLE: Final = "ZTPROXY_HANDOVER"
-#: Signals that must not end the process before the new program listens to them.
-BLOCKED: Final = frozenset({signal.SIGHUP, signal.SIGUSR2})
 STAND: Final = 60.0  # seconds for the new control process to load
 HOLD: Final = 20.0  # seconds for the old one to let go
 SERVE: Final = 90.0  # seconds for new workers to serve
@@ -60,12 +58,13 @@ class HandOver(Struct, frozen=True):
     next: Summary
     next_memory: int
     children: tuple[Inherited, ...]
+    reload: str = ""  # by whom one was asked for meanwhile
 
 
-def becoming(lock: int) -> Callable[[Supervisor, Configuration, str], None]:
+def becoming(lock: int) -> Callable[[Supervisor, Configuration, str, str], None]:
     """Return `become` for a process that holds this lock."""
 
-    def become(supervisor: Supervisor, found: Configuration, by: str) -> None:
+    def become(supervisor: Supervisor, found: Configuration, by: str, later: str) -> None:
         """Replace the program. Raises OSError; then everything is as it was."""
         crew, in_force = supervisor.crew, supervisor.in_force
         children = tuple(
@@ -83,6 +82,7 @@ def becoming(lock: int) -> Callable[[Supervisor, Configuration, str], None]:
             next=found.summary,
             next_memory=found.descriptor,
             children=children,
+            reload=later,
         )
         if supervisor.standby is not None:
             supervisor.standby.end()  # it would be a child that nobody knows of
@@ -116,11 +116,11 @@ def _inheritable(hand_over: HandOver) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
 
 
 # ---------------------------------------------------------------------- in the new program
@@ -148,7 +148,9 @@ async def _take_over(supervisor: Supervisor, left: HandOver) -> None:
     """Let a new crew in beside the one that was left to us, or go on with that."""
     old, found = supervisor.crew, Configuration(left.next, left.next_memory)
     _adopt(old, left)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)  # not before there is somebody to be told of a reload
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)  # not before there is somebody to be told of a reload
+    if by := left.reload or ("file change" if left.next.watch else ""):
+        supervisor.want("reload", by)  # what has changed since the files were read was seen by nobody
     new = supervisor.new_crew(found)
     try:
         why = await _let_in(old, new)
