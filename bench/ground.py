@@ -89,7 +89,10 @@ class Ground:
         self._counter: Counter | None = None
 
     def __enter__(self) -> Self:
-        os.sched_setaffinity(0, {LOAD_CORE})
+        try:
+            os.sched_setaffinity(0, {LOAD_CORE})
+        except OSError as error:
+            raise Missing(f"cores {PROXY_CORE} and {LOAD_CORE} are both needed") from error
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing stays behind
         try:
             self._certificates()
