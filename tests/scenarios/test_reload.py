@@ -237,13 +237,13 @@ async def test_what_is_wrong_changes_nothing_and_is_said(node: Node) -> None:
 
 
 async def test_a_hangup_while_a_node_starts_does_not_end_it(tmp_path: Path, application: Application) -> None:
-    """Whatever renews certificates does not know that. What was asked for then is done as soon as it can be."""
+    """Whatever renews certificates does not know. What was asked for then is done as soon as it can be."""
     made = Node(tmp_path, await application.start())
     with made.log.open("wb") as log:
         command = [sys.executable, "-m", "ztproxy", "run", "--config", str(made.config)]
         made.process = subprocess.Popen(command, stderr=log, stdout=log)
     try:
-        await eventual(lambda: made.children("ztproxy run"))  # the one that stands by: the first thing there is
+        await eventual(lambda: made.children("ztproxy run"))  # the one that stands by, which is there first
         made.hup()
         await eventual(made.ready)
         await eventual(lambda: made.logged("reload done"))

@@ -90,8 +90,8 @@ def asked(path: Path, method: str, target: str, body: object, patience: float) -
 
 
 class _Private(http.client.HTTPConnection):
-    """HTTP over a socket of this machine. A program that asks once has no use for a loop and a client of its own,
-    which take longer to import than the node to answer."""
+    """HTTP over a socket of this machine. A program that asks once has no use for a loop and a client of its
+    own, which take longer to import than the node to answer."""
 
     def __init__(self, path: Path, patience: float) -> None:
         super().__init__("node", timeout=patience)

@@ -24,7 +24,7 @@ HEAVIEST: Final = 100
 def targets(raw: object) -> tuple[Target, ...]:
     """Read a route's `to`."""
     if isinstance(raw, Mapping):
-        raise wrong("expected an address, or a list of targets", "write it as an item of a list: `- {url: …}`")
+        raise wrong("expected an address, or a list of targets", "write an item of a list: `- {url: …}`")
     if not isinstance(raw, list | tuple):
         return (Target(upstream(raw)),)
     if not 1 <= len(raw) <= MOST:

@@ -260,8 +260,8 @@ class Supervisor:
         raise AssertionError("two programs in one process")
 
     def _put_off(self) -> str:
-        """Return by whom reloads were asked for meanwhile, for the next program to do. Who waits for an answer
-        gets it from this one.
+        """Return by whom reloads were asked for meanwhile, for the next program to do. Who waits for an
+        answer gets it from this one.
         """
         asked, self._asked = self._asked, []
         for _, _, answer in asked:
