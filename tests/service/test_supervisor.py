@@ -301,6 +301,22 @@ def test_a_port_that_others_share_is_not_joined(count: int) -> None:
         listener.close()
 
 
+LOOKS_UP = """
+import asyncio, os, uvloop
+async def main():
+    await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+    return len(os.listdir("/proc/self/task"))
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    os._exit(runner.run(main()))
+"""
+
+
+async def test_names_that_nobody_answers_for_do_not_take_all_threads() -> None:
+    child = Child.start(("-c", LOOKS_UP), ())
+    assert await asyncio.wait_for(child.ended, 20) > 100
+    child.orders.close()
+
+
 async def test_children_import_nothing_from_where_the_node_was_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from ztproxy.service.orders import FromChild, Orders, of_supervisor, pair
+
+#: Threads that connections to upstreams go through (libuv's, some KiB each; 4 if nobody says so). One that
+#: looks up a name whose servers do not answer is held for ten seconds, whether or not anybody still waits: a
+#: few requests for one such application would keep everybody from all the others.
+THREADS: Final = "128"
 
 
 class Child:
@@ -39,6 +45,7 @@ class Child:
                 [sys.executable, "-P", *arguments, "--orders", str(theirs.fileno())],
                 pass_fds=(*descriptors, theirs.fileno()),
                 stdin=subprocess.DEVNULL,
+                env={"UV_THREADPOOL_SIZE": THREADS, **os.environ},
             )
         return cls(started.pid, orders, started)
 
