@@ -5,6 +5,7 @@ process, on that process's journal. Whoever gets AuditUnavailable refuses the re
 service. Never writes a query, a control character or a value without bound.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +32,14 @@ from ztproxy.recording.journal import JournalFull
 _NOBODY: Final = f"{ANONYMOUS.kind}::{ANONYMOUS.id}"
 
 _encode: Final = msgspec.json.Encoder().encode
+
+#: Behind these marks stand tokens (queries, fragments) and sessions (parameters); no path that is served has
+#: one.
+_MARK: Final = re.compile(r"[?#;]").search
+#: What may stand before a path where somebody asks for a URL: not a name with a password.
+_PLACE: Final = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]*://)?[A-Za-z0-9.-]*(?::[0-9]{1,5})?(?:/.*)?", re.S
+).fullmatch
 
 
 class AuditUnavailable(Exception):
@@ -75,7 +84,7 @@ class Audit(Ledger):
 
     def _decision(self, record: DecisionRecord) -> None:
         path = record.path
-        if not path.isprintable() or len(path) > MAX_TEXT or "?" in path:
+        if not path.isprintable() or len(path) > MAX_TEXT or path[:1] != "/" or _MARK(path):
             record = msgspec.structs.replace(record, path=_redact(path))
         self._write(record)
 
@@ -160,9 +169,12 @@ class Audit(Ledger):
 
 
 def _redact(path: str) -> str:
-    """Cut the query and what is too long, and say so by an ellipsis; escape what is not printable."""
-    bare, query, _ = path.partition("?")
-    return _text(bare) + ("?…" if query else "")
+    """Cut what may be secret or is too long, and say so by an ellipsis; escape what is not printable."""
+    found = _MARK(path)
+    bare = path if found is None else path[: found.start()]
+    if bare != "*" and _PLACE(bare) is None:
+        bare = "…"
+    return _text(bare) + (f"{found[0]}…" if found is not None else "")
 
 
 def _text(text: str) -> str:
