@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from pathlib import Path
 
 import h11
 import pytest
@@ -258,6 +259,22 @@ def test_a_slow_head_costs_no_more_than_its_length() -> None:
         b"X-ARR-ClientCert",
         b"X-Forward-For",
         b"X-HTTP-Host-Override",
+        b"WL-Proxy-Client-Cert",
+        b"Proxy-Client-IP",
+        b"iv-user",
+        b"IV_GROUPS",
+        b"SM_USER",
+        b"SM_UNIVERSALID",
+        b"Shib-Session-ID",
+        b"OAM_REMOTE_USER",
+        b"X-JWT-Assertion",
+        b"X-Userinfo",
+        b"X-Endpoint-API-UserInfo",
+        b"X-Apigateway-Api-Userinfo",
+        b"CloudFront-Viewer-Address",
+        b"X-Azure-ClientIP",
+        b"Fly-Client-IP",
+        b"X-Originating-IP",
         b"Proxy",
         b"Txn-Token",
         b"TE",
@@ -277,3 +294,9 @@ def test_names_that_never_pass(name: bytes) -> None:
 def test_names_that_pass(name: bytes) -> None:
     kind = fields.of_request(name)
     assert kind == fields.PASS or kind > fields.KEPT
+
+
+def test_the_page_on_identity_names_all_that_is_stripped() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/upstream-identity.md").read_text()
+    stripped = {name for name, kind in fields._REQUEST.items() if kind == fields.DROP} - {*fields._HOP_BY_HOP}
+    assert [name for name in (*fields._IDENTITY, *sorted(stripped)) if f"`{name.decode()}`" not in page] == []

@@ -95,6 +95,13 @@ _REQUEST: Final[dict[bytes, int]] = {
     # CGI calls it HTTP_PROXY, and programs send what they fetch through that (CVE-2016-5385).
     b"proxy": DROP,
     b"x-proxyuser-ip": DROP,
+    b"proxy-client-ip": DROP,
+    b"x-originating-ip": DROP,
+    b"x-azure-clientip": DROP,
+    b"x-azure-socketip": DROP,
+    b"fly-client-ip": DROP,
+    b"x-userinfo": DROP,
+    b"x-jwt-assertion": DROP,
 }
 
 #: Identity namespaces: ours, and those of other proxies that applications are often told to believe.
@@ -135,6 +142,19 @@ _IDENTITY: Final = (
     b"cf-access-",
     b"cf-connecting-ip",
     b"fastly-client-",
+    b"cloudfront-viewer-",
+    b"x-endpoint-api-",
+    b"x-apigateway-api-",
+    # of single sign-on before there were tokens: WebLogic, WebSEAL, SiteMinder, Shibboleth, Oracle's
+    b"wl-proxy-",
+    b"iv-user",
+    b"iv-groups",
+    b"iv-creds",
+    b"iv-remote-",
+    b"sm-user",
+    b"sm-universalid",
+    b"shib-",
+    b"oam-",
 )
 
 _RESPONSE: Final[dict[bytes, int]] = {
