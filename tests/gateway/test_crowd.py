@@ -94,6 +94,7 @@ async def behind(stage: Stage, unsent: int = 70_000) -> None:
     await stage.answers(BEGINNING)
     stage.client.unsent = unsent
     stage.connection.pause_writing()
+    await stage.turn()
 
 
 async def test_a_client_that_takes_nothing_is_given_up(stage: Stage) -> None:

@@ -624,6 +624,8 @@ async def test_a_slow_client_stops_the_upstream_and_not_its_next_user(stage: Sta
     await stage.says(GET)
     await stage.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
     stage.connection.pause_writing()
+    assert stage.upstream.reading  # perhaps at this very moment: see test_ends_that_come_along.py
+    await stage.turn()
     assert not stage.upstream.reading
     await stage.answers(b"cd")
     assert stage.upstream.reading

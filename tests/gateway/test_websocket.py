@@ -79,6 +79,7 @@ async def test_a_cut_inside_a_frame_just_closes(open_stage: Stage, partial: byte
 async def test_a_cut_does_not_wait_for_a_client_that_does_not_read(open_stage: Stage) -> None:
     stage = open_stage
     stage.connection.pause_writing()
+    await stage.turn()
     assert not stage.upstream.reading
     stage.paths.cut("session-ended")
     assert stage.client.ended == "abort"

@@ -118,9 +118,17 @@ async def test_one_that_is_cut_off_looks_so_on_the_other_side_and_loses_nothing_
 async def test_nobody_is_read_faster_than_the_other_side_takes_it() -> None:
     pair, done = _one()
     pair.right.pause_writing()
+    assert done == []  # somebody may be reading
+    await asyncio.sleep(0)
     pair.right.resume_writing()
     pair.left.pause_writing()
+    await asyncio.sleep(0)
     assert done == [("a-left", "pause"), ("a-left", "resume"), ("a-right", "pause")]
+    pair.left.resume_writing()
+    pair.left.pause_writing()
+    pair.left.resume_writing()  # in time
+    await asyncio.sleep(0)
+    assert done[3:] == [("a-right", "resume"), ("a-right", "resume")]
     pair.right.transport.abort()
     pair.left.resume_writing()  # nobody reads what is closing
     assert done[-1] == ("a-right", "abort")
@@ -139,4 +147,5 @@ async def test_one_that_is_full_while_others_are_written_stops_only_its_own() ->
     one.left.data_received(b"1")
     other.left.data_received(b"2")
     await asyncio.sleep(0)
-    assert done == [("a-right", b"1"), ("a-left", "pause"), ("b-right", b"2")]
+    await asyncio.sleep(0)
+    assert done == [("a-right", b"1"), ("b-right", b"2"), ("a-left", "pause")]

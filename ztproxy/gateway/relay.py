@@ -4,6 +4,7 @@ Made by `gateway.http` from a Permit; is told of the client by `gateway.connecti
 `upstream.exchange`. It ends in exactly one way and never decides who may do what.
 """
 
+import asyncio
 from typing import Final
 
 from msgspec.structs import replace
@@ -112,11 +113,9 @@ class Relay(Receiver, Runnable):
 
     def client_flow(self, full: bool) -> None:
         """The client takes no more bytes for now, or takes bytes again."""
-        if self._exchange is None:
-            return
-        if full:
-            self._exchange.pause()
-        else:
+        if full:  # not within a reading: TLS forgets an end that came with what is read then
+            asyncio.get_running_loop().call_soon(self._hold_back)
+        elif self._exchange is not None:
             self._exchange.resume()
 
     def client_gone(self) -> None:
@@ -201,6 +200,10 @@ class Relay(Receiver, Runnable):
     def _touch(self) -> None:
         route = self._permit.route
         self._client.wait_until(route.idle_timeout if self._started else route.response_timeout)
+
+    def _hold_back(self) -> None:
+        if self._exchange is not None and self._client.full:
+            self._exchange.pause()
 
     def _is_too_large(self) -> bool:
         return self._client.body_received > self._permit.route.max_body

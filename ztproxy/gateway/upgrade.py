@@ -4,6 +4,7 @@
 frame boundaries are followed, so that a cut ends with a close frame the browser understands.
 """
 
+import asyncio
 from typing import Final
 
 from ztproxy.gateway.account import Account
@@ -53,8 +54,8 @@ class Tunnel(Receiver, Pipe):
 
     def client_flow(self, full: bool) -> None:
         """The client takes no more bytes for now, or takes bytes again."""
-        if full:
-            self._exchange.pause()
+        if full:  # not within a reading, as in gateway.relay
+            asyncio.get_running_loop().call_soon(self._hold_back)
         else:
             self._exchange.resume()
 
@@ -111,6 +112,10 @@ class Tunnel(Receiver, Pipe):
     def flow(self, full: bool) -> None:
         """The upstream takes no more bytes for now, or takes bytes again."""
         self._client.upstream_flow(full)
+
+    def _hold_back(self) -> None:
+        if self._client.full:
+            self._exchange.pause()
 
     # ------------------------------------------------------------------ ending
 

@@ -20,12 +20,13 @@ LINGER: Final = 600.0
 class Half(asyncio.Protocol):
     """One of the two: takes bytes from its own connection and gives them to the other."""
 
-    __slots__ = ("_ended", "_gone", "_outbox", "_sink", "_timer", "other", "transport")
+    __slots__ = ("_ended", "_full", "_gone", "_outbox", "_sink", "_timer", "other", "transport")
 
     def __init__(self, gone: Callable[["Half"], None], outbox: Outbox) -> None:
         self._gone = gone
         self._outbox = outbox
         self._ended = False
+        self._full = False  # our side takes no more for now
         self._timer: asyncio.TimerHandle | None = None
         self._sink: asyncio.Transport  # the other's
         self.transport: asyncio.Transport
@@ -48,14 +49,22 @@ class Half(asyncio.Protocol):
         self._outbox.put(self._sink, data)
 
     def pause_writing(self) -> None:
-        """Our side takes no more: the other is not read."""
-        if self.other is not None:
-            self.other.transport.pause_reading()
+        """Our side takes no more: the other is not read, from the next turn on.
+
+        Within a reading TLS would forget an end that came with what is read then.
+        """
+        self._full = True
+        asyncio.get_running_loop().call_soon(self._hold_back)
 
     def resume_writing(self) -> None:
         """Our side takes bytes again."""
+        self._full = False
         if self.other is not None and not self.other.transport.is_closing():
             self.other.transport.resume_reading()
+
+    def _hold_back(self) -> None:
+        if self._full and self.other is not None and not self.other.transport.is_closing():
+            self.other.transport.pause_reading()
 
     def eof_received(self) -> bool:
         """Our side has ended in good order: so does the other, when it has everything."""
