@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from gateway_fakes import CERTIFICATE, HANDLE, ROUTE, Stage, head_of
+from gateway_fakes import CERTIFICATE, HANDLE, ROUTE, Stage, head_of, refusal
 
 from ztproxy.wire.websocket import accept_of
 
@@ -138,6 +138,19 @@ async def test_frames_sent_before_the_answer_wait_for_it(stage: Stage) -> None:
     await stage.answers(SWITCH)
     assert stage.upstream.written.endswith(b"\x81\x80mask\x89\x80mask")
     assert stage.client.reading
+
+
+@pytest.mark.parametrize("who", ["policy", "a dead upstream"])
+async def test_what_follows_a_handshake_that_fails_is_no_request(stage: Stage, who: str) -> None:
+    """It may be said in the other protocol, and somebody else may have chosen its bytes."""
+    if who == "policy":
+        stage.door.answer = lambda request: refusal("login-required")
+    else:
+        stage.dialler.refusing = True
+    await stage.says(HANDSHAKE % b"" + b"GET /smuggled HTTP/1.1\r\nHost: app.example\r\n\r\n")
+    assert b"Connection: close" in stage.client.take()
+    assert stage.client.ended == "close"
+    assert len(stage.door.requests) == 1
 
 
 async def test_a_refused_handshake_is_an_ordinary_response_and_the_end(stage: Stage) -> None:

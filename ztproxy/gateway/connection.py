@@ -360,6 +360,7 @@ class Connection(asyncio.Protocol, Client):
             head is not None
             and head.keep_alive
             and not (refusal.close or self._retiring)
+            and not head.upgrade  # behind it may come bytes of that protocol
             and self._can_skip_body(head)
         )
         self.world.counters.refused(refusal.code)

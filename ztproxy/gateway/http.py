@@ -115,9 +115,7 @@ def slow_down(client: Client, request: AccessRequest, wait: float) -> None:
 
 def turn_away(client: Client, head: RequestHead, request: AccessRequest, wrong: str) -> None:
     """Refuse a request before policy is asked, and have that recorded."""
-    # Behind a request for another protocol may come bytes of that protocol.
-    close = bool(head.problem or head.upgrade)
-    refusal = refusal_of(wrong, request.context.request_id, close=close)
+    refusal = refusal_of(wrong, request.context.request_id, close=bool(head.problem))
     client.refuse(recorded(client, request, refusal))
 
 
