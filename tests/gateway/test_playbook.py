@@ -598,6 +598,28 @@ async def test_retiring_waits_for_the_running_exchange(stage: Stage) -> None:
     assert idle.ended == "close"
 
 
+async def test_who_was_told_that_a_connection_stays_has_a_moment_for_another_request(stage: Stage) -> None:
+    await stage.says(GET)
+    await stage.answers(OK[:-1])
+    stage.connection.retire()
+    await stage.answers(OK[-1:])
+    assert b"Connection: close" not in stage.client.take()
+    assert stage.client.ended == ""
+    await stage.says(GET)
+    await stage.answers(OK)
+    assert b"Connection: close" in stage.client.take()
+    assert stage.client.ended == "close"
+
+
+async def test_that_moment_is_short(stage: Stage) -> None:
+    await stage.says(GET)
+    await stage.answers(OK[:-1])
+    stage.connection.retire()
+    await stage.answers(OK[-1:])
+    await stage.later(1.1)
+    assert stage.client.ended == "close"
+
+
 async def test_a_retired_connection_serves_the_request_that_was_on_its_way(stage: Stage) -> None:
     await stage.says(GET)
     await stage.answers(OK)

@@ -376,7 +376,7 @@ class Connection(asyncio.Protocol, Client):
         self._running = None
         if self._body is not None and not self._body.done:
             self._drain(self._keep)
-        elif self._keep and not self._retiring:
+        elif self._keep:
             self._next()
         else:
             self.close()
@@ -441,7 +441,7 @@ class Connection(asyncio.Protocol, Client):
     def _next(self) -> None:
         """Wait for the next request, or take it from what has been read already."""
         self._head = self._body = None
-        self.wait_until(self.world.limits.keepalive_timeout)
+        self.wait_until(RETIRE_SECONDS if self._retiring else self.world.limits.keepalive_timeout)
         self._goes_to = _EARLY if self.full or self._rest else _HEAD
         if self.full:  # answers pile up unread: no further request until they are taken
             self._stop_reading(_HELD)
