@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from gateway_fakes import Stage
+from gateway_fakes import ROUTE, Stage
 
 from ztproxy.gateway.limits import Limits
 from ztproxy.net.sources import Bounds
@@ -67,6 +67,25 @@ async def test_a_body_that_the_application_does_not_take_is_not_late(stage: Stag
     assert stage.crowd.slow == 0
     await stage.later(16.0)
     assert stage.crowd.slow == 1
+
+
+async def test_an_application_is_not_late_while_it_waits_for_the_rest_of_a_body() -> None:
+    stage = Stage(ROUTE.replaced(response_timeout=5.0))
+    await stage.says(POST + b"x")
+    await stage.later(20.0)
+    await stage.says(b"x" * 99_999)
+    await stage.later(4.0)
+    assert stage.client.take() == b""
+    await stage.later(2.0)  # now it has everything
+    assert stage.client.take().startswith(b"HTTP/1.1 504 ")
+
+
+async def test_it_is_when_it_does_not_take_the_body() -> None:
+    stage = Stage(ROUTE.replaced(response_timeout=5.0))
+    await stage.says(POST + b"x")
+    stage.upstream.protocol.pause_writing()  # type: ignore[attr-defined]
+    await stage.later(6.0)
+    assert stage.client.take().startswith(b"HTTP/1.1 504 ")
 
 
 async def test_a_complete_body_is_not_watched(stage: Stage) -> None:
@@ -133,6 +152,62 @@ async def test_answers_that_nobody_takes_are_bounded_all_together(stage: Stage) 
         stage.client, stage.connection, _ = stage.connect()
     await stage.later(1.0)
     assert [client.ended for client in clients] == ["", "abort", ""]
+
+
+# ------------------------------------------------------------------ the last bytes
+
+
+def keep_open(stage: Stage) -> None:
+    """Let nothing be taken that was written before the connection closed."""
+    stage.client.close = lambda: None  # type: ignore[method-assign]
+    stage.client.unsent = 70_000
+
+
+async def test_who_still_takes_the_last_bytes_of_a_closing_connection_gets_them(stage: Stage) -> None:
+    keep_open(stage)
+    await stage.says(GET[:-2] + b"Connection: close\r\n\r\n")
+    await stage.answers(OK)
+    for _ in range(8):
+        stage.client.unsent -= 8000
+        await stage.later(10.1)
+    assert not stage.client.ended
+    await stage.later(10.1)
+    assert stage.client.ended == "abort"
+    assert stage.crowd.slow == 0  # all was taken, as far as anybody can tell
+    await stage.turn()
+    assert not stage.crowd._closing.watched
+
+
+async def test_who_takes_next_to_nothing_of_them_does_not(stage: Stage) -> None:
+    keep_open(stage)
+    await stage.says(GET[:-2] + b"Connection: close\r\n\r\n")
+    await stage.answers(OK)
+    stage.client.unsent -= 2000
+    await stage.later(10.1)
+    assert stage.client.ended == "abort"
+
+
+async def test_an_early_answer_is_not_cut_off_with_the_body_that_nobody_wants(stage: Stage) -> None:
+    keep_open(stage)
+    await stage.says(POST + b"some")
+    await stage.answers(OK)
+    stage.connection.pause_writing()
+    for _ in range(8):
+        stage.client.unsent -= 8000
+        await stage.later(10.1)
+        await stage.says(b"more")
+    assert not stage.client.ended
+
+
+async def test_an_upstream_is_not_late_while_its_answer_is_taken(stage: Stage) -> None:
+    await behind(stage, 120_000)
+    for _ in range(12):
+        stage.client.unsent -= 8000
+        await stage.later(30.0)
+    assert not stage.client.ended
+    stage.connection.resume_writing()
+    await stage.later(301.0)
+    assert stage.ledger.records[0].end == "upstream-timeout"
 
 
 # ------------------------------------------------------------------ age

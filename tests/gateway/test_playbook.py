@@ -264,7 +264,7 @@ async def test_a_refused_client_is_not_listened_to_for_long(stage: Stage) -> Non
     await stage.later(1)
     await stage.says(b"x")
     await stage.later(1.1)
-    assert stage.client.ended == "abort"
+    assert stage.client.ended == "close"
 
 
 # ---------------------------------------------------------------------- responses

@@ -131,6 +131,19 @@ async def test_idle(open_stage: Stage) -> None:
     assert stage.client.ended == "close"
 
 
+async def test_what_is_still_taken_is_not_idle(open_stage: Stage) -> None:
+    stage = open_stage
+    stage.client.unsent = 120_000
+    stage.connection.pause_writing()
+    for _ in range(12):
+        stage.client.unsent -= 8000
+        await stage.later(30)
+    assert stage.client.ended == ""
+    stage.connection.resume_writing()
+    await stage.later(301)
+    assert stage.ledger.records[0].end == "idle"
+
+
 async def test_frames_sent_before_the_answer_wait_for_it(stage: Stage) -> None:
     await stage.says(HANDSHAKE % b"" + b"\x81\x80mask")
     await stage.says(b"\x89\x80mask")

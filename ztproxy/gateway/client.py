@@ -76,6 +76,11 @@ class Sender:
     def body_received(self) -> int:
         """Bytes of content so far."""
 
+    @property
+    @abstractmethod
+    def held_back(self) -> bool:
+        """Tell whether nothing is read from it."""
+
     @abstractmethod
     def drop_trailers(self) -> None:
         """Let no fields after the body pass; before `take_body`."""

@@ -20,6 +20,7 @@ from ztproxy.model.ports import Answer
 from ztproxy.model.request import Peer
 from ztproxy.net.listener import Arrival, PeerUnusable
 from ztproxy.net.taken import taken
+from ztproxy.net.wheel import NEVER
 from ztproxy.wire import fields
 from ztproxy.wire.body import BadBody, ChunkedBody, LengthBody
 from ztproxy.wire.http1 import CHUNKED, BadHead, RequestHead, RequestReader, ResponseHead
@@ -31,8 +32,6 @@ LINGER_BYTES: Final = 16 << 20
 DRAIN_SECONDS: Final = 2.0
 #: How long an idle connection that is to be closed is open for a request that is on its way.
 RETIRE_SECONDS: Final = 1.0
-#: How long the last bytes of a closing connection may take.
-FLUSH_SECONDS: Final = 10.0
 #: How long the door may think about cold facts.
 DECIDE_SECONDS: Final = 15.0
 
@@ -146,10 +145,8 @@ class Connection(asyncio.Protocol, Client):
             self._undecided("facts-unavailable")
         elif self.beginning:
             http.reject(self, BadHead("incomplete-head"))
-        elif self.idle:
-            self.close()
         else:
-            self.transport.abort()
+            self.close()
 
     def retire(self) -> None:
         """Take one more request at the most; close an idle connection not before that had time to arrive."""
@@ -382,11 +379,12 @@ class Connection(asyncio.Protocol, Client):
             self.close()
 
     def close(self) -> None:
-        """Close once everything written has been sent, or has had its time."""
+        """Close once everything written has been taken, or nobody takes it any more."""
         self._running = None
         self._goes_to = _NOWHERE
         self._go_on_reading(_HELD | _FULL)
-        self.wait_until(FLUSH_SECONDS)
+        self.deadline = NEVER
+        self.world.crowd.closes(self)
         self._outbox.flush()
         self.transport.close()
 

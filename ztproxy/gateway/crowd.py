@@ -1,8 +1,9 @@
 """All client connections of a worker, looked over once a second: nobody holds more than their share for long.
 
-Connections tell it when they come and go, when a body begins and ends, and when their client falls behind.
-It ends bodies that trickle in, clients that take next to nothing of what waits for them, and connections that
-are too old; when places or memory run short, it takes back what is used least. Costs a request nothing.
+Connections tell it when they come and go, when a body begins and ends, when their client falls behind, and
+when they close. It ends bodies that trickle in, clients that take next to nothing of what waits for them, and
+connections that are too old; when places or memory run short, it takes back what is used least. Costs a
+request nothing.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from ztproxy.net.sources import Source, Sources
 from ztproxy.net.wheel import Wheel
 
 LOOK: Final = 1.0  # seconds
+FLUSH: Final = 10.0  # seconds for a closing connection, and again as long as its client takes what is left
 PRESSURE: Final = 0.9  # share of the connections from which on places are taken back
 PATIENCE: Final = 0.25  # share of its time that a head is given then
 
@@ -67,23 +69,26 @@ class Member(Protocol):
 class _Watch:
     """Connections that have to make progress: until when, and how far they were before."""
 
-    def __init__(self, progress: Callable[[Member], int], fail: Callable[[Member], None]) -> None:
+    def __init__(
+        self, progress: Callable[[Member], int], fail: Callable[[Member], None], grace: float = 0.0
+    ) -> None:
         self._progress = progress
         self._fail = fail
+        self._grace = grace  # seconds over which that is looked at; 0: as the limits say
         self.watched: dict[Member, tuple[float, int]] = {}
 
-    def begin(self, member: Member, until: float) -> None:
-        self.watched[member] = (until, self._progress(member))
+    def begin(self, member: Member, now: float, limits: Limits) -> None:
+        self.watched[member] = (now + (self._grace or limits.body_grace), self._progress(member))
 
     def end(self, member: Member) -> None:
         self.watched.pop(member, None)
 
     def look(self, now: float, limits: Limits) -> None:
-        least = limits.body_min_rate * limits.body_grace
+        least = limits.body_min_rate * (self._grace or limits.body_grace)
         due = [(member, seen) for member, (until, seen) in self.watched.items() if until <= now]
         for member, seen in due:
             if member.held_back or self._progress(member) - seen >= least:
-                self.begin(member, now + limits.body_grace)
+                self.begin(member, now, limits)
             else:
                 self.end(member)
                 self._fail(member)
@@ -103,6 +108,7 @@ class Crowd:
         self._leaving: set[Member] = set()  # told to go; a client can put that off for seconds
         self._bodies = _Watch(lambda member: member.body_received, self._late)
         self._takers = _Watch(lambda member: member.taken, self._behind)
+        self._closing = _Watch(lambda member: member.taken, lambda member: member.abort(), FLUSH)
         self.deadline = wheel.now + LOOK
         wheel.add(self)
 
@@ -123,10 +129,11 @@ class Crowd:
         self._young.pop(member, None)
         self._bodies.end(member)
         self._takers.end(member)
+        self._closing.end(member)
 
     def body_begins(self, member: Member) -> None:
         """A body is on its way, or is read again after it was held back."""
-        self._bodies.begin(member, self._wheel.now + self.limits.body_grace)
+        self._bodies.begin(member, self._wheel.now, self.limits)
 
     def body_ends(self, member: Member) -> None:
         """All of it is here."""
@@ -134,11 +141,16 @@ class Crowd:
 
     def falls_behind(self, member: Member) -> None:
         """Bytes wait for the client."""
-        self._takers.begin(member, self._wheel.now + self.limits.body_grace)
+        self._takers.begin(member, self._wheel.now, self.limits)
 
     def catches_up(self, member: Member) -> None:
         """It takes bytes again."""
         self._takers.end(member)
+
+    def closes(self, member: Member) -> None:
+        """It ends when its client has taken what was written."""
+        if member in self._all:
+            self._closing.begin(member, self._wheel.now, self.limits)
 
     # ------------------------------------------------------------------ once a second
 
@@ -148,6 +160,7 @@ class Crowd:
         self.deadline = now + LOOK
         self._bodies.look(now, self.limits)
         self._takers.look(now, self.limits)
+        self._closing.look(now, self.limits)
         self._retire(now - self.limits.connection_age)
         self._free_memory()
         excess = self._sources.connections - int(self._sources.bounds.connections * PRESSURE)

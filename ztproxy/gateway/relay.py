@@ -124,8 +124,10 @@ class Relay(Receiver, Runnable):
         self._settle("client-gone")
 
     def timed_out(self) -> None:
-        """No byte for too long."""
-        if self._started:
+        """No byte for too long; but for how long a client may be slow is not the upstream's doing."""
+        if self._waits_for_the_client():
+            self._touch()
+        elif self._started:
             self._abort("upstream-timeout")
         else:
             if self._exchange is not None:
@@ -204,6 +206,12 @@ class Relay(Receiver, Runnable):
     def _hold_back(self) -> None:
         if self._exchange is not None and self._client.full:
             self._exchange.pause()
+
+    def _waits_for_the_client(self) -> bool:
+        """Tell whether the client has to take what is there or send the rest: `gateway.crowd` sees to it."""
+        if self._started:
+            return self._client.full
+        return self._exchange is not None and not (self._exchange.complete or self._client.held_back)
 
     def _is_too_large(self) -> bool:
         return self._client.body_received > self._permit.route.max_body

@@ -65,8 +65,11 @@ class Tunnel(Receiver, Pipe):
         self._settle("complete" if self._frames is not None and self._frames.closing else "client-gone")
 
     def timed_out(self) -> None:
-        """Idle for too long."""
-        self._finish("idle", GOING_AWAY, "idle")
+        """Idle for too long, unless the client still takes what is there."""
+        if self._client.full:
+            self._client.wait_until(self._idle)
+        else:
+            self._finish("idle", GOING_AWAY, "idle")
 
     def cut(self, reason: str) -> None:
         """End now: the door has changed its mind."""

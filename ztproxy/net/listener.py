@@ -45,6 +45,9 @@ _OF_CALLERS: Final = _Buffers(_RECORD, 4 * _RECORD)
 #: Connectors are few, and by one connection comes all that an application says: each record for itself would
 #: be a read, a turn of ours and a write to the caller. With eight, a byte costs a quarter less than with one.
 _OF_CONNECTORS: Final = _Buffers(8 * _RECORD, 8 * _RECORD)
+#: Seconds for the last bytes of a connection, which is otherwise cut while they are still taken. Who does not
+#: take them is given up sooner (gateway.crowd, net.splice).
+_LAST: Final = 3600.0
 _OUT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -258,6 +261,7 @@ class Listener:
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=self._timeout,
+                ssl_shutdown_timeout=_LAST,
                 ssl_incoming_bio_size=buffers.incoming,
                 ssl_outgoing_bio_size=buffers.outgoing,
             )
