@@ -4,8 +4,10 @@
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Protocol, TypeVar
 
 import aiofastnet
@@ -67,6 +69,41 @@ class Connectors(Protocol):
         """Return the protocol of a new connection through a connector. Raises Unreachable."""
 
 
+class _Lookups:
+    """Asks for addresses of names, for one name once at a time: whoever wants it meanwhile waits along.
+
+    An answer can take ten seconds, and in all that time it holds a thread, whoever has given up on it. There
+    are only so many of those: a busy application whose name nobody answers for must not take them all.
+    """
+
+    def __init__(self) -> None:
+        self._asked: dict[str, asyncio.Task[list[str]]] = {}  # names come from the configuration
+
+    async def addresses(self, host: str) -> list[str]:
+        """Return the addresses of a name, best first; of an address itself. Raises OSError."""
+        try:
+            ip_address(host)
+        except ValueError:
+            pass
+        else:
+            return [host]
+        asked = self._asked.get(host)
+        if asked is None:
+            asked = self._asked[host] = asyncio.create_task(_look_up(host))
+            asked.add_done_callback(lambda task: self._answered(host, task))
+        return await asyncio.shield(asked)
+
+    def _answered(self, host: str, asked: asyncio.Task[list[str]]) -> None:
+        del self._asked[host]
+        if not asked.cancelled():
+            asked.exception()  # nobody may be left to hear of it
+
+
+async def _look_up(host: str) -> list[str]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
 class Dialler:
     """Makes connections. `contexts` holds a TLS context for all files that upstreams name."""
 
@@ -75,6 +112,7 @@ class Dialler:
     ) -> None:
         self._contexts = contexts
         self._connectors = connectors
+        self._lookups = _Lookups()
 
     async def dial(self, upstream: Upstream, factory: Callable[[], _P], *, patience: float) -> _P:
         """Return the protocol of a new, ready connection, within `patience` seconds. Raises Unreachable."""
@@ -103,19 +141,24 @@ class Dialler:
     async def _connect(self, upstream: Upstream, factory: Callable[[], _P]) -> _P:
         loop = asyncio.get_running_loop()
         if upstream.scheme == "unix":
-            _, protocol = await aiofastnet.create_unix_connection(loop, factory, upstream.host)
-        elif upstream.scheme == "http":
-            _, protocol = await aiofastnet.create_connection(loop, factory, upstream.host, upstream.port)
-        else:
-            _, protocol = await aiofastnet.create_connection(
-                loop,
-                factory,
-                upstream.host,
-                upstream.port,
-                ssl=self._contexts[upstream.tls_files],
-                server_hostname=upstream.server_name or upstream.host,
-            )
-        return protocol
+            return (await aiofastnet.create_unix_connection(loop, factory, upstream.host))[1]
+        context = self._contexts[upstream.tls_files] if upstream.scheme == "https" else None
+        name = (upstream.server_name or upstream.host) if context is not None else None
+        failures: list[OSError] = []
+        for address in await self._lookups.addresses(upstream.host):
+            try:
+                _, protocol = await aiofastnet.create_connection(
+                    loop, factory, address, upstream.port, ssl=context, server_hostname=name
+                )
+            except ssl.SSLError:
+                raise  # somebody is there, and not whom we want
+            except OSError as failed:
+                failures.append(failed)
+            else:
+                return protocol
+        if len(failures) == 1:
+            raise failures[0]
+        raise OSError("; ".join(map(str, failures)) or "the name has no address")
 
 
 async def ask_worker(path: str, factory: Callable[[], asyncio.Protocol]) -> None:
