@@ -215,8 +215,14 @@ def test_connection_close_is_said_when_it_is_meant(close, keep_alive, expected):
 def test_retry_after_and_date():
     _, fields, _ = answer(refusal("overloaded", retry_after=7), date="Sun, 06 Nov 1994 08:49:37 GMT")
     assert fields["retry-after"] == "7" and fields["date"] == "Sun, 06 Nov 1994 08:49:37 GMT"
-    _, fields, _ = answer(refusal("overloaded"))
+    _, fields, _ = answer(refusal("access-denied"))
     assert "retry-after" not in fields and "date" not in fields
+
+
+@pytest.mark.parametrize("code", [code for code, (status, _) in CODES.items() if status == 503])
+def test_what_passes_by_itself_says_when_to_try_again(code: str) -> None:
+    _, fields, _ = answer(refusal(code))
+    assert fields["retry-after"] == "5"
 
 
 def test_unknown_code_and_status_still_answer():

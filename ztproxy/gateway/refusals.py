@@ -24,6 +24,8 @@ DEVICE: Final = "/.ztproxy/device"
 HOME: Final = "/.ztproxy/home"
 DONE: Final = "/.ztproxy/done"  # "close this tab": where a sign-in in a second tab ends
 
+#: Seconds after which it is worth trying again what passes by itself, as with the portal's own answers.
+_PASSES: Final = 5
 # Longer targets are dropped from the redirect: Location lines past 8 KiB are refused by browsers and proxies.
 _LONGEST_TARGET: Final = 4096
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
@@ -153,9 +155,15 @@ def _conditional_fields(refusal: Refusal, status: int, keep_alive: bool, date: s
     return (
         (f"Date: {date}\r\n" if date else "")
         + (_CHALLENGE if status == 401 else "")
-        + (f"Retry-After: {refusal.retry_after}\r\n" if refusal.retry_after > 0 else "")
+        + _retry_after(refusal, status)
         + ("Connection: close\r\n" if refusal.close or not keep_alive else "")
     )
+
+
+def _retry_after(refusal: Refusal, status: int) -> str:
+    """When to try again: as long as is known, and with everything that passes (RFC 9110 section 15.6.4)."""
+    seconds = refusal.retry_after or (_PASSES if status == 503 else 0)
+    return f"Retry-After: {seconds}\r\n" if seconds > 0 else ""
 
 
 def _sentence(refusal: Refusal) -> str:

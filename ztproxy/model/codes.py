@@ -37,7 +37,6 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "upgrade-not-allowed": (403, "Protocol upgrades are not allowed here."),
     "method-not-supported": (501, "This method is not supported."),
     "too-many-requests": (429, "Too many requests. Wait a moment, then try again."),
-    "too-many-connections": (503, "Too many connections from this address."),
     # beyond us
     "upstream-unreachable": (502, "The application can not be reached."),
     "connector-unavailable": (502, "The connector that reaches the application is not there."),
