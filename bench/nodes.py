@@ -4,6 +4,7 @@ Used by `bench.cut` and by the scenario tests of several nodes. Processes, socke
 that was started ends with the block that started it.
 """
 
+import asyncio
 import base64
 import json
 import os
@@ -239,7 +240,8 @@ class Node(Running):
 
     async def ask(self, method: str, path: str, body: object = None) -> Any:
         """Return what the administrator's API answers, as the command line asks it."""
-        return await asked(self.folder / "state/run/admin.sock", method, path, body, 30.0)
+        door = self.folder / "state/run/admin.sock"
+        return await asyncio.to_thread(asked, door, method, path, body, 30.0)
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a verb."""
