@@ -10,6 +10,7 @@ What is drawn follows from the seed; what happens when depends on the machine, t
 
 import argparse
 import asyncio
+import http.client
 import os
 import random  # noqa: TID251 - seeded: a run that fails can be repeated
 import secrets
@@ -43,7 +44,7 @@ IDLES = 3_000  # ms without a question after which a session is over
 BACK = 90.0  # seconds in which all is well again, on a machine that is busy
 
 FRESH = frozenset({"group removed", "grant withdrawn"})  # the provider is asked about them all the time
-NOT_DONE = (NotDone, Refused, OSError, TimeoutError, aiohttp.ClientError)
+NOT_DONE = (NotDone, Refused, OSError, TimeoutError, aiohttp.ClientError, http.client.HTTPException)
 
 
 class Broken(Exception):

@@ -5,6 +5,7 @@ meanwhile holds on every node at the latest then, and still holds when all is we
 """
 
 import asyncio
+import http.client
 import os
 import signal
 import time
@@ -82,7 +83,7 @@ async def cut(node: Node, person: Person) -> bool:
     try:
         async with asyncio.timeout(8):
             await node.ask("POST", f"/v1/sessions/{person.session}/end", {"by": "test"})
-    except (Refused, TimeoutError, OSError, aiohttp.ClientError):
+    except (Refused, TimeoutError, OSError, http.client.HTTPException, aiohttp.ClientError):
         return False
     return True
 
