@@ -15,8 +15,8 @@ from typing import Final
 from ztproxy.service.orders import FromChild, Orders, of_supervisor, pair
 
 #: Threads that connections to upstreams go through (libuv's, some KiB each; 4 if nobody says so). One that
-#: looks up a name whose servers do not answer is held for ten seconds, whether or not anybody still waits: a
-#: few requests for one such application would keep everybody from all the others.
+#: looks up a name whose servers do not answer is held for ten seconds, whether or not anybody still waits:
+#: four such names would keep everybody from all the others.
 THREADS: Final = "128"
 
 
