@@ -234,6 +234,26 @@ async def test_what_is_asked_for_while_an_upgrade_is_checked_is_not_forgotten(
     assert supervisor.in_force.summary.digest == "second"
 
 
+async def test_whoever_could_not_be_replaced_still_hears_what_is_asked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor: Supervisor = house.supervisor  # type: ignore[attr-defined]
+    tried: list[bool] = []
+
+    async def captured(*_: object) -> object:
+        return configuration("second")
+
+    def become(*_: object) -> None:
+        tried.append(True)
+        raise OSError("no room for another program")
+
+    monkeypatch.setattr(supervising, "capture_apart", captured)
+    supervisor._become = become
+    supervisor.want("upgrade", "test")
+    await until(lambda: tried)
+    await until(lambda: not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & supervising.ASKING)
+
+
 async def test_those_who_leave_and_those_who_serve_end_at_the_same_time(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

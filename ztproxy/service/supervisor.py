@@ -246,15 +246,18 @@ class Supervisor:
                 raise Refused(why)
             begun("the new program takes over")
             signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)  # what comes now waits for the next program
-            for _ in range(3):
-                await asyncio.sleep(0)  # and what came before is heard
-            later = self._put_off()
             try:
-                self._become(self, found, by, later)
-            except OSError as error:
-                if later:
-                    self.want("reload", later)
-                raise Refused(f"the program can not be started: {error}") from error
+                for _ in range(3):
+                    await asyncio.sleep(0)  # and what came before is heard
+                later = self._put_off()
+                try:
+                    self._become(self, found, by, later)
+                except OSError as error:
+                    if later:
+                        self.want("reload", later)
+                    raise Refused(f"the program can not be started: {error}") from error
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)  # there is no next one: they are for us
         finally:
             found.close()
         raise AssertionError("two programs in one process")

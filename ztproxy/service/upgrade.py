@@ -87,7 +87,7 @@ def becoming(lock: int) -> Callable[[Supervisor, Configuration, str, str], None]
         if supervisor.standby is not None:
             supervisor.standby.end()  # it would be a child that nobody knows of
             supervisor.standby = None
-        with _inheritable(hand_over), _deaf():
+        with _inheritable(hand_over):
             text = msgspec.json.encode(hand_over).decode()
             os.execve(  # noqa: S606 - our own program
                 sys.executable, sys.orig_argv, {**os.environ, VARIABLE: text}
@@ -112,15 +112,6 @@ def _inheritable(hand_over: HandOver) -> Iterator[None]:
     finally:
         for one in numbers:
             os.set_inheritable(one, False)
-
-
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
 
 
 # ---------------------------------------------------------------------- in the new program
